@@ -1,0 +1,386 @@
+//! The text of a run: its calls, its results, and the summary.
+//!
+//! Pure functions from messages to text; `view` says when each is shown.
+
+use std::time::Duration;
+
+use prost_types::Timestamp;
+use tonic::Code;
+
+use super::{
+    code_name, json,
+    text::{Paint, bar, columns, cut, escaped, padded, seconds},
+    view::Style,
+};
+use crate::pb::{
+    ExecuteToolsResponse, ToolCall, ToolExecutionResult, tool_execution_result::Outcome,
+};
+
+/// A call as it is shown.
+#[derive(Debug)]
+pub(super) struct Row {
+    index: u32,
+    id: String,
+    tool: String,
+    end: Option<End>,
+}
+
+/// The end of a call as it is shown.
+#[derive(Debug)]
+struct End {
+    /// Since the beginning.
+    arrived: Duration,
+    duration: Duration,
+    outcome: (Paint, String),
+}
+
+impl Row {
+    pub(super) fn waiting((index, call): (u32, &ToolCall)) -> Self {
+        Self {
+            index,
+            id: name(&call.id),
+            tool: name(&call.name),
+            end: None,
+        }
+    }
+
+    pub(super) fn ended(result: &ToolExecutionResult, arrived: Duration) -> Self {
+        Self {
+            index: result.index,
+            id: name(&result.id),
+            tool: name(&result.name),
+            end: Some(End {
+                arrived,
+                duration: length(result.duration),
+                outcome: outcome(result),
+            }),
+        }
+    }
+}
+
+/// The columns that the widest row needs.
+#[derive(Clone, Copy, Debug)]
+struct Widths {
+    id: usize,
+    tool: usize,
+}
+
+impl Widths {
+    fn of(rows: &[Row]) -> Self {
+        let widest = |of: fn(&Row) -> &str| rows.iter().map(|row| columns(of(row))).max();
+        Self {
+            id: widest(|row| &row.id).unwrap_or(0),
+            tool: widest(|row| &row.tool).unwrap_or(0),
+        }
+    }
+}
+
+/// The calls of a run, one a line.
+pub(super) fn calls(style: Style, rows: &[Row], calls: &[ToolCall]) -> String {
+    let Widths { id, tool } = Widths::of(rows);
+    let plural = if calls.len() == 1 { "" } else { "s" };
+    let head = format!("{} call{plural} in one request:", calls.len());
+    let mut text = heading(style, &head);
+    for (row, call) in rows.iter().zip(calls) {
+        let arguments = call.arguments.as_deref().map(json::decode_struct);
+        let arguments = match arguments {
+            None => String::new(),
+            Some(Ok(fields)) => payload(&serde_json::Value::Object(fields).to_string()),
+            Some(Err(error)) => payload(&error.to_string()),
+        };
+        let (id, tool) = (padded(&row.id, id), padded(&row.tool, tool));
+        let mut line = style.line();
+        line.push(Paint::Plain, &format!("  [{}] {id}  {tool}  ", row.index));
+        line.push(Paint::Dim, &arguments);
+        text += &line.finish();
+        text.push('\n');
+    }
+    text
+}
+
+/// One of the `rows`, or another in their columns: since the beginning, which
+/// call, how long it took, a bar if it is drawn live, and what came of it.
+pub(super) fn row(style: Style, rows: &[Row], row: &Row, elapsed: Duration) -> String {
+    /// What a bar stands for until a run takes longer.
+    const SCALE: Duration = Duration::from_secs(4);
+    const CELLS: usize = 16;
+    let running = (Paint::Dim, "running".to_owned());
+    let (at, took, (paint, outcome)) = match &row.end {
+        Some(end) => (end.arrived, seconds(end.duration), &end.outcome),
+        None => (elapsed, String::new(), &running),
+    };
+    let mut line = style.line();
+    line.push(Paint::Dim, &format!("{:>8}", seconds(at)));
+    let widths = Widths::of(rows);
+    let id = padded(&row.id, widths.id);
+    let tool = padded(&row.tool, widths.tool);
+    let call = format!("  [{}] {id}  {tool}  {took:>7}  ", row.index);
+    line.push(Paint::Plain, &call);
+    if style.live {
+        let bar = bar(&(Duration::ZERO..at), SCALE.max(elapsed), CELLS, true);
+        line.push(Paint::Cyan, &bar);
+        line.push(Paint::Plain, "  ");
+    }
+    line.push(*paint, outcome);
+    line.finish()
+}
+
+/// All results, with a bar each for when they ran.
+pub(super) fn table(style: Style, wall: Duration, response: &ExecuteToolsResponse) -> String {
+    const HEAD: [&str; 6] = ["#", "id", "tool", "start", "end", "duration"];
+    const CELLS: usize = 30;
+    const MIN_CELLS: usize = 10;
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    let mut bars = vec![];
+    let mut outcomes = vec![(Paint::Bold, "outcome".to_owned())];
+    for result in &response.results {
+        let start = since(response.start_time, result.start_time);
+        let end = since(response.start_time, result.end_time);
+        rows.push([
+            result.index.to_string(),
+            name(&result.id),
+            name(&result.name),
+            seconds(start),
+            seconds(end),
+            seconds(length(result.duration)),
+        ]);
+        bars.push(start..end);
+        outcomes.push(outcome(result));
+    }
+    let width = |column: usize| rows.iter().map(|row| columns(&row[column])).max();
+    let widths: [usize; 6] = std::array::from_fn(|column| width(column).unwrap_or(0) + 2);
+    let widest = outcomes.iter().map(|(_, text)| columns(text)).max();
+    let taken = 2 + widths.iter().sum::<usize>() + 2 + widest.unwrap_or(0);
+    let cells = if style.live {
+        style.width.saturating_sub(taken).clamp(MIN_CELLS, CELLS)
+    } else {
+        CELLS
+    };
+
+    let mut bars = bars.iter().map(|span| bar(span, wall, cells, style.live));
+    let started = response.start_time.map(to_millis).unwrap_or_default();
+    let head = format!("Aggregate, in the order of the calls (0.00 s is {started}):");
+    let mut text = heading(style, &head);
+    for (number, (row, (paint, outcome))) in rows.iter().zip(&outcomes).enumerate() {
+        let is_head = number == 0;
+        let plain = if is_head { Paint::Bold } else { Paint::Plain };
+        let mut line = style.line();
+        line.push(plain, "  ");
+        for (cell, width) in row.iter().zip(widths) {
+            line.push(plain, &padded(cell, width));
+        }
+        if is_head {
+            line.push(plain, &padded("waterfall", cells));
+        } else {
+            line.push(Paint::Cyan, &bars.next().unwrap_or_default());
+        }
+        line.push(plain, "  ");
+        line.push(*paint, outcome);
+        text += &line.finish();
+        text.push('\n');
+    }
+    text
+}
+
+/// What running at the same time saved.
+pub(super) fn closing(style: Style, wall: Duration, sum: Duration) -> String {
+    let times = sum.as_secs_f64() / wall.max(Duration::from_nanos(1)).as_secs_f64();
+    let text = format!(
+        "wall {}, sum of the calls {}: saved {} ({times:.1}x)",
+        seconds(wall),
+        seconds(sum),
+        seconds(sum.saturating_sub(wall)),
+    );
+    heading(style, &text)
+}
+
+/// A line that is not about a single call.
+pub(super) fn heading(style: Style, text: &str) -> String {
+    let mut line = style.line();
+    line.push(Paint::Bold, text);
+    line.finish() + "\n"
+}
+
+/// A length out of a message; zero if it is absent or negative.
+pub(super) fn length(duration: Option<prost_types::Duration>) -> Duration {
+    let duration = duration.unwrap_or_default();
+    from_nanos(nanos(duration.seconds, duration.nanos))
+}
+
+fn since(start: Option<Timestamp>, at: Option<Timestamp>) -> Duration {
+    let nanos = |time: Timestamp| nanos(time.seconds, time.nanos);
+    match (start, at) {
+        (Some(start), Some(at)) => from_nanos(nanos(at) - nanos(start)),
+        _ => Duration::ZERO,
+    }
+}
+
+fn nanos(seconds: i64, nanos: i32) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(nanos)
+}
+
+fn from_nanos(nanos: i128) -> Duration {
+    u64::try_from(nanos).map_or(Duration::ZERO, Duration::from_nanos)
+}
+
+fn to_millis(mut time: Timestamp) -> String {
+    time.nanos -= time.nanos % 1_000_000;
+    time.to_string()
+}
+
+/// An id or a tool's name, not too long for its column.
+fn name(text: &str) -> String {
+    cut(&escaped(text), 24)
+}
+
+fn outcome(result: &ToolExecutionResult) -> (Paint, String) {
+    let (paint, text) = match &result.outcome {
+        // A summary leaves the observation out.
+        None => (Paint::Green, "ok".to_owned()),
+        Some(Outcome::Observation(encoded)) => {
+            let observation = match json::decode_value(encoded) {
+                Ok(json) => json.to_string(),
+                Err(error) => format!("({error})"),
+            };
+            (Paint::Green, format!("ok {observation}"))
+        }
+        Some(Outcome::Error(status)) => {
+            let code = code_name(Code::from_i32(status.code));
+            let message = if status.message.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", status.message)
+            };
+            (Paint::Red, format!("error {code}{message}"))
+        }
+    };
+    (paint, payload(&text))
+}
+
+/// A payload or a message as far as it is worth a person's while.
+fn payload(text: &str) -> String {
+    cut(&escaped(text), 200)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    pub(in crate::demo) fn at(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    pub(in crate::demo) fn call(id: &str, seconds: f64) -> ToolCall {
+        let arguments = json!({"seconds": seconds});
+        ToolCall {
+            id: id.to_owned(),
+            name: "sleep".to_owned(),
+            arguments: arguments.as_object().map(json::encode_struct),
+            timeout: None,
+        }
+    }
+
+    pub(in crate::demo) fn observation(json: &Json) -> Outcome {
+        Outcome::Observation(json::encode_value(json))
+    }
+
+    pub(in crate::demo) fn slept(index: u32, id: &str, seconds: f64) -> ToolExecutionResult {
+        let duration = prost_types::Duration::try_from(at(seconds)).unwrap();
+        let start = START;
+        ToolExecutionResult {
+            index,
+            id: id.to_owned(),
+            name: "sleep".to_owned(),
+            start_time: Some(start),
+            end_time: Some(Timestamp {
+                seconds: start.seconds + duration.seconds,
+                nanos: start.nanos + duration.nanos,
+            }),
+            duration: Some(duration),
+            attempts: 1,
+            outcome: Some(observation(&json!({"slept_seconds": seconds}))),
+            queue_duration: None,
+        }
+    }
+
+    pub(in crate::demo) fn response(results: Vec<ToolExecutionResult>) -> ExecuteToolsResponse {
+        ExecuteToolsResponse {
+            results,
+            start_time: Some(START),
+            end_time: None,
+            duration: None,
+        }
+    }
+
+    /// 2026-01-02T03:04:05.678901234Z
+    const START: Timestamp = Timestamp {
+        seconds: 1_767_323_045,
+        nanos: 678_901_234,
+    };
+
+    #[test]
+    fn an_error_shows_its_code_and_message() {
+        let mut result = slept(0, "", 1.0);
+        result.outcome = Some(Outcome::Error(tonic_types::pb::Status {
+            code: 5,
+            message: "no such\ncity".to_owned(),
+            details: vec![],
+        }));
+        let row = Row::ended(&result, at(1.0));
+        assert_eq!(
+            super::row(Style::PIPE, &[], &row, at(1.0)),
+            r"  1.00 s  [0]   sleep   1.00 s  error NOT_FOUND: no such\ncity"
+        );
+    }
+
+    #[test]
+    fn a_narrow_terminal_is_never_exceeded() {
+        for width in 0..120 {
+            let style = Style {
+                live: true,
+                color: false,
+                width,
+            };
+            let result = slept(0, "東京", 1.0);
+            let row = Row::ended(&result, at(1.0));
+            let mut text = super::row(style, &[], &row, at(2.0)) + "\n";
+            text += &calls(style, &[row], &[call("東京", 1.0)]);
+            text += &table(style, at(1.0), &response(vec![result]));
+            text += &closing(style, at(1.0), at(1.0));
+            assert!(text.lines().all(|line| columns(line) <= width), "{text}");
+        }
+    }
+
+    #[test]
+    fn nonsense_from_a_server_does_no_harm() {
+        let longest = prost_types::Duration {
+            seconds: i64::MAX,
+            nanos: i32::MIN,
+        };
+        let mut result = slept(u32::MAX, "", 1.0);
+        result.duration = Some(longest);
+        result.start_time = Some(Timestamp {
+            seconds: i64::MIN,
+            nanos: i32::MIN,
+        });
+        result.outcome = Some(Outcome::Observation(b"\xff".as_slice().into()));
+        let mut response = response(vec![result.clone()]);
+        assert!(table(Style::PIPE, Duration::ZERO, &response).contains("ok "));
+        response.start_time = result.start_time;
+        assert!(table(Style::PIPE, Duration::ZERO, &response).contains("ok "));
+    }
+
+    #[test]
+    fn the_closing_line_compares_wall_time_and_sum() {
+        assert_eq!(
+            closing(Style::PIPE, at(3.01), at(6.01)),
+            "wall 3.01 s, sum of the calls 6.01 s: saved 3.00 s (2.0x)\n"
+        );
+        assert_eq!(
+            closing(Style::PIPE, at(1.0), at(0.9)),
+            "wall 1.00 s, sum of the calls 0.90 s: saved 0.00 s (0.9x)\n"
+        );
+    }
+}

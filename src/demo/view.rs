@@ -1,0 +1,221 @@
+//! What a person sees of a run: its calls, each completion, the ordered
+//! aggregate with a waterfall, and what running at the same time saved.
+//!
+//! It is told what happened and when, and has no clock of its own. Whatever
+//! comes out of the network is escaped before it is shown.
+
+use std::{io, time::Duration};
+
+use super::{
+    render::{self, Row},
+    text::Line,
+};
+use crate::pb::{ExecuteToolsResponse, ToolCall, ToolExecutionResult};
+
+/// How to show a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    /// Draw progress in place, with Unicode: for a terminal. Otherwise each
+    /// completion is one plain line.
+    pub live: bool,
+    /// Use ANSI colours.
+    pub color: bool,
+    /// The columns of the terminal, which no line exceeds if `live`; else
+    /// without effect.
+    pub width: usize,
+}
+
+impl Style {
+    /// For a pipe or a file: plain lines.
+    pub const PIPE: Self = Self {
+        live: false,
+        color: false,
+        width: usize::MAX,
+    };
+
+    pub(super) fn line(self) -> Line {
+        let room = if self.live { self.width } else { usize::MAX };
+        Line::new(room, self.color)
+    }
+}
+
+/// Shows one run on `out`.
+#[derive(Debug)]
+pub struct View<W> {
+    out: W,
+    style: Style,
+    rows: Vec<Row>,
+    elapsed: Duration,
+}
+
+impl<W: io::Write> View<W> {
+    /// A view of a run that has yet to begin.
+    pub fn new(out: W, style: Style) -> Self {
+        Self {
+            out,
+            style,
+            rows: Vec::new(),
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    /// Whether [`Self::tick`] has an effect.
+    pub fn is_live(&self) -> bool {
+        self.style.live
+    }
+
+    /// The calls are about to be sent.
+    ///
+    /// # Errors
+    /// If `out` can't be written; so with the other methods.
+    pub fn begin(&mut self, calls: &[ToolCall]) -> io::Result<()> {
+        self.rows = (0..).zip(calls).map(Row::waiting).collect();
+        self.elapsed = Duration::ZERO;
+        let listed = render::calls(self.style, &self.rows, calls);
+        let head = if self.style.live {
+            "Progress:"
+        } else {
+            "Completions, as they arrive:"
+        };
+        let head = render::heading(self.style, head);
+        write!(self.out, "{listed}\n{head}")?;
+        if self.style.live {
+            write!(self.out, "{}", self.render_rows())?;
+        }
+        self.out.flush()
+    }
+
+    /// So much time has passed since the beginning.
+    pub fn tick(&mut self, elapsed: Duration) -> io::Result<()> {
+        self.elapsed = elapsed;
+        if self.style.live {
+            let up = self.rows.len();
+            write!(self.out, "\x1b[{up}A{}", self.render_rows())?;
+            self.out.flush()?;
+        }
+        Ok(())
+    }
+
+    /// A completion has arrived.
+    pub fn completion(
+        &mut self,
+        elapsed: Duration,
+        result: &ToolExecutionResult,
+    ) -> io::Result<()> {
+        let row = Row::ended(result, elapsed);
+        if !self.style.live {
+            let line = render::row(self.style, &self.rows, &row, elapsed);
+            writeln!(self.out, "{line}")?;
+            return self.out.flush();
+        }
+        if let Some(shown) = self.rows.get_mut(result.index as usize) {
+            *shown = row;
+        }
+        self.tick(elapsed)
+    }
+
+    /// All is done: `wall` after the beginning, the aggregate is here, and its
+    /// durations add up to `sum`.
+    pub fn aggregate(
+        &mut self,
+        wall: Duration,
+        sum: Duration,
+        response: &ExecuteToolsResponse,
+    ) -> io::Result<()> {
+        let table = render::table(self.style, wall, response);
+        let closing = render::closing(self.style, wall, sum);
+        write!(self.out, "\n{table}\n{closing}")?;
+        self.out.flush()
+    }
+
+    fn render_rows(&self) -> String {
+        let rows = self.rows.iter();
+        rows.map(|row| {
+            let line = render::row(self.style, &self.rows, row, self.elapsed);
+            format!("\r\x1b[2K{line}\n")
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::render::tests::*, *};
+
+    /// The demo's run as it is written, without the part before the rows.
+    fn written(style: Style) -> String {
+        let mut out = Vec::new();
+        let mut view = View::new(&mut out, style);
+        let calls = [call("call_a", 3.0), call("call_b", 1.0)];
+        let results = [slept(0, "call_a", 3.0), slept(1, "call_b", 1.0)];
+        view.begin(&calls).unwrap();
+        view.tick(at(0.5)).unwrap();
+        view.completion(at(1.0), &results[1]).unwrap();
+        view.completion(at(3.0), &results[0]).unwrap();
+        view.aggregate(at(3.01), at(4.0), &response(results.to_vec()))
+            .unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_pipe_gets_plain_lines() {
+        let expected = r#"2 calls in one request:
+  [0] call_a  sleep  {"seconds":3}
+  [1] call_b  sleep  {"seconds":1}
+
+Completions, as they arrive:
+  1.00 s  [1] call_b  sleep   1.00 s  ok {"slept_seconds":1}
+  3.00 s  [0] call_a  sleep   3.00 s  ok {"slept_seconds":3}
+
+Aggregate, in the order of the calls (0.00 s is 2026-01-02T03:04:05.678Z):
+  #  id      tool   start   end     duration  waterfall                       outcome
+  0  call_a  sleep  0.00 s  3.00 s  3.00 s    ##############################  ok {"slept_seconds":3}
+  1  call_b  sleep  0.00 s  1.00 s  1.00 s    ##########....................  ok {"slept_seconds":1}
+
+wall 3.01 s, sum of the calls 4.00 s: saved 0.99 s (1.3x)
+"#;
+        assert_eq!(written(Style::PIPE), expected);
+    }
+
+    #[test]
+    fn a_terminal_gets_progress_in_place() {
+        let style = Style {
+            live: true,
+            color: false,
+            width: 80,
+        };
+        let written = written(style);
+        let (_, rows) = written.split_once("Progress:\n").unwrap();
+        let (rows, _) = rows.split_once("\n\n").unwrap();
+        let expected = r#"
+  0.00 s  [0] call_a  sleep           ▏                 running
+  0.00 s  [1] call_b  sleep           ▏                 running
+^ 0.50 s  [0] call_a  sleep           ██                running
+  0.50 s  [1] call_b  sleep           ██                running
+^ 1.00 s  [0] call_a  sleep           ████              running
+  1.00 s  [1] call_b  sleep   1.00 s  ████              ok {"slept_seconds":1}
+^ 3.00 s  [0] call_a  sleep   3.00 s  ████████████      ok {"slept_seconds":3}
+  1.00 s  [1] call_b  sleep   1.00 s  ████              ok {"slept_seconds":1}"#;
+        // Up by two lines; clear the line.
+        let expected = expected
+            .replace("\n^", "\n\x1b[2A ")
+            .replace("\n\x1b[2A ", "\n\x1b[2A\r\x1b[2K ")
+            .replace("\n ", "\n\r\x1b[2K ");
+        assert_eq!(format!("\n{rows}"), expected);
+    }
+
+    #[test]
+    fn what_comes_from_outside_is_escaped_and_cut() {
+        let mut out = Vec::new();
+        let mut view = View::new(&mut out, Style::PIPE);
+        let mut result = slept(7, "\x1b]0;evil\x07", 0.0);
+        result.outcome = Some(observation(&json!("\u{9b}2J".repeat(100))));
+        view.completion(at(1.0), &result).unwrap();
+        let written = String::from_utf8(out).unwrap();
+        assert!(written.starts_with(r"  1.00 s  [7] \u{1b}]0;evil\u{7}  sleep"));
+        assert!(written.contains(r#"ok "\u{9b}2J\u{9b}2J"#));
+        assert!(written.ends_with("...\n") && written.len() < 300);
+    }
+}
