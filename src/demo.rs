@@ -6,11 +6,40 @@
 //! the logger that the tools' ledger goes to.
 
 pub mod json;
+mod ledger;
 mod render;
 mod text;
+pub mod tools;
 pub mod view;
 
+use std::{fmt::Write as _, net::SocketAddr};
+
 use tonic::Code;
+
+/// The demo tools: name, description, and whether they are idempotent.
+const TOOLS: [(&str, &str, bool); 8] = [
+    ("echo", "Returns its arguments", true),
+    (
+        "sleep",
+        "Waits for so many {seconds}, then says how long it slept",
+        true,
+    ),
+    (
+        "fail",
+        "Fails with the gRPC status of this {code} and {message}",
+        false,
+    ),
+    // Not idempotent in itself; but being retried is its whole purpose.
+    (
+        "flaky",
+        "Is unavailable for the first so many {failures} of a {key}, then answers",
+        true,
+    ),
+    ("hang", "Never answers", true),
+    ("payload", "Returns a string of so many {bytes}", true),
+    ("panic", "Panics inside of the tool service", false),
+    ("crash", "Aborts the process of the tool service", false),
+];
 
 /// The codes of gRPC by their numbers, as <https://grpc.io/docs/guides/status-codes/> writes them.
 const CODE_NAMES: [&str; 17] = [
@@ -33,6 +62,29 @@ const CODE_NAMES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
+/// The configuration, as TOML, of a Fanfare that serves the demo tools which
+/// listen on `tools_addr`. Everything that it does not name has its default.
+pub fn config_toml(tools_addr: SocketAddr) -> String {
+    let mut toml = format!(
+        "# The demo tools: one remote service that serves them all.\n\
+         [services.demo]\n\
+         endpoint = \"http://{tools_addr}\"\n"
+    );
+    for (name, description, idempotent) in TOOLS {
+        let idempotent = if idempotent {
+            "idempotent = true\n"
+        } else {
+            ""
+        };
+        // Writing to a String does not fail.
+        let _ = write!(
+            toml,
+            "\n[tools.{name}]\nservice = \"demo\"\ndescription = \"{description}\"\n{idempotent}"
+        );
+    }
+    toml
+}
+
 fn code_name(code: Code) -> &'static str {
     CODE_NAMES[code as usize]
 }
@@ -40,6 +92,33 @@ fn code_name(code: Code) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_configuration_is_toml_that_a_person_can_read() {
+        let text = config_toml(([127, 0, 0, 1], 50052).into());
+        assert!(text.starts_with(
+            "# The demo tools: one remote service that serves them all.\n\
+             [services.demo]\n\
+             endpoint = \"http://127.0.0.1:50052\"\n\
+             \n\
+             [tools.echo]\n\
+             service = \"demo\"\n\
+             description = \"Returns its arguments\"\n\
+             idempotent = true\n\
+             \n\
+             [tools.sleep]\n"
+        ));
+
+        let parsed: toml::Table = text.parse().unwrap();
+        let tools = parsed["tools"].as_table().unwrap();
+        assert_eq!(tools.len(), TOOLS.len());
+        let idempotent: Vec<&str> = tools
+            .iter()
+            .filter(|(_, tool)| tool.get("idempotent").is_some())
+            .map(|(name, _)| name.as_str())
+            .collect();
+        assert_eq!(idempotent, ["echo", "flaky", "hang", "payload", "sleep"]);
+    }
 
     #[test]
     fn every_code_has_its_own_name() {

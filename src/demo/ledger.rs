@@ -1,0 +1,192 @@
+//! The ledger of the demo tools: what each call met on the tool's side, for
+//! tests to compare with what Fanfare reports.
+//!
+//! It goes to `tracing` with target `fanfare::demo`, at level info. A call is
+//! `call started` (`id`, `tool`, `attempt`, and `timeout_ms` if the caller sent
+//! a `grpc-timeout`), then either `call answered` (`code`, such as `OK`) or, if
+//! the handler was dropped or panicked (`panicked` tells), `call cancelled`.
+//! Both ends repeat `id`, `tool` and `attempt` and have `elapsed_ms`. Only the
+//! end of the process leaves a call without an end.
+
+use tokio::time::Instant;
+use tonic::{Code, Request, metadata::MetadataMap};
+
+use super::code_name;
+use crate::pb::CallToolRequest;
+
+/// One call in the ledger. Dropping it writes how the call ended, so that a
+/// handler that is dropped half-way leaves its trace too.
+#[derive(Debug)]
+pub(super) struct Entry {
+    id: String,
+    tool: String,
+    attempt: u32,
+    start: Instant,
+    /// What the handler answered; `None` as long as it has not.
+    code: Option<Code>,
+}
+
+impl Entry {
+    /// Writes that the call has started.
+    pub(super) fn start(request: &Request<CallToolRequest>) -> Self {
+        let timeout_ms = timeout_ms(request.metadata());
+        let request = request.get_ref();
+        let entry = Self {
+            id: request.id.clone(),
+            tool: request.name.clone(),
+            attempt: request.attempt,
+            start: Instant::now(),
+            code: None,
+        };
+        let Self {
+            id, tool, attempt, ..
+        } = &entry;
+        tracing::info!(target: "fanfare::demo", id, tool, attempt, timeout_ms, "call started");
+        entry
+    }
+
+    /// Writes that the call was answered with this code.
+    pub(super) fn answered(mut self, code: Code) {
+        self.code = Some(code);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let Self {
+            id, tool, attempt, ..
+        } = &*self;
+        let elapsed_ms = self.start.elapsed().as_secs_f64() * 1000.0;
+        if let Some(code) = self.code {
+            let code = code_name(code);
+            tracing::info!(
+                target: "fanfare::demo", id, tool, attempt, code, elapsed_ms, "call answered"
+            );
+        } else {
+            let panicked = std::thread::panicking();
+            tracing::info!(
+                target: "fanfare::demo", id, tool, attempt, elapsed_ms, panicked, "call cancelled"
+            );
+        }
+    }
+}
+
+/// The caller's `grpc-timeout` in milliseconds; `None` if it sent none, or one
+/// that is malformed.
+fn timeout_ms(metadata: &MetadataMap) -> Option<f64> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let milliseconds = match unit {
+        "H" => 3_600_000.0,
+        "M" => 60_000.0,
+        "S" => 1_000.0,
+        "m" => 1.0,
+        "u" => 1e-3,
+        "n" => 1e-6,
+        _ => return None,
+    };
+    Some(f64::from(digits.parse::<u32>().ok()?) * milliseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        io,
+        pin::pin,
+        sync::{Arc, Mutex},
+        task::{Context, Waker},
+    };
+
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::{
+        demo::{json, tools::DemoTools},
+        pb::tool_service_server::ToolService as _,
+    };
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Polls one call once, drops it, and returns the fields of what it logged.
+    fn ledger_of(tool: &str, arguments: &Json) -> Vec<Json> {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let mut request = Request::new(CallToolRequest {
+                id: "call_1".to_owned(),
+                name: tool.to_owned(),
+                arguments: arguments.as_object().map(json::encode_struct),
+                attempt: 2,
+            });
+            let timeout = "2500000u".parse().unwrap();
+            request.metadata_mut().insert("grpc-timeout", timeout);
+            let tools = DemoTools::new();
+            let call = pin!(tools.call_tool(request));
+            let _ = call.poll(&mut Context::from_waker(Waker::noop()));
+        });
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        log.lines()
+            .map(|line| {
+                let mut line: Json = serde_json::from_str(line).unwrap();
+                assert_eq!(line["target"], "fanfare::demo");
+                let mut fields = line["fields"].take();
+                if let Some(elapsed) = fields.get_mut("elapsed_ms") {
+                    assert!(elapsed.as_f64().unwrap() >= 0.0);
+                    *elapsed = Json::Null;
+                }
+                fields
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_call_has_a_beginning_and_one_end() {
+        let started = |tool| {
+            json!({"message": "call started", "id": "call_1", "tool": tool, "attempt": 2,
+                "timeout_ms": 2500.0})
+        };
+        let answered = json!({"message": "call answered", "id": "call_1", "tool": "sleep",
+            "attempt": 2, "code": "INVALID_ARGUMENT", "elapsed_ms": null});
+        assert_eq!(ledger_of("sleep", &json!({})), [started("sleep"), answered]);
+        let cancelled = json!({"message": "call cancelled", "id": "call_1", "tool": "hang",
+            "attempt": 2, "elapsed_ms": null, "panicked": false});
+        assert_eq!(ledger_of("hang", &json!({})), [started("hang"), cancelled]);
+    }
+
+    #[test]
+    fn timeouts_are_read_in_every_unit() {
+        let read = |text: &str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", text.parse().unwrap());
+            timeout_ms(&metadata)
+        };
+        for (text, expected) in [
+            ("1H", 3_600_000.0),
+            ("2M", 120_000.0),
+            ("3S", 3_000.0),
+            ("4m", 4.0),
+            ("500u", 0.5),
+        ] {
+            assert_eq!(read(text), Some(expected));
+        }
+        assert_eq!(read("5"), None);
+        assert_eq!(read("soon"), None);
+        assert_eq!(timeout_ms(&MetadataMap::new()), None);
+    }
+}
