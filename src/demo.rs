@@ -8,6 +8,7 @@
 pub mod json;
 mod ledger;
 mod render;
+pub mod scenario;
 mod text;
 pub mod tools;
 pub mod view;

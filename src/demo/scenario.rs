@@ -1,0 +1,268 @@
+//! The seed scenario: three calls of `sleep` in one request, through the public
+//! API, as any caller would send them.
+//!
+//! It needs a Fanfare that serves the demo tools, and starts nothing itself.
+
+use std::{future::Future, io, pin::pin, time::Duration};
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tonic::{Status, body::Body, client::GrpcService, codegen::StdError};
+
+use super::{json, render, view::View};
+use crate::pb::{
+    AggregateView, ExecuteToolsRequest, ExecuteToolsResponse, ToolCall,
+    orchestrator_service_client::OrchestratorServiceClient, stream_execute_tools_response::Event,
+    tool_execution_result::Outcome,
+};
+
+/// How long the three calls sleep, in seconds.
+pub const SECONDS: [f64; 3] = [3.0, 1.0, 2.0];
+
+/// How often a live view is redrawn.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How a run went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// From the sending of the request to the end of the stream, by the clock
+    /// of the caller.
+    pub wall: Duration,
+    /// The durations of the calls added up: what one after the other takes.
+    pub sum: Duration,
+    /// How many of the calls ended in an error.
+    pub failed: usize,
+}
+
+/// Sends one `StreamExecuteTools` with one call of `sleep` for each of
+/// `seconds` (usually [`SECONDS`]), shows on `view` what comes back, and returns
+/// once the stream has ended.
+///
+/// # Errors
+/// The status of the RPC; `INTERNAL` if its stream ends without an aggregate;
+/// a status with the message of the `io::Error` if the view can't be written.
+/// A call that fails is none: see [`Summary::failed`].
+pub async fn run<T>(
+    mut client: OrchestratorServiceClient<T>,
+    seconds: &[f64],
+    view: &mut View<impl io::Write>,
+) -> Result<Summary, Status>
+where
+    T: GrpcService<Body>,
+    T::Error: Into<StdError>,
+    T::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+    <T::ResponseBody as http_body::Body>::Error: Into<StdError> + Send,
+{
+    let request = request(seconds);
+    view.begin(&request.calls)?;
+    let mut pace = Pace::start();
+    let response = pace
+        .keep(view, client.stream_execute_tools(request))
+        .await?;
+    let mut events = response?.into_inner();
+
+    let mut aggregate = None;
+    while let Some(message) = pace.keep(view, events.message()).await?? {
+        match message.event {
+            Some(Event::Completion(result)) => view.completion(pace.elapsed(), &result)?,
+            Some(Event::Aggregate(response)) => aggregate = Some(response),
+            None => {}
+        }
+    }
+    let wall = pace.elapsed();
+    let missing = || Status::internal("the stream ended without an aggregate");
+    let aggregate = aggregate.ok_or_else(missing)?;
+    let summary = summary(wall, &aggregate);
+    view.aggregate(wall, summary.sum, &aggregate)?;
+    Ok(summary)
+}
+
+fn request(seconds: &[f64]) -> ExecuteToolsRequest {
+    let calls = seconds.iter().enumerate().map(|(index, seconds)| {
+        let letter = ('a'..='z').nth(index).map(String::from);
+        let arguments = json!({"seconds": seconds});
+        ToolCall {
+            id: format!("call_{}", letter.unwrap_or_else(|| index.to_string())),
+            name: "sleep".to_owned(),
+            arguments: arguments.as_object().map(json::encode_struct),
+            timeout: None,
+        }
+    });
+    ExecuteToolsRequest {
+        calls: calls.collect(),
+        aggregate_view: AggregateView::Full.into(),
+        ..ExecuteToolsRequest::default()
+    }
+}
+
+fn summary(wall: Duration, aggregate: &ExecuteToolsResponse) -> Summary {
+    let results = || aggregate.results.iter();
+    let durations = results().map(|result| render::length(result.duration));
+    let failed = results().filter(|result| matches!(result.outcome, Some(Outcome::Error(_))));
+    Summary {
+        wall,
+        sum: durations.fold(Duration::ZERO, Duration::saturating_add),
+        failed: failed.count(),
+    }
+}
+
+/// The clock of a run, which keeps a live view moving.
+struct Pace {
+    start: Instant,
+    ticks: Interval,
+}
+
+impl Pace {
+    fn start() -> Self {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        Self {
+            start: Instant::now(),
+            ticks,
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Waits for `future` and redraws the view meanwhile.
+    async fn keep<F: Future>(
+        &mut self,
+        view: &mut View<impl io::Write>,
+        future: F,
+    ) -> io::Result<F::Output> {
+        let mut future = pin!(future);
+        loop {
+            tokio::select! {
+                biased;
+                output = &mut future => return Ok(output),
+                _ = self.ticks.tick(), if view.is_live() => view.tick(self.elapsed())?,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{
+        FutureExt as _, StreamExt as _,
+        stream::{self, BoxStream, FuturesUnordered},
+    };
+    use tonic::{Request, Response};
+
+    use super::*;
+    use crate::{
+        demo::view::Style,
+        pb::{
+            ExecuteToolsRequest, ListToolsRequest, ListToolsResponse, StreamExecuteToolsResponse,
+            ToolExecutionResult,
+            orchestrator_service_server::{OrchestratorService, OrchestratorServiceServer},
+        },
+    };
+
+    /// Sleeps instead of calling tools; forgets the aggregate if so told.
+    struct Sleeper {
+        aggregate: bool,
+    }
+
+    #[tonic::async_trait]
+    impl OrchestratorService for Sleeper {
+        type StreamExecuteToolsStream =
+            BoxStream<'static, Result<StreamExecuteToolsResponse, Status>>;
+
+        async fn execute_tools(
+            &self,
+            _: Request<ExecuteToolsRequest>,
+        ) -> Result<Response<ExecuteToolsResponse>, Status> {
+            Err(Status::unimplemented(""))
+        }
+
+        async fn stream_execute_tools(
+            &self,
+            request: Request<ExecuteToolsRequest>,
+        ) -> Result<Response<Self::StreamExecuteToolsStream>, Status> {
+            let results: Vec<_> = (0..).zip(request.into_inner().calls).map(slept).collect();
+            let aggregate = ExecuteToolsResponse {
+                results: results.clone(),
+                ..ExecuteToolsResponse::default()
+            };
+            let sleeps = results.into_iter().map(|result| {
+                tokio::time::sleep(render::length(result.duration))
+                    .map(|()| Event::Completion(result))
+            });
+            let last = self.aggregate.then_some(Event::Aggregate(aggregate));
+            let events = sleeps
+                .collect::<FuturesUnordered<_>>()
+                .chain(stream::iter(last));
+            let messages =
+                events.map(|event| Ok(StreamExecuteToolsResponse { event: Some(event) }));
+            Ok(Response::new(messages.boxed()))
+        }
+
+        async fn list_tools(
+            &self,
+            _: Request<ListToolsRequest>,
+        ) -> Result<Response<ListToolsResponse>, Status> {
+            Err(Status::unimplemented(""))
+        }
+    }
+
+    fn slept((index, call): (u32, ToolCall)) -> ToolExecutionResult {
+        let arguments = json::decode_struct(&call.arguments.unwrap()).unwrap();
+        let length = Duration::from_secs_f64(arguments["seconds"].as_f64().unwrap());
+        ToolExecutionResult {
+            index,
+            id: call.id,
+            name: call.name,
+            duration: length.try_into().ok(),
+            outcome: Some(Outcome::Observation(Bytes::new())),
+            ..ToolExecutionResult::default()
+        }
+    }
+
+    async fn run_on(sleeper: Sleeper, style: Style) -> (Result<Summary, Status>, String) {
+        let client = OrchestratorServiceClient::new(OrchestratorServiceServer::new(sleeper));
+        let mut out = Vec::new();
+        let summary = run(client, &SECONDS, &mut View::new(&mut out, style)).await;
+        (summary, String::from_utf8(out).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_scenario_takes_as_long_as_its_slowest_call() {
+        let (summary, out) = run_on(Sleeper { aggregate: true }, Style::PIPE).await;
+        let expected = Summary {
+            wall: Duration::from_secs(3),
+            sum: Duration::from_secs(6),
+            failed: 0,
+        };
+        assert_eq!(summary.unwrap(), expected);
+        let order = [
+            "1.00 s  [1] call_b",
+            "2.00 s  [2] call_c",
+            "3.00 s  [0] call_a",
+        ];
+        let places = order.map(|line| out.find(line).unwrap());
+        assert!(places.is_sorted(), "{out}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_live_view_is_redrawn_while_the_calls_run() {
+        let style = Style {
+            live: true,
+            color: true,
+            width: 80,
+        };
+        let (_, out) = run_on(Sleeper { aggregate: true }, style).await;
+        // Ten times a second for three seconds, and for each completion.
+        let redrawn = out.matches("\x1b[3A").count();
+        assert!((30..=34).contains(&redrawn), "{redrawn}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_without_an_aggregate_is_an_error() {
+        let (summary, _) = run_on(Sleeper { aggregate: false }, Style::PIPE).await;
+        assert_eq!(summary.unwrap_err().code(), tonic::Code::Internal);
+    }
+}
