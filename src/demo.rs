@@ -5,6 +5,7 @@
 //! too. Ports, servers and the command line are left to the caller, and so is
 //! the logger that the tools' ledger goes to.
 
+mod connect;
 pub mod json;
 mod ledger;
 mod render;
@@ -17,8 +18,10 @@ use std::{fmt::Write as _, net::SocketAddr};
 
 use tonic::Code;
 
+pub use connect::{Plain, connect};
+
 /// The demo tools: name, description, and whether they are idempotent.
-const TOOLS: [(&str, &str, bool); 8] = [
+pub const TOOLS: [(&str, &str, bool); 8] = [
     ("echo", "Returns its arguments", true),
     (
         "sleep",

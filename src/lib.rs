@@ -1,8 +1,21 @@
-//! Fanfare: runs a batch of tool calls at the same time (being laid out).
+//! Fanfare: runs a batch of tool calls at the same time.
 
+pub mod admission;
+pub mod aggregate;
 pub mod call;
+pub mod config;
+pub mod deadline;
 pub mod demo;
+pub mod drain;
 pub mod error;
+pub mod fanout;
+pub mod logging;
+pub mod registry;
+pub mod server;
+pub mod service;
+pub mod stream;
+pub mod tool;
+pub mod wire;
 
 /// The generated contract: `proto/fanfare/v1`. Payload fields are opaque bytes.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -1,0 +1,99 @@
+//! The door: how many calls this process has taken on, and whether it takes any.
+//!
+//! A call is in flight from the moment its request is accepted until its outcome
+//! was handed to the transport, waiting included: all that time it holds memory.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// Counts the calls in flight and keeps them under a bound.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    in_flight: Arc<AtomicUsize>,
+    max: usize,
+}
+
+/// The process has as many calls in flight as it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// The bound.
+    pub max: usize,
+}
+
+/// The right to have some calls in flight; given back by dropping it.
+#[derive(Debug)]
+pub struct Permit {
+    in_flight: Arc<AtomicUsize>,
+    calls: usize,
+}
+
+impl Admission {
+    /// A door for at most `max` calls at a time.
+    pub fn new(max: usize) -> Self {
+        Self {
+            in_flight: Arc::default(),
+            max,
+        }
+    }
+
+    /// Takes on `calls` calls, all or none. Never waits: a request that can't
+    /// be served now is better sent elsewhere.
+    ///
+    /// # Errors
+    /// If they do not fit under the bound.
+    pub fn admit(&self, calls: usize) -> Result<Permit, Full> {
+        self.in_flight
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+                now.checked_add(calls).filter(|&then| then <= self.max)
+            })
+            .map_err(|_| Full { max: self.max })?;
+        Ok(Permit {
+            in_flight: Arc::clone(&self.in_flight),
+            calls,
+        })
+    }
+
+    /// How many calls are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+impl Permit {
+    /// Splits off the right to one call; empty if none is left.
+    pub fn split_one(&mut self) -> Self {
+        let calls = self.calls.min(1);
+        self.calls -= calls;
+        Self {
+            in_flight: Arc::clone(&self.in_flight),
+            calls,
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(self.calls, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_on_all_or_none_and_gets_them_back() {
+        let door = Admission::new(10);
+        let mut eight = door.admit(8).unwrap();
+        assert_eq!(door.admit(3).unwrap_err(), Full { max: 10 });
+        assert_eq!(door.in_flight(), 8);
+        drop(eight.split_one());
+        assert_eq!(door.in_flight(), 7);
+        let three = door.admit(3).unwrap();
+        drop((eight, three));
+        assert_eq!(door.in_flight(), 0);
+        assert!(door.admit(usize::MAX).is_err());
+    }
+}

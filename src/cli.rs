@@ -1,0 +1,229 @@
+//! The commands: read arguments and configuration, start logging, bind, run until
+//! a signal, drain. Exit codes: 0 done, 1 could not, 2 wrong usage, 130 a second
+//! signal cut the drain short.
+
+use std::{
+    error::Error,
+    future::pending,
+    io::{self, IsTerminal as _},
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use clap::{Parser, Subcommand};
+use fanfare::{
+    config::Config,
+    demo::{
+        self, scenario,
+        tools::DemoTools,
+        view::{Style, View},
+    },
+    logging::{self, LogFormat},
+    registry::Registry,
+    server::{self, Server},
+};
+use tokio::{net::TcpListener, sync::oneshot};
+
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// Runs batches of tool calls in parallel over gRPC: streams each completion, answers in order.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// How log lines look; default: human on a terminal, json elsewhere
+    #[arg(long, global = true, value_enum)]
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show it: demo tools and a server on loopback, 3 s + 1 s + 2 s of calls in about 3 s
+    Demo {
+        /// Keep serving, for grpcurl, until a signal comes
+        #[arg(long)]
+        serve: bool,
+        /// Where to serve
+        #[arg(long, requires = "serve", default_value = "127.0.0.1:50051")]
+        listen: SocketAddr,
+    },
+    /// Run the service
+    Serve {
+        /// The configuration, TOML
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Check a configuration and print the settings that result
+    Check {
+        /// The configuration, TOML
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Run only the demo tools: a tool service to try things with
+    DemoTools {
+        /// Where to serve
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+}
+
+/// Runs the command.
+pub(crate) fn run(cli: Cli) -> Outcome {
+    if let Command::Check { config } = &cli.command {
+        print!("{}", Config::load(config)?.to_toml());
+        return Ok(());
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            match cli.command {
+                Command::Serve { config } => serve(Config::load(&config)?, cli.log_format).await,
+                Command::DemoTools { listen } => demo_tools(listen, cli.log_format).await,
+                Command::Demo {
+                    serve: true,
+                    listen,
+                } => demo_serve(listen, cli.log_format).await,
+                Command::Demo { serve: false, .. } => demo_show(cli.log_format).await,
+                Command::Check { .. } => Ok(()),
+            }
+        })
+}
+
+async fn serve(config: Config, format: Option<LogFormat>) -> Outcome {
+    log_to_stdout(format)?;
+    let listener = server::bind(config.server.listen).await?;
+    let server = Server::orchestrator(&config, Registry::new(&config)).await;
+    announce(&listener, config.tools.len())?;
+    server.run(listener, signal()?).await;
+    tracing::info!("done");
+    Ok(())
+}
+
+async fn demo_tools(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
+    log_to_stdout(format)?;
+    let listener = server::bind(listen).await?;
+    let server = Server::tools(&Config::default(), DemoTools::default()).await;
+    announce(&listener, demo::TOOLS.len())?;
+    server.run(listener, signal()?).await;
+    Ok(())
+}
+
+async fn demo_serve(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
+    log_to_stdout(format)?;
+    let listener = server::bind(listen).await?;
+    let demo = Demo::start(listener).await?;
+    tracing::info!("listening on {}, with the demo tools", demo.address);
+    signal()?.await;
+    demo.stop().await
+}
+
+async fn demo_show(format: Option<LogFormat>) -> Outcome {
+    let format = format.unwrap_or(LogFormat::Human);
+    let color = io::stderr().is_terminal();
+    logging::init(format, "warn", color, io::stderr)?;
+    let demo = Demo::start(server::bind(any_port()).await?).await?;
+    let client = demo::connect(demo.address).await?;
+    let mut view = View::new(io::stdout(), style());
+    scenario::run(client, &scenario::SECONDS, &mut view).await?;
+    demo.stop().await
+}
+
+/// The demo tools and a server that calls them, on loopback.
+struct Demo {
+    address: SocketAddr,
+    stop: Vec<oneshot::Sender<()>>,
+    servers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Demo {
+    async fn start(listener: TcpListener) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let mut demo = Self {
+            address: listener.local_addr()?,
+            stop: Vec::new(),
+            servers: Vec::new(),
+        };
+        let tools = server::bind(any_port()).await?;
+        let config = Config::parse(&demo::config_toml(tools.local_addr()?))?;
+        let orchestrator = Server::orchestrator(&config, Registry::new(&config)).await;
+        demo.run(orchestrator, listener);
+        demo.run(Server::tools(&config, DemoTools::default()).await, tools);
+        Ok(demo)
+    }
+
+    fn run(&mut self, server: Server, listener: TcpListener) {
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async { stopped.await.unwrap_or_default() };
+        self.servers
+            .push(tokio::spawn(server.run(listener, shutdown)));
+        self.stop.push(stop);
+    }
+
+    /// Drains the server first: it needs the tools until then.
+    async fn stop(self) -> Outcome {
+        for (stop, server) in self.stop.into_iter().zip(self.servers) {
+            let _ = stop.send(());
+            server.await?;
+        }
+        Ok(())
+    }
+}
+
+/// How the demo is shown: live on a terminal, as plain lines in a pipe.
+fn style() -> Style {
+    if !io::stdout().is_terminal() {
+        return Style::PIPE;
+    }
+    let columns = std::env::var("COLUMNS").ok();
+    Style {
+        live: true,
+        color: std::env::var_os("NO_COLOR").is_none(),
+        width: columns
+            .and_then(|columns| columns.parse().ok())
+            .unwrap_or(80),
+    }
+}
+
+fn any_port() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+fn announce(listener: &TcpListener, tools: usize) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    tracing::info!(tools, "listening on {address}");
+    Ok(())
+}
+
+fn log_to_stdout(format: Option<LogFormat>) -> Outcome {
+    let stdout = io::stdout();
+    let format = format.unwrap_or_else(|| logging::default_format(&stdout));
+    logging::init(format, "info", stdout.is_terminal(), io::stdout)
+}
+
+/// Comes true at the first SIGTERM or SIGINT; a second one ends the process.
+fn signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (first, signalled) = oneshot::channel();
+    tokio::spawn(async move {
+        let mut first = Some(first);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            match first.take() {
+                Some(first) => drop(first.send(())),
+                None => std::process::exit(130),
+            }
+        }
+    });
+    Ok(async move {
+        if signalled.await.is_err() {
+            pending().await
+        }
+    })
+}

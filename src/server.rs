@@ -1,0 +1,213 @@
+//! The server: which services it has, how it takes connections, how it ends.
+//!
+//! Connections are served by hyper rather than by tonic's `Server`, which would
+//! answer expired requests with CANCELLED, leave streams and malformed frames
+//! unbounded, burn a core when file descriptors run out, and wait for ever on
+//! shutdown for a peer that never speaks. tonic's services and codecs are used
+//! as they are.
+
+mod accept;
+mod connection;
+mod edge;
+
+use std::{io, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tonic::{server::NamedService as _, service::Routes};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    config::{self, Config},
+    drain::{Drain, DrainController, drain},
+    pb::{
+        FILE_DESCRIPTOR_SET,
+        orchestrator_service_server::OrchestratorServiceServer,
+        tool_service_server::{ToolService, ToolServiceServer},
+    },
+    registry::Registry,
+    service::Orchestrator,
+};
+use accept::Acceptor;
+use edge::Edge;
+
+type OrchestratorServer = OrchestratorServiceServer<Orchestrator>;
+
+/// How long callers have to take the results of a drain that was cut short.
+const LAST_REPLIES: Duration = Duration::from_millis(500);
+
+/// A server that is ready to take connections.
+#[derive(Debug)]
+pub struct Server {
+    edge: Edge,
+    settings: config::Server,
+    health: HealthReporter,
+    service: &'static str,
+    controller: DrainController,
+    drain: Drain,
+}
+
+impl Server {
+    /// Serves `OrchestratorService` with the tools of `registry`, health, and
+    /// reflection if configured.
+    pub async fn orchestrator(config: &Config, registry: Registry) -> Self {
+        let (controller, drain) = drain();
+        let orchestrator = Orchestrator::new(registry, config.limits.clone(), drain.clone());
+        let service = OrchestratorServiceServer::new(orchestrator)
+            .max_decoding_message_size(config.limits.max_request_bytes);
+        Self::new(
+            Routes::new(service),
+            OrchestratorServer::NAME,
+            config,
+            controller,
+            drain,
+        )
+        .await
+    }
+
+    /// Serves a `ToolService`, with the same settings, health and reflection.
+    pub async fn tools(config: &Config, tools: impl ToolService) -> Self {
+        let (controller, drain) = drain();
+        let service = ToolServiceServer::new(tools)
+            .max_decoding_message_size(config.limits.max_request_bytes)
+            .max_encoding_message_size(usize::MAX);
+        Self::new(
+            Routes::new(service),
+            ToolServiceServer::<()>::NAME,
+            config,
+            controller,
+            drain,
+        )
+        .await
+    }
+
+    async fn new(
+        routes: Routes,
+        service: &'static str,
+        config: &Config,
+        controller: DrainController,
+        drain: Drain,
+    ) -> Self {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let routes = with_reflection(routes.add_service(health_service), &config.server);
+        let timeout = config.limits.max_request_timeout;
+        let server = Self {
+            edge: Edge::new(routes, timeout, drain.clone()),
+            settings: config.server.clone(),
+            health,
+            service,
+            controller,
+            drain,
+        };
+        // tonic-health begins with SERVING.
+        server.set_health(ServingStatus::NotServing).await;
+        server
+    }
+
+    /// Takes connections from `listener` until `shutdown` comes true, then
+    /// drains: reports NOT_SERVING and goes on serving for `drain_delay`; takes
+    /// nothing new and waits for what runs, up to `drain_timeout`; ends what
+    /// still runs with CANCELLED results, and returns.
+    pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let acceptor = Acceptor::new(listener, self.settings.max_connections);
+        let mut connections = JoinSet::new();
+        self.set_health(ServingStatus::Serving).await;
+        self.accept_until(&acceptor, &mut connections, shutdown)
+            .await;
+
+        tracing::info!(delay = ?self.settings.drain_delay, "shutting down: not ready any more");
+        self.set_health(ServingStatus::NotServing).await;
+        let delay = sleep(self.settings.drain_delay);
+        self.accept_until(&acceptor, &mut connections, delay).await;
+
+        drop(acceptor);
+        self.controller.refuse();
+        let limit = self.settings.drain_timeout;
+        tracing::info!(connections = connections.len(), ?limit, "draining");
+        if timeout(limit, all_ended(&mut connections)).await.is_err() {
+            let left = connections.len();
+            tracing::warn!(
+                connections = left,
+                "the drain timed out: cutting short what runs"
+            );
+            self.controller.cut();
+            // Frozen peers take nothing: those that remain are dropped.
+            let _ = timeout(LAST_REPLIES, all_ended(&mut connections)).await;
+        }
+        connections.shutdown().await;
+    }
+
+    /// Serves one connection that is open already, such as an in-memory pipe.
+    /// Dropping the future ends it.
+    pub fn serve_connection<T>(&self, io: T) -> impl Future<Output = ()> + Send + use<T>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (edge, settings) = (self.edge.clone(), self.settings.clone());
+        let drain = self.drain.clone();
+        async move { connection::serve(io, edge, &settings, &drain).await }
+    }
+
+    async fn accept_until(
+        &self,
+        acceptor: &Acceptor,
+        connections: &mut JoinSet<()>,
+        end: impl Future<Output = ()>,
+    ) {
+        let mut end = std::pin::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return,
+                (stream, place) = acceptor.accept() => {
+                    let connection = self.serve_connection(stream);
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }
+
+    async fn set_health(&self, status: ServingStatus) {
+        for service in ["", self.service] {
+            self.health.set_service_status(service, status).await;
+        }
+    }
+}
+
+async fn all_ended(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
+}
+
+/// Both versions: older grpcurl knows only v1alpha.
+fn with_reflection(routes: Routes, settings: &config::Server) -> Routes {
+    use tonic_reflection::server::Builder;
+    if !settings.reflection {
+        return routes;
+    }
+    let builder = || {
+        Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // The sets are compiled in: a broken one fails every test.
+    let v1 = builder().build_v1().expect("valid descriptors");
+    let v1alpha = builder().build_v1alpha().expect("valid descriptors");
+    routes.add_service(v1).add_service(v1alpha)
+}
+
+/// Binds `address`.
+///
+/// # Errors
+/// The operating system's, with the address.
+pub async fn bind(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        io::Error::new(error.kind(), format!("can't listen on {address}: {error}"))
+    })
+}

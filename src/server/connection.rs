@@ -1,0 +1,137 @@
+//! Serves one HTTP/2 connection with safe settings, from its first byte to its
+//! end by age, drain or the peer.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+use super::edge::Edge;
+use crate::{config, drain::Drain};
+
+/// The preface and the header of the SETTINGS frame that must follow it (RFC
+/// 9113, 3.4). From then on HTTP/2 keepalive finds a peer that went silent.
+const OPENING_BYTES: usize = 24 + 9;
+/// Streams that a peer may reset before they are served; then it is told to
+/// calm down (rapid reset, CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 64;
+/// Malformed streams that a peer may send before the connection ends
+/// (RUSTSEC-2024-0003). tonic's server turns this off.
+const MAX_LOCAL_ERROR_RESETS: usize = 1024;
+
+/// Serves `io` until it ends.
+pub(super) async fn serve<T>(io: T, edge: Edge, settings: &config::Server, drain: &Drain)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let io = Opening {
+        io,
+        missing: OPENING_BYTES,
+        timeout: Box::pin(sleep(settings.first_byte_timeout)),
+        drained: drain.refusing(),
+    };
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.max_streams_per_connection)
+        .initial_stream_window_size(settings.stream_window_bytes)
+        .initial_connection_window_size(settings.connection_window_bytes)
+        .max_header_list_size(settings.max_header_list_bytes)
+        .keep_alive_interval(settings.keepalive_interval)
+        .keep_alive_timeout(settings.keepalive_timeout)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_LOCAL_ERROR_RESETS);
+    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), edge));
+
+    let result = tokio::select! {
+        result = &mut connection => result,
+        () = sleep(with_jitter(settings.max_connection_age)) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = drain.refusing() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(?error, "a connection broke");
+    }
+}
+
+/// Plus or minus a tenth, so that connections that began together do not all end
+/// together (gRFC A9).
+fn with_jitter(age: Duration) -> Duration {
+    age.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+/// A connection that must begin to speak HTTP/2 soon: hyper waits for the
+/// preface without bound, even while it shuts down.
+struct Opening<T> {
+    io: T,
+    missing: usize,
+    timeout: Pin<Box<Sleep>>,
+    drained: futures_util::future::BoxFuture<'static, ()>,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Opening<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        if self.missing > 0 {
+            let count = buffer.filled().len() - before;
+            self.missing = self.missing.saturating_sub(count);
+            if read.is_pending()
+                && (self.timeout.as_mut().poll(context).is_ready()
+                    || self.drained.as_mut().poll(context).is_ready())
+            {
+                let error = io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface came");
+                return Poll::Ready(Err(error));
+            }
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Opening<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

@@ -1,0 +1,151 @@
+//! The RPCs of `OrchestratorService`: decode, admit, fan out, encode. The work is
+//! done by the modules that these methods name.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    admission::{Admission, Permit},
+    aggregate::Aggregate,
+    call::ToolCall,
+    config::Limits,
+    deadline::Deadline,
+    drain::Drain,
+    fanout::FanOut,
+    pb::{self, orchestrator_service_server::OrchestratorService},
+    registry::Registry,
+    stream::{self, CompletionStream},
+    wire::{
+        self, Arrival, RequestLimits,
+        status::{draining, no_time_left},
+    },
+};
+
+/// Serves `OrchestratorService`.
+#[derive(Debug)]
+pub struct Orchestrator {
+    registry: Registry,
+    limits: Limits,
+    admission: Admission,
+    drain: Drain,
+}
+
+/// A request that was accepted: its calls are running.
+pub(crate) struct Accepted {
+    pub(crate) calls: Arc<[ToolCall]>,
+    pub(crate) fan_out: FanOut,
+    pub(crate) aggregate: Aggregate,
+    pub(crate) permit: Permit,
+    pub(crate) arrival: Arrival,
+    pub(crate) deadline: Deadline,
+}
+
+impl Orchestrator {
+    /// Serves the tools of `registry` within `limits`, until `drain` says so.
+    pub fn new(registry: Registry, limits: Limits, drain: Drain) -> Self {
+        Self {
+            registry,
+            admission: Admission::new(limits.max_in_flight_calls),
+            limits,
+            drain,
+        }
+    }
+
+    /// How many calls this process has taken on.
+    pub fn admission(&self) -> Admission {
+        self.admission.clone()
+    }
+
+    fn accept(
+        &self,
+        request: Request<pb::ExecuteToolsRequest>,
+    ) -> Result<(Accepted, pb::AggregateView), Status> {
+        if self.drain.is_refusing() {
+            return Err(draining());
+        }
+        let deadline = self.deadline(&request);
+        let now = Instant::now();
+        if deadline.remaining(now).is_zero() {
+            return Err(no_time_left());
+        }
+        let limits = RequestLimits {
+            max_calls: self.limits.max_calls_per_request,
+            concurrency_limit: self.limits.concurrency_limit,
+        };
+        let (batch, view) = wire::parse_request(request.into_inner(), limits)?;
+        let permit = self.admission.admit(batch.calls.len())?;
+        let tools = batch
+            .calls
+            .iter()
+            .map(|call| self.registry.get(&call.name))
+            .collect();
+        let calls = Arc::clone(&batch.calls);
+        let accepted = Accepted {
+            aggregate: Aggregate::new(&calls, self.limits.max_response_bytes),
+            fan_out: FanOut::start(
+                batch,
+                tools,
+                deadline.less_reply_margin(now, self.limits.reply_margin),
+                self.drain.cut(),
+            ),
+            calls,
+            permit,
+            arrival: Arrival::at(deadline.arrival),
+            deadline,
+        };
+        Ok((accepted, view))
+    }
+
+    /// The deadline that the edge computed when the request arrived.
+    fn deadline<T>(&self, request: &Request<T>) -> Deadline {
+        let cap = self.limits.max_request_timeout;
+        let here = || Deadline::of_request(Instant::now(), None, cap);
+        request.extensions().get().copied().unwrap_or_else(here)
+    }
+}
+
+#[tonic::async_trait]
+impl OrchestratorService for Orchestrator {
+    async fn execute_tools(
+        &self,
+        request: Request<pb::ExecuteToolsRequest>,
+    ) -> Result<Response<pb::ExecuteToolsResponse>, Status> {
+        let (accepted, _) = self.accept(request)?;
+        Ok(Response::new(accepted.run_to_the_end().await))
+    }
+
+    type StreamExecuteToolsStream = CompletionStream;
+
+    async fn stream_execute_tools(
+        &self,
+        request: Request<pb::ExecuteToolsRequest>,
+    ) -> Result<Response<CompletionStream>, Status> {
+        let (accepted, view) = self.accept(request)?;
+        let summary = view == pb::AggregateView::Summary;
+        Ok(Response::new(stream::spawn(accepted, summary)))
+    }
+
+    async fn list_tools(
+        &self,
+        _: Request<pb::ListToolsRequest>,
+    ) -> Result<Response<pb::ListToolsResponse>, Status> {
+        let tools = self
+            .registry
+            .iter()
+            .map(|(name, description, tool)| wire::tool(name, description, tool))
+            .collect();
+        Ok(Response::new(pb::ListToolsResponse { tools }))
+    }
+}
+
+impl Accepted {
+    async fn run_to_the_end(mut self) -> pb::ExecuteToolsResponse {
+        while let Some(completion) = self.fan_out.next().await {
+            drop(self.permit.split_one());
+            self.aggregate.fill(completion);
+        }
+        wire::response(&self.calls, self.aggregate.finish(), self.arrival, false)
+    }
+}

@@ -1,0 +1,232 @@
+//! The streaming RPC: a task runs the calls and puts each completion into an
+//! outbox, from which the response takes what the caller is ready to read.
+//!
+//! The task does not wait for the reader, or a slow reader would stall the tools
+//! and their timers. The outbox holds at most one message per call and one more;
+//! calls whose completion waits in it count as in flight. Dropping the response
+//! aborts the task and with it the calls.
+//!
+//! A stream ends well only with its aggregate: a task that breaks off, even by
+//! panicking, ends it in INTERNAL.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use prost::Message as _;
+use tokio::{
+    task::AbortHandle,
+    time::{Sleep, sleep, timeout_at},
+};
+use tokio_stream::Stream;
+use tonic::Status;
+
+use crate::{
+    admission::Permit,
+    pb::{self, stream_execute_tools_response::Event},
+    service::Accepted,
+    wire::{
+        self,
+        status::{internal, read_too_slowly},
+    },
+};
+
+/// So many messages leave one by one, as they come. After that, small ones are
+/// gathered: h2 peers charge unread DATA frames below [`GATHER_BYTES`] against a
+/// budget, and close the connection of a caller that does not read when some two
+/// thousand have piled up.
+const PROMPT_MESSAGES: usize = 512;
+/// DATA frames of this size are free of that charge.
+const GATHER_BYTES: usize = 256;
+/// The longest that a message waits for others to be gathered with.
+const GATHER_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// The messages of one stream that the caller has not taken yet.
+#[derive(Default)]
+struct Outbox {
+    messages: VecDeque<Message>,
+    bytes: usize,
+    /// Nothing follows after `messages`; `Some` error if that is not the end
+    /// that was promised.
+    end: Option<Result<(), Status>>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+struct Message {
+    message: pb::StreamExecuteToolsResponse,
+    bytes: usize,
+    _permit: Option<Permit>,
+}
+
+#[derive(Clone, Default)]
+struct SharedOutbox(Arc<Mutex<Outbox>>);
+
+impl SharedOutbox {
+    fn lock(&self) -> MutexGuard<'_, Outbox> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, event: Event, permit: Option<Permit>) {
+        let message = pb::StreamExecuteToolsResponse { event: Some(event) };
+        let bytes = message.encoded_len();
+        let mut outbox = self.lock();
+        outbox.bytes += bytes;
+        outbox.messages.push_back(Message {
+            message,
+            bytes,
+            _permit: permit,
+        });
+        outbox.wake_reader();
+    }
+
+    fn end(&self, end: Result<(), Status>) {
+        let mut outbox = self.lock();
+        if outbox.end.is_none() {
+            outbox.end = Some(end);
+            outbox.wake_reader();
+        }
+    }
+
+    /// Comes true when the reader has taken everything.
+    async fn emptied(&self) {
+        std::future::poll_fn(|context| {
+            let mut outbox = self.lock();
+            if outbox.messages.is_empty() {
+                return Poll::Ready(());
+            }
+            outbox.writer = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Outbox {
+    fn wake_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+}
+
+/// Starts the task that runs an accepted request; returns its messages.
+pub(crate) fn spawn(accepted: Accepted, summary: bool) -> CompletionStream {
+    let outbox = SharedOutbox::default();
+    let task = tokio::spawn(run(accepted, summary, outbox.clone()));
+    CompletionStream {
+        outbox,
+        task: task.abort_handle(),
+        taken: 0,
+        gathering: None,
+        flushing: false,
+    }
+}
+
+async fn run(mut accepted: Accepted, summary: bool, outbox: SharedOutbox) {
+    // Runs when this task panics as well.
+    let guard = EndGuard(outbox);
+    let outbox = &guard.0;
+    while let Some(completion) = accepted.fan_out.next().await {
+        let permit = accepted.permit.split_one();
+        accepted.aggregate.fill(completion.clone());
+        let result = wire::result(&accepted.calls, completion, accepted.arrival, false);
+        outbox.push(Event::Completion(result), Some(permit));
+    }
+    let aggregate = wire::response(
+        &accepted.calls,
+        accepted.aggregate.finish(),
+        accepted.arrival,
+        summary,
+    );
+    outbox.push(Event::Aggregate(aggregate), None);
+    outbox.end(Ok(()));
+    if timeout_at(accepted.deadline.at, outbox.emptied())
+        .await
+        .is_err()
+    {
+        let mut outbox = outbox.lock();
+        outbox.messages.clear();
+        outbox.end = Some(Err(read_too_slowly()));
+        outbox.wake_reader();
+    }
+}
+
+/// Ends the stream in INTERNAL unless it has ended before.
+struct EndGuard(SharedOutbox);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.end(Err(internal()));
+    }
+}
+
+/// The messages of one `StreamExecuteTools`.
+pub struct CompletionStream {
+    outbox: SharedOutbox,
+    task: AbortHandle,
+    taken: usize,
+    /// Set while small messages wait for company.
+    gathering: Option<Pin<Box<Sleep>>>,
+    /// What was gathered leaves together.
+    flushing: bool,
+}
+
+impl Stream for CompletionStream {
+    type Item = Result<pb::StreamExecuteToolsResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let mut outbox = this.outbox.lock();
+        let gather = this.taken >= PROMPT_MESSAGES
+            && !this.flushing
+            && outbox.end.is_none()
+            && outbox.bytes < GATHER_BYTES
+            && !outbox.messages.is_empty();
+        if gather {
+            let timer = this
+                .gathering
+                .get_or_insert_with(|| Box::pin(sleep(GATHER_TIMEOUT)));
+            if timer.as_mut().poll(context).is_pending() {
+                outbox.reader = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+        }
+        if let Some(Message { message, bytes, .. }) = outbox.messages.pop_front() {
+            outbox.bytes -= bytes;
+            this.taken += 1;
+            this.flushing = true;
+            if outbox.messages.is_empty() {
+                this.flushing = false;
+                this.gathering = None;
+                if let Some(writer) = outbox.writer.take() {
+                    writer.wake();
+                }
+            }
+            return Poll::Ready(Some(Ok(message)));
+        }
+        match &mut outbox.end {
+            Some(end) => Poll::Ready(std::mem::replace(end, Ok(())).err().map(Err)),
+            None => {
+                outbox.reader = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for CompletionStream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl std::fmt::Debug for CompletionStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CompletionStream").finish_non_exhaustive()
+    }
+}

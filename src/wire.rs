@@ -1,0 +1,235 @@
+//! Between the wire and the domain: requests are parsed here, with the path of
+//! every field that is wrong, and results are put into the published messages.
+//! How errors become a `google.rpc.Status` is in `wire/status.rs`.
+
+pub mod status;
+
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    call::{Batch, Completion, FailurePolicy, MAX_ID_BYTES, ToolCall, ToolName},
+    fanout::Tool,
+    pb::{self, tool_execution_result},
+};
+
+use status::Violations;
+
+/// What bounds a request beside the size of its message.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// How many calls a request may have.
+    pub max_calls: usize,
+    /// How many of them may run at a time.
+    pub concurrency_limit: usize,
+}
+
+/// Parses a request.
+///
+/// # Errors
+/// With every violation, each naming its field.
+pub fn parse_request(
+    request: pb::ExecuteToolsRequest,
+    limits: RequestLimits,
+) -> Result<(Batch, pb::AggregateView), Violations> {
+    let mut violations = Violations::default();
+    let count = request.calls.len();
+    if count == 0 {
+        violations.add("calls", "must not be empty");
+    } else if count > limits.max_calls {
+        let max = limits.max_calls;
+        violations.add("calls", format!("must be at most {max} calls, are {count}"));
+        // Checking each of too many calls would be work for nothing.
+        return Err(violations);
+    }
+    let failure_policy = parse_failure_policy(request.failure_policy, &mut violations);
+    let aggregate_view = pb::AggregateView::try_from(request.aggregate_view).unwrap_or_else(|_| {
+        violations.add(
+            "aggregate_view",
+            format!("is no AggregateView: {}", request.aggregate_view),
+        );
+        pb::AggregateView::Unspecified
+    });
+    check_ids(&request.calls, &mut violations);
+    let calls: Vec<ToolCall> = request
+        .calls
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, call)| parse_call(index, call, &mut violations))
+        .collect();
+    violations.into_result()?;
+
+    let wanted = usize::try_from(request.concurrency_limit).unwrap_or(usize::MAX);
+    let concurrency_limit = match wanted {
+        0 => limits.concurrency_limit,
+        wanted => wanted.min(limits.concurrency_limit),
+    };
+    let batch = Batch {
+        calls: calls.into(),
+        failure_policy,
+        concurrency_limit,
+    };
+    Ok((batch, aggregate_view))
+}
+
+fn parse_failure_policy(value: i32, violations: &mut Violations) -> FailurePolicy {
+    match pb::FailurePolicy::try_from(value) {
+        Ok(pb::FailurePolicy::Unspecified | pb::FailurePolicy::Continue) => FailurePolicy::Continue,
+        Ok(pb::FailurePolicy::CancelRest) => FailurePolicy::CancelRest,
+        Err(_) => {
+            violations.add("failure_policy", format!("is no FailurePolicy: {value}"));
+            FailurePolicy::Continue
+        }
+    }
+}
+
+fn parse_call(index: usize, call: pb::ToolCall, violations: &mut Violations) -> Option<ToolCall> {
+    let name = ToolName::try_new(call.name)
+        .map_err(|error| violations.add(format!("calls[{index}].name"), error.to_string()))
+        .ok();
+    let timeout = call.timeout.map(|timeout| {
+        // A negative duration does not convert.
+        Duration::try_from(timeout)
+            .ok()
+            .filter(|timeout| !timeout.is_zero())
+            .ok_or_else(|| {
+                let value = format!("{}s {}ns", timeout.seconds, timeout.nanos);
+                violations.add(
+                    format!("calls[{index}].timeout"),
+                    format!("must be positive, is {value}"),
+                );
+            })
+    });
+    Some(ToolCall {
+        id: call.id,
+        name: name?,
+        arguments: call.arguments,
+        timeout: timeout.transpose().ok()?,
+    })
+}
+
+fn check_ids(calls: &[pb::ToolCall], violations: &mut Violations) {
+    let mut first_use = HashMap::with_capacity(calls.len());
+    for (index, call) in calls.iter().enumerate() {
+        let field = || format!("calls[{index}].id");
+        if call.id.len() > MAX_ID_BYTES {
+            let length = call.id.len();
+            violations.add(
+                field(),
+                format!("must be at most {MAX_ID_BYTES} bytes long, is {length}"),
+            );
+        } else if let Some(c) = call.id.chars().find(|c| c.is_control()) {
+            violations.add(
+                field(),
+                format!("must hold no control character, has {c:?}"),
+            );
+        } else if !call.id.is_empty()
+            && let Some(first) = first_use.insert(call.id.as_str(), index)
+        {
+            violations.add(
+                field(),
+                format!("must be unique, {:?} is calls[{first}].id already", call.id),
+            );
+        }
+    }
+}
+
+/// When a request arrived, by both clocks: what is sent is wall time, what is
+/// measured is monotonic.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    monotonic: Instant,
+    wall: SystemTime,
+}
+
+impl Arrival {
+    /// An arrival at `monotonic`, which is about now.
+    pub fn at(monotonic: Instant) -> Self {
+        Self {
+            monotonic,
+            wall: SystemTime::now() - monotonic.elapsed(),
+        }
+    }
+
+    fn timestamp(&self, at: Instant) -> prost_types::Timestamp {
+        (self.wall + at.saturating_duration_since(self.monotonic)).into()
+    }
+
+    fn until(&self, end: Instant) -> prost_types::Duration {
+        duration(end.saturating_duration_since(self.monotonic))
+    }
+}
+
+/// A length of time for the wire; one too long for it becomes the longest.
+pub fn duration(length: Duration) -> prost_types::Duration {
+    length.try_into().unwrap_or(prost_types::Duration {
+        seconds: i64::MAX,
+        nanos: 0,
+    })
+}
+
+/// The result of one call. Without its observation if `summary`.
+pub fn result(
+    calls: &[ToolCall],
+    completion: Completion,
+    arrival: Arrival,
+    summary: bool,
+) -> pb::ToolExecutionResult {
+    let call = &calls[completion.index];
+    let outcome = match completion.outcome {
+        Ok(_) if summary => None,
+        Ok(observation) => Some(tool_execution_result::Outcome::Observation(observation)),
+        Err(error) => Some(tool_execution_result::Outcome::Error(
+            status::of_call_error(error),
+        )),
+    };
+    pb::ToolExecutionResult {
+        // The bound on calls per request is far below 2^32.
+        index: u32::try_from(completion.index).unwrap_or(u32::MAX),
+        id: call.id.clone(),
+        name: call.name.as_str().to_owned(),
+        start_time: Some(arrival.timestamp(arrival.monotonic)),
+        end_time: Some(arrival.timestamp(completion.end)),
+        duration: Some(arrival.until(completion.end)),
+        attempts: completion.attempts,
+        queue_duration: Some(duration(completion.queued)),
+        outcome,
+    }
+}
+
+/// The response with all results, `completions` being in the order of `calls`.
+pub fn response(
+    calls: &[ToolCall],
+    completions: Vec<Completion>,
+    arrival: Arrival,
+    summary: bool,
+) -> pb::ExecuteToolsResponse {
+    let end = completions
+        .iter()
+        .map(|completion| completion.end)
+        .max()
+        .unwrap_or(arrival.monotonic);
+    pb::ExecuteToolsResponse {
+        start_time: Some(arrival.timestamp(arrival.monotonic)),
+        end_time: Some(arrival.timestamp(end)),
+        duration: Some(arrival.until(end)),
+        results: completions
+            .into_iter()
+            .map(|completion| result(calls, completion, arrival, summary))
+            .collect(),
+    }
+}
+
+/// A tool, as `ListTools` shows it.
+pub fn tool(name: &ToolName, description: &str, tool: &dyn Tool) -> pb::Tool {
+    pb::Tool {
+        name: name.as_str().to_owned(),
+        description: description.to_owned(),
+        timeout: Some(duration(tool.timeout())),
+        idempotent: tool.idempotent(),
+    }
+}

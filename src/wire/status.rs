@@ -1,0 +1,140 @@
+//! Errors on the wire: the one table of what each failure looks like to a caller.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use prost::Message as _;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _, pb};
+
+use crate::{
+    admission::Full,
+    error::{CallError, Reason},
+};
+
+/// `ErrorInfo.domain` of every error that Fanfare names.
+const DOMAIN: &str = "fanfare";
+/// How many violations a caller is told of. The details of a status travel in a
+/// header, and peers accept 8 to 16 KiB of those.
+const MAX_VIOLATIONS: usize = 16;
+/// When to try again after a request was shed. Long enough for in-flight calls
+/// to end, short enough for an agent that waits.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// `google.rpc.ErrorInfo` with its metadata in order: the generated one has a
+/// `HashMap`, and equal errors would differ on the wire.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ErrorInfo {
+    #[prost(string, tag = "1")]
+    reason: String,
+    #[prost(string, tag = "2")]
+    domain: String,
+    #[prost(btree_map = "string, string", tag = "3")]
+    metadata: BTreeMap<String, String>,
+}
+
+/// What is wrong with a request.
+#[derive(Debug, Default)]
+pub struct Violations(Vec<FieldViolation>);
+
+impl Violations {
+    /// Notes that `field` is wrong, and how.
+    pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        self.0.push(FieldViolation::new(field, description));
+    }
+
+    /// `Err` if anything was wrong.
+    ///
+    /// # Errors
+    /// With all violations.
+    pub fn into_result(self) -> Result<(), Self> {
+        if self.0.is_empty() { Ok(()) } else { Err(self) }
+    }
+}
+
+impl From<Violations> for Status {
+    fn from(Violations(mut violations): Violations) -> Self {
+        let count = violations.len();
+        violations.truncate(MAX_VIOLATIONS);
+        let mut message = violations
+            .first()
+            .map_or_else(String::new, |v| format!("{}: {}", v.field, v.description));
+        if count > 1 {
+            message.push_str(&format!(" (and {} more)", count - 1));
+        }
+        Self::with_error_details(
+            Code::InvalidArgument,
+            message,
+            ErrorDetails::with_bad_request(violations),
+        )
+    }
+}
+
+impl From<Full> for Status {
+    fn from(Full { max }: Full) -> Self {
+        Self::with_error_details(
+            Code::ResourceExhausted,
+            format!("too many calls in flight: this server takes {max} at a time"),
+            ErrorDetails::with_retry_info(Some(RETRY_DELAY)),
+        )
+    }
+}
+
+/// The answer while the process shuts down: nothing was started.
+pub fn draining() -> Status {
+    Status::unavailable("the server is draining, send the request to another one")
+}
+
+/// The answer to a request that arrives with no time left.
+pub fn no_time_left() -> Status {
+    Status::deadline_exceeded("the request arrived after its deadline: no tool was called")
+}
+
+/// The answer to a stream's caller that read too slowly.
+pub fn read_too_slowly() -> Status {
+    Status::deadline_exceeded("the results were not read by the request's deadline")
+}
+
+/// The answer when something of ours broke: the log has the details.
+pub fn internal() -> Status {
+    Status::internal("internal error")
+}
+
+/// A failed call, as its result shows it.
+pub fn of_call_error(error: CallError) -> pb::Status {
+    let mut metadata = BTreeMap::from([
+        ("effect".to_owned(), error.effect.as_str().to_owned()),
+        ("retryable".to_owned(), error.retryable.to_string()),
+    ]);
+    if let Reason::DeadlineExceeded(limit) = error.reason {
+        metadata.insert("limit".to_owned(), limit.as_str().to_owned());
+    }
+    let info = ErrorInfo {
+        reason: error.reason.as_str().to_owned(),
+        domain: DOMAIN.to_owned(),
+        metadata,
+    };
+    let mut details = vec![prost_types::Any {
+        type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(),
+        value: info.encode_to_vec(),
+    }];
+    let code = match error.reason {
+        Reason::UnknownTool => Code::NotFound as i32,
+        Reason::ToolFailed(status) => {
+            // Details that do not decode can't be passed on as details.
+            if let Ok(theirs) = pb::Status::decode(status.details) {
+                details.extend(theirs.details);
+            }
+            status.code
+        }
+        Reason::DeadlineExceeded(_) => Code::DeadlineExceeded as i32,
+        Reason::ToolUnavailable | Reason::CircuitOpen => Code::Unavailable as i32,
+        Reason::Cancelled => Code::Cancelled as i32,
+        Reason::Overloaded | Reason::ResultTooLarge => Code::ResourceExhausted as i32,
+        Reason::InvalidResponse | Reason::Internal => Code::Internal as i32,
+    };
+    pb::Status {
+        code,
+        message: error.message,
+        details,
+    }
+}

@@ -1,0 +1,37 @@
+//! One test binary, a file per behaviour. `support` is the kit: scripted tools,
+//! the server over in-memory pipes with a paused clock, real processes.
+
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+
+mod support;
+
+/// Requests that can't be served, and what the caller is told.
+mod bad_input;
+/// The caller goes away; the failure policy; nothing outlives its request.
+mod cancel;
+/// Whose limit runs out when, and what the tool is told.
+mod deadline;
+/// All calls at once, the results in the order of the calls.
+mod execute;
+/// Tool services that answer with what they should not.
+mod hostile_replies;
+/// Reflection, health and what gRPC's interop tests ask for.
+mod interop;
+/// Every bound, at it and one above.
+mod limits;
+/// Any completion order, any mix of outcomes: the same aggregate.
+mod ordering;
+/// Panics where there should be none.
+mod panics;
+/// SIGTERM, drain, health, the second signal.
+mod shutdown;
+/// A caller that does not read its stream.
+mod slow_reader;
+/// Each completion at the moment it is known, then the aggregate.
+mod stream;
+/// Files stay small, the core stays free of gRPC.
+mod tidy;
+/// Tool services that die, freeze, refuse or never answer: real processes.
+mod tool_faults;
+/// Callers that are killed, frozen or gone.
+mod vanishing_callers;

@@ -1,0 +1,116 @@
+//! What the tests share: tools to script, a server over in-memory pipes for exact
+//! times, real processes for faults.
+
+pub mod pipes;
+pub mod process;
+pub mod tools;
+
+use std::time::Duration;
+
+use fanfare::{config::Config, pb};
+use prost::Message as _;
+use tonic_types::pb::ErrorInfo;
+
+pub const SECOND: Duration = Duration::from_secs(1);
+
+/// Milliseconds.
+pub fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// A call of `name` with an id of its own.
+pub fn call(id: &str, name: &str) -> pb::ToolCall {
+    pb::ToolCall {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        ..Default::default()
+    }
+}
+
+/// A call with JSON arguments.
+pub fn call_with(id: &str, name: &str, arguments: serde_json::Value) -> pb::ToolCall {
+    pb::ToolCall {
+        arguments: Some(fanfare::demo::json::encode_struct(
+            arguments.as_object().expect("an object"),
+        )),
+        ..call(id, name)
+    }
+}
+
+/// A request of these calls.
+pub fn request(calls: Vec<pb::ToolCall>) -> pb::ExecuteToolsRequest {
+    pb::ExecuteToolsRequest {
+        calls,
+        ..Default::default()
+    }
+}
+
+/// A configuration without services and tools.
+pub fn config() -> Config {
+    Config::default()
+}
+
+/// What a test looks at in a result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seen {
+    /// The observation, decoded.
+    Ok(serde_json::Value),
+    /// Code, reason, effect, limit.
+    Err(tonic::Code, String, String, Option<String>),
+}
+
+/// A failed call as a test expects it.
+pub fn failed(code: tonic::Code, reason: &str, effect: &str) -> Seen {
+    Seen::Err(code, reason.to_owned(), effect.to_owned(), None)
+}
+
+/// An expired call as a test expects it.
+pub fn expired(effect: &str, limit: &str) -> Seen {
+    let code = tonic::Code::DeadlineExceeded;
+    let reason = "DEADLINE_EXCEEDED".to_owned();
+    Seen::Err(code, reason, effect.to_owned(), Some(limit.to_owned()))
+}
+
+/// The outcome of a result.
+pub fn seen(result: &pb::ToolExecutionResult) -> Seen {
+    use pb::tool_execution_result::Outcome;
+    match result.outcome.as_ref().expect("an outcome") {
+        Outcome::Observation(value) => {
+            Seen::Ok(fanfare::demo::json::decode_value(value).expect("a value"))
+        }
+        Outcome::Error(status) => {
+            let info = error_info(status);
+            Seen::Err(
+                status.code.into(),
+                info.reason,
+                info.metadata["effect"].clone(),
+                info.metadata.get("limit").cloned(),
+            )
+        }
+    }
+}
+
+/// The `ErrorInfo` of a failed call.
+pub fn error_info(status: &tonic_types::pb::Status) -> ErrorInfo {
+    let first = status.details.first().expect("details");
+    assert_eq!(first.type_url, "type.googleapis.com/google.rpc.ErrorInfo");
+    let info = ErrorInfo::decode(first.value.as_slice()).expect("an ErrorInfo");
+    assert_eq!(info.domain, "fanfare");
+    info
+}
+
+/// The error of a result.
+pub fn error(result: &pb::ToolExecutionResult) -> &tonic_types::pb::Status {
+    match result.outcome.as_ref() {
+        Some(pb::tool_execution_result::Outcome::Error(status)) => status,
+        other => panic!("no error but {other:?}"),
+    }
+}
+
+/// The length of a result's field.
+pub fn length(duration: Option<prost_types::Duration>) -> Duration {
+    duration
+        .expect("a duration")
+        .try_into()
+        .expect("a positive duration")
+}

@@ -1,0 +1,71 @@
+//! The whole server over in-memory pipes: with a paused clock, times are exact.
+
+use std::{io, sync::Arc};
+
+use fanfare::{
+    call::ToolName,
+    config::{Config, Service, Tool},
+    pb::{
+        orchestrator_service_client::OrchestratorServiceClient, tool_service_server::ToolService,
+    },
+    registry::Registry,
+    server::Server,
+    tool::{Connect, Io},
+};
+use futures_util::future::BoxFuture;
+use hyper_util::rt::TokioIo;
+use tonic::transport::{Channel, Endpoint};
+
+pub type Client = OrchestratorServiceClient<Channel>;
+
+const PIPE_BYTES: usize = 64 << 10;
+
+/// A client of a server with these tools, over a pipe.
+pub async fn client(config: &Config, registry: Registry) -> Client {
+    let server = Arc::new(Server::orchestrator(config, registry).await);
+    client_of(&server).await
+}
+
+/// A client of that server, over a pipe of its own.
+pub async fn client_of(server: &Arc<Server>) -> Client {
+    let connect = PipeConnect(Arc::clone(server));
+    let channel = Endpoint::from_static("http://fanfare")
+        .connect_with_connector(tower::service_fn(move |_| {
+            let pipe = connect.connect();
+            async move { pipe.await.map(TokioIo::new) }
+        }))
+        .await
+        .expect("a pipe");
+    OrchestratorServiceClient::new(channel).max_decoding_message_size(usize::MAX)
+}
+
+/// A client of a server that calls `tools` over gRPC, through pipes all the way.
+/// Each of `names` is a tool with the default settings.
+pub async fn client_of_service(
+    mut config: Config,
+    tools: impl ToolService,
+    names: &[&str],
+) -> Client {
+    let endpoint = "http://tools".parse().expect("a URL");
+    config
+        .services
+        .insert("tools".to_owned(), Service::new(endpoint));
+    for name in names {
+        let name = ToolName::try_new((*name).to_owned()).expect("a tool name");
+        config.tools.insert(name, Tool::new("tools".to_owned()));
+    }
+    let tools = Arc::new(Server::tools(&config, tools).await);
+    let registry = Registry::with_connect(&config, |_| Arc::new(PipeConnect(Arc::clone(&tools))));
+    client(&config, registry).await
+}
+
+/// Opens pipes to a server.
+pub struct PipeConnect(pub Arc<Server>);
+
+impl Connect for PipeConnect {
+    fn connect(&self) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        tokio::spawn(self.0.serve_connection(theirs));
+        Box::pin(async move { Ok(Box::new(ours) as Box<dyn Io>) })
+    }
+}
