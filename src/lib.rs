@@ -1,4 +1,65 @@
-//! Fanfare: runs a batch of tool calls at the same time.
+//! Fanfare runs the tool calls of one model turn at the same time: a caller sends
+//! them in one gRPC request, Fanfare calls the remote tool services in parallel
+//! under one deadline, streams each completion as it is known, and answers with
+//! all results in the order of the calls.
+//!
+//! This page is the architecture. It is meant to be read with the file list
+//! open; the whole path of a request is a dozen small files.
+//!
+//! # The path of a request
+//!
+//! ```text
+//!          edges (hyper, tonic)                  core (tokio)                     edges
+//!
+//!  caller ─→ server ─→ service ─→ wire ─→ call, deadline ─→ fanout ─→ registry ─→ tool ─→ tools
+//!            accept     admission  parse                      │  (trait Tool)      client
+//!            edge       stream                                │                    connection
+//!                          ↑                  (index, outcome)│                    reply, failure
+//!                          └───── wire ←──── aggregate ←──────┘ as each completes
+//! ```
+//!
+//! 1. [`server`] accepts a connection and serves HTTP/2 on it. Its edge notes the
+//!    arrival, reads `grpc-timeout` and sets the one absolute [`deadline`].
+//! 2. [`service`] has the RPCs. It parses the request ([`wire`], the only place
+//!    where field paths and gRPC statuses are known), takes the calls on
+//!    ([`admission`]), looks up their tools ([`registry`]) and starts the fan-out.
+//! 3. [`fanout`] runs the calls through the trait [`fanout::Tool`] and yields each
+//!    completion as it is known. It owns the timer, the concurrency limit, the
+//!    failure policy, and catches panics.
+//! 4. The unary RPC fills the completions into an [`aggregate`]; the streaming RPC
+//!    ([`stream`]) does the same and sends each on the way.
+//! 5. [`tool`] is the other edge: one outgoing gRPC call, over a connection that
+//!    is made when needed, with every failure classified.
+//!
+//! [`drain`] is how the end of the process reaches all of them. [`config`] and
+//! [`logging`] are for the binary, [`demo`] is a tool service to try things with.
+//!
+//! # What always holds
+//!
+//! Each line names the tests (in `tests/it/`) that fail when it is broken.
+//!
+//! 1. **Parallel**: a request takes as long as its slowest tool.
+//!    `execute::a_request_takes_as_long_as_its_slowest_tool`
+//! 2. **Exactly one outcome per call**, at expiry, cancellation, crash and panic.
+//!    `ordering::*`, `tool_faults::*`, `panics::*`
+//! 3. **Deterministic order**: `results[i]` answers `calls[i]`, and the aggregate
+//!    does not depend on the order of completion. `ordering::*`
+//! 4. **A tool's failure is data**; an RPC's status speaks of the request.
+//!    `execute::failures_are_data_beside_the_other_results`, `hostile_replies::*`
+//! 5. **One absolute deadline**, with time left to answer. `deadline::*`
+//! 6. **Structured concurrency**: when the caller goes, its calls end on the wire;
+//!    nothing outlives its request. `cancel::*`, `vanishing_callers::*`
+//! 7. **Everything has a bound**, and says so at the bound. `limits::*`,
+//!    `slow_reader::*`
+//! 8. **Payloads are opaque**: they pass through as the bytes that arrived.
+//!    `interop::*`
+//! 9. **The core knows neither gRPC nor telemetry.** `tidy::*`
+//!
+//! # Who may name whom
+//!
+//! `call`, `error`, `deadline`, `fanout`, `aggregate`, `admission` and `drain` are
+//! the core: they name each other and tokio, never tonic, hyper or the generated
+//! messages. [`wire`] is where both worlds meet. Everything else is an edge.
 
 pub mod admission;
 pub mod aggregate;
