@@ -1,6 +1,7 @@
 //! Fanfare: runs a batch of tool calls at the same time (being laid out).
 
 pub mod call;
+pub mod config;
 pub mod error;
 
 /// The generated contract: `proto/fanfare/v1`. Payload fields are opaque bytes.

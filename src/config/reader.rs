@@ -1,0 +1,279 @@
+//! Takes the keys out of a TOML table one by one. Each mistake is noted with
+//! its full key and place, and reading goes on, so that one run finds them all;
+//! the keys that nobody took are mistakes too.
+//!
+//! A mistaken setting keeps its default meanwhile. No such value gets out:
+//! [`read`] gives a result only if there was no mistake.
+
+use std::{collections::BTreeMap, fmt::Display, mem};
+
+use toml::{
+    Spanned,
+    de::{DeString, DeTable, DeValue},
+};
+
+use super::{
+    error::{ConfigError, Mistake, Place},
+    scalar,
+};
+
+/// Reads a whole text, already parsed into `root`, with `read`.
+pub(super) fn read<T>(
+    text: &str,
+    root: DeTable<'_>,
+    read: impl FnOnce(&mut Reader<'_, '_>) -> T,
+) -> Result<T, ConfigError> {
+    let mut found = Vec::new();
+    let value = Reader::run(String::new(), 0, root, &mut found, read);
+    if found.is_empty() {
+        return Ok(value);
+    }
+    found.sort_by_key(|mistake| mistake.offset);
+    let mistakes = found.into_iter().map(
+        |Found {
+             offset,
+             key,
+             problem,
+         }| Mistake {
+            place: Some(Place::of(text, offset)),
+            key,
+            problem,
+        },
+    );
+    Err(ConfigError::new(mistakes.collect()))
+}
+
+/// One table that is being read.
+pub(super) struct Reader<'a, 'i> {
+    /// The table's own full key; empty for the root.
+    path: String,
+    /// Where the table begins in the text.
+    offset: usize,
+    /// What has not been taken yet.
+    rest: DeTable<'i>,
+    /// The keys that were asked for.
+    known: BTreeMap<&'static str, Taken>,
+    found: &'a mut Vec<Found>,
+}
+
+/// What became of a key that was asked for.
+#[derive(Clone, Copy, PartialEq)]
+enum Taken {
+    Absent,
+    Good { offset: usize },
+    Mistaken,
+}
+
+struct Found {
+    offset: usize,
+    key: String,
+    problem: String,
+}
+
+impl<'i> Reader<'_, 'i> {
+    fn run<T>(
+        path: String,
+        offset: usize,
+        rest: DeTable<'i>,
+        found: &mut Vec<Found>,
+        read: impl FnOnce(&mut Reader<'_, 'i>) -> T,
+    ) -> T {
+        let known = BTreeMap::new();
+        let mut reader = Reader {
+            path,
+            offset,
+            rest,
+            known,
+            found,
+        };
+        let value = read(&mut reader);
+        reader.refuse_rest();
+        value
+    }
+
+    /// Reads the setting `key` into `field`, which stays as it is if the file
+    /// has no such key. `parse` fails with what it expected instead.
+    pub(super) fn set<T>(
+        &mut self,
+        key: &'static str,
+        field: &mut T,
+        parse: impl FnOnce(&DeValue<'_>) -> Result<T, String>,
+    ) {
+        let Some((name, value)) = self.rest.remove_entry(key) else {
+            self.known.insert(key, Taken::Absent);
+            return;
+        };
+        let offset = name.span().start;
+        match parse(value.get_ref()) {
+            Ok(value) => {
+                *field = value;
+                self.known.insert(key, Taken::Good { offset });
+            }
+            Err(expected) => {
+                let problem = format!(
+                    "expected {expected}, got {}",
+                    scalar::shown(value.get_ref())
+                );
+                self.known.insert(key, Taken::Mistaken);
+                self.note(offset, key, problem);
+            }
+        }
+    }
+
+    /// As [`Reader::set`], for a setting that must be there.
+    pub(super) fn require<T>(
+        &mut self,
+        key: &'static str,
+        field: &mut T,
+        parse: impl FnOnce(&DeValue<'_>) -> Result<T, String>,
+    ) {
+        self.set(key, field, parse);
+        if self.known[key] == Taken::Absent {
+            self.note(self.offset, key, "is required".to_owned());
+        }
+    }
+
+    /// Notes that `key`, whose value is `got`, should have been as `expected`,
+    /// which depends on the setting `other`, unless that `holds` or one of
+    /// them is mistaken already. Both must have been asked for before.
+    pub(super) fn check(
+        &mut self,
+        holds: bool,
+        key: &'static str,
+        other: &'static str,
+        expected: impl Display,
+        got: impl Display,
+    ) {
+        let (offset, origin) = match (self.known[key], self.known[other]) {
+            _ if holds => return,
+            (Taken::Mistaken, _) | (_, Taken::Mistaken) => return,
+            (Taken::Good { offset }, _) => (offset, ""),
+            (Taken::Absent, Taken::Good { offset }) => (offset, " (the default)"),
+            (Taken::Absent, Taken::Absent) => (self.offset, " (the default)"),
+        };
+        self.note(
+            offset,
+            key,
+            format!("expected {expected}, got {got}{origin}"),
+        );
+    }
+
+    /// Reads the table `key`, as an empty one if the file has none.
+    pub(super) fn table<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Reader<'_, 'i>) -> T,
+    ) -> T {
+        self.known.insert(key, Taken::Absent);
+        let (offset, table) = match self.rest.remove_entry(key) {
+            Some((name, value)) => (name.span().start, self.open(&name, value)),
+            None => (self.offset, None),
+        };
+        Reader::run(
+            self.full_key(key),
+            offset,
+            table.unwrap_or_default(),
+            self.found,
+            read,
+        )
+    }
+
+    /// Reads the table `key` as one of named tables, each with `read`.
+    pub(super) fn named<K: Ord, T>(
+        &mut self,
+        key: &'static str,
+        name: impl Fn(&str) -> Result<K, String>,
+        mut read: impl FnMut(&mut Reader<'_, 'i>) -> T,
+    ) -> BTreeMap<K, T> {
+        self.table(key, |section| {
+            let mut entries = BTreeMap::new();
+            for (key, value) in mem::take(&mut section.rest) {
+                let offset = key.span().start;
+                let Some(table) = section.open(&key, value) else {
+                    continue;
+                };
+                let path = section.full_key(key.get_ref());
+                let entry = Reader::run(path, offset, table, section.found, &mut read);
+                match name(key.get_ref()) {
+                    Ok(name) => {
+                        entries.insert(name, entry);
+                    }
+                    Err(problem) => section.note(offset, key.get_ref(), problem),
+                }
+            }
+            entries
+        })
+    }
+
+    /// The table that `value` should be.
+    fn open(
+        &mut self,
+        key: &Spanned<DeString<'_>>,
+        value: Spanned<DeValue<'i>>,
+    ) -> Option<DeTable<'i>> {
+        let value = value.into_inner();
+        if let DeValue::Table(table) = value {
+            return Some(table);
+        }
+        let problem = format!("expected a table, got {}", scalar::shown(&value));
+        self.note(key.span().start, key.get_ref(), problem);
+        None
+    }
+
+    fn refuse_rest(&mut self) {
+        for (key, value) in mem::take(&mut self.rest) {
+            let nearest = nearest(key.get_ref(), self.known.keys().copied());
+            let mut problem = match nearest {
+                Some(nearest) => format!("unknown key, did you mean `{nearest}`?"),
+                None => {
+                    let known: Vec<_> = self.known.keys().copied().collect();
+                    format!("unknown key, known here are {}", known.join(", "))
+                }
+            };
+            if self.path.contains('.') && value.get_ref().is_table() {
+                problem.push_str("; a name with dots needs quotes");
+            }
+            self.note(key.span().start, key.get_ref(), problem);
+        }
+    }
+
+    fn note(&mut self, offset: usize, key: &str, problem: String) {
+        let key = self.full_key(key);
+        self.found.push(Found {
+            offset,
+            key,
+            problem,
+        });
+    }
+
+    fn full_key(&self, key: &str) -> String {
+        match self.path.as_str() {
+            "" => scalar::key(key),
+            path => format!("{path}.{}", scalar::key(key)),
+        }
+    }
+}
+
+/// The word that `word` was probably meant to be.
+pub(super) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let close_enough = word.chars().count().div_ceil(3);
+    known
+        .map(|known| (edit_distance(word, known), known))
+        .min()
+        .filter(|(distance, _)| *distance <= close_enough)
+        .map(|(_, known)| known)
+}
+
+/// How many characters to insert, delete or replace to get from `a` to `b`.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.chars().enumerate() {
+            let replaced = diagonal + usize::from(from != to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[row.len() - 1]
+}

@@ -1,0 +1,274 @@
+//! The sections of the file and their keys, once for reading and once for
+//! writing. What the settings mean is told in [`config`](super).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use toml::de::DeValue;
+
+use super::{
+    Config, KIB, Limits, Server, Service, Tool,
+    reader::{Reader, nearest},
+    scalar::{self, address, boolean, bytes, count, duration, endpoint, format_bytes, text},
+};
+use crate::call::ToolName;
+
+/// The timers' resolution: a shorter duration would come out as this one.
+const TICK: Duration = Duration::from_millis(1);
+/// HTTP/2's largest window, and protobuf's largest message.
+const MAX_BYTES: u32 = i32::MAX as u32;
+const MIN_WINDOW: u32 = 64 * KIB as u32;
+const MIN_HEADERS: u32 = 4 * KIB as u32;
+const MAX_HEADERS: u32 = 1024 * KIB as u32;
+/// What a result needs without its observation: ids, times, an error message.
+const RESULT_OVERHEAD: usize = KIB;
+const MAX_SERVICE_NAME: usize = 64;
+
+// === Reading ===
+
+pub(super) fn read(root: &mut Reader<'_, '_>) -> Config {
+    let server = root.table("server", read_server);
+    let limits = root.table("limits", read_limits);
+    let services = root.named("services", service_name, read_service);
+    let tools = root.named("tools", tool_name, |tool| read_tool(tool, &services));
+    Config {
+        server,
+        limits,
+        services,
+        tools,
+    }
+}
+
+/// Sets each field from the key of the same name.
+macro_rules! set {
+    ($table:ident => $into:ident { $($key:ident: $parse:expr,)* }) => {
+        $($table.set(stringify!($key), &mut $into.$key, $parse);)*
+    };
+}
+
+fn read_server(table: &mut Reader<'_, '_>) -> Server {
+    let mut s = Server::default();
+    let window = bytes(MIN_WINDOW..=MAX_BYTES);
+    set!(table => s {
+        listen: address,
+        admin_listen: address,
+        reflection: boolean,
+        max_connections: count,
+        max_streams_per_connection: count,
+        max_header_list_bytes: bytes(MIN_HEADERS..=MAX_HEADERS),
+        stream_window_bytes: &window,
+        connection_window_bytes: &window,
+        first_byte_timeout: duration(TICK),
+        keepalive_interval: duration(TICK),
+        keepalive_timeout: duration(TICK),
+        max_connection_age: duration(TICK),
+        drain_delay: duration(Duration::ZERO),
+        drain_timeout: duration(TICK),
+    });
+    s
+}
+
+fn read_limits(table: &mut Reader<'_, '_>) -> Limits {
+    let mut l = Limits::default();
+    let size = bytes(1..=MAX_BYTES);
+    set!(table => l {
+        max_calls_per_request: count,
+        max_in_flight_calls: count,
+    });
+    l.concurrency_limit = l.max_calls_per_request;
+    set!(table => l {
+        concurrency_limit: count,
+        max_request_timeout: duration(TICK),
+        max_request_bytes: &size,
+        max_result_bytes: &size,
+        max_response_bytes: &size,
+        reply_margin: duration(Duration::ZERO),
+    });
+
+    table.check(
+        l.max_in_flight_calls >= l.max_calls_per_request,
+        "max_in_flight_calls",
+        "max_calls_per_request",
+        format_args!(
+            "at least max_calls_per_request ({})",
+            l.max_calls_per_request
+        ),
+        l.max_in_flight_calls,
+    );
+    table.check(
+        l.max_result_bytes <= l.max_response_bytes,
+        "max_result_bytes",
+        "max_response_bytes",
+        format_args!(
+            "at most max_response_bytes ({})",
+            format_bytes(l.max_response_bytes)
+        ),
+        format_bytes(l.max_result_bytes),
+    );
+    table.check(
+        l.max_response_bytes / RESULT_OVERHEAD >= l.max_calls_per_request,
+        "max_response_bytes",
+        "max_calls_per_request",
+        format_args!(
+            "at least 1KiB x max_calls_per_request ({}KiB)",
+            l.max_calls_per_request
+        ),
+        format_bytes(l.max_response_bytes),
+    );
+    l
+}
+
+fn read_service(table: &mut Reader<'_, '_>) -> Service {
+    let mut s = Service::new(http::Uri::default());
+    table.require("endpoint", &mut s.endpoint, endpoint);
+    set!(table => s {
+        connect_timeout: duration(TICK),
+        keepalive_interval: duration(TICK),
+        keepalive_timeout: duration(TICK),
+    });
+    s
+}
+
+fn read_tool(table: &mut Reader<'_, '_>, services: &BTreeMap<String, Service>) -> Tool {
+    let mut t = Tool::new(String::new());
+    let service = |value: &DeValue<'_>| known_service(value, services);
+    table.require("service", &mut t.service, service);
+    set!(table => t {
+        description: text,
+        timeout: duration(TICK),
+        idempotent: boolean,
+    });
+    t
+}
+
+fn known_service(
+    value: &DeValue<'_>,
+    services: &BTreeMap<String, Service>,
+) -> Result<String, String> {
+    let name = text(value)?;
+    if services.contains_key(&name) {
+        return Ok(name);
+    }
+    Err(match nearest(&name, services.keys().map(String::as_str)) {
+        Some(nearest) => format!("a service of this file (did you mean {nearest:?}?)"),
+        None => "a service of this file".to_owned(),
+    })
+}
+
+fn service_name(name: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if (1..=MAX_SERVICE_NAME).contains(&name.len()) && name.chars().all(allowed) {
+        return Ok(name.to_owned());
+    }
+    Err(format!(
+        "expected a name of 1 to {MAX_SERVICE_NAME} of A-Z a-z 0-9 _ - ., got {name:?}"
+    ))
+}
+
+fn tool_name(name: &str) -> Result<ToolName, String> {
+    ToolName::try_new(name.to_owned()).map_err(|reason| format!("the tool name {name:?} {reason}"))
+}
+
+// === Writing ===
+
+pub(super) fn write(config: &Config) -> String {
+    let mut sections = vec![
+        section("server", &server_entries(&config.server)),
+        section("limits", &limit_entries(&config.limits)),
+    ];
+    sections.extend(config.services.iter().map(|(name, service)| {
+        let header = format!("services.{}", scalar::key(name));
+        section(&header, &service_entries(service))
+    }));
+    sections.extend(config.tools.iter().map(|(name, tool)| {
+        let header = format!("tools.{}", scalar::key(name.as_str()));
+        section(&header, &tool_entries(tool))
+    }));
+    sections.join("\n")
+}
+
+type Entry = (&'static str, String);
+
+fn server_entries(s: &Server) -> [Entry; 14] {
+    [
+        ("listen", string(&s.listen)),
+        ("admin_listen", string(&s.admin_listen)),
+        ("reflection", s.reflection.to_string()),
+        ("max_connections", s.max_connections.to_string()),
+        (
+            "max_streams_per_connection",
+            s.max_streams_per_connection.to_string(),
+        ),
+        (
+            "max_header_list_bytes",
+            size_string(s.max_header_list_bytes as usize),
+        ),
+        (
+            "stream_window_bytes",
+            size_string(s.stream_window_bytes as usize),
+        ),
+        (
+            "connection_window_bytes",
+            size_string(s.connection_window_bytes as usize),
+        ),
+        ("first_byte_timeout", duration_string(s.first_byte_timeout)),
+        ("keepalive_interval", duration_string(s.keepalive_interval)),
+        ("keepalive_timeout", duration_string(s.keepalive_timeout)),
+        ("max_connection_age", duration_string(s.max_connection_age)),
+        ("drain_delay", duration_string(s.drain_delay)),
+        ("drain_timeout", duration_string(s.drain_timeout)),
+    ]
+}
+
+fn limit_entries(l: &Limits) -> [Entry; 8] {
+    [
+        ("max_calls_per_request", l.max_calls_per_request.to_string()),
+        ("max_in_flight_calls", l.max_in_flight_calls.to_string()),
+        ("concurrency_limit", l.concurrency_limit.to_string()),
+        (
+            "max_request_timeout",
+            duration_string(l.max_request_timeout),
+        ),
+        ("max_request_bytes", size_string(l.max_request_bytes)),
+        ("max_result_bytes", size_string(l.max_result_bytes)),
+        ("max_response_bytes", size_string(l.max_response_bytes)),
+        ("reply_margin", duration_string(l.reply_margin)),
+    ]
+}
+
+fn service_entries(s: &Service) -> [Entry; 4] {
+    [
+        ("endpoint", string(&s.endpoint)),
+        ("connect_timeout", duration_string(s.connect_timeout)),
+        ("keepalive_interval", duration_string(s.keepalive_interval)),
+        ("keepalive_timeout", duration_string(s.keepalive_timeout)),
+    ]
+}
+
+fn tool_entries(t: &Tool) -> [Entry; 4] {
+    [
+        ("service", string(&t.service)),
+        ("description", string(&t.description)),
+        ("timeout", duration_string(t.timeout)),
+        ("idempotent", t.idempotent.to_string()),
+    ]
+}
+
+fn string(value: &impl ToString) -> String {
+    scalar::quoted(&value.to_string())
+}
+
+fn size_string(bytes: usize) -> String {
+    string(&format_bytes(bytes))
+}
+
+fn duration_string(duration: Duration) -> String {
+    string(&humantime::format_duration(duration))
+}
+
+fn section(header: &str, entries: &[Entry]) -> String {
+    let mut section = format!("[{header}]\n");
+    for (key, value) in entries {
+        section.extend([*key, " = ", value, "\n"]);
+    }
+    section
+}
