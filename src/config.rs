@@ -51,7 +51,7 @@ const MIB: usize = 1024 * KIB;
 /// assert_eq!(error.mistakes()[0].key, "limits.max_calls_per_request");
 /// # Ok::<(), fanfare::config::ConfigError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// `[server]`: where and how callers connect.
     pub server: Server,
@@ -183,8 +183,8 @@ pub struct Limits {
     /// The largest observation of one call; a larger one fails that call alone.
     /// At most `max_response_bytes`.
     ///
-    /// Default 1 MiB: more than a model reads, and four of that size still
-    /// nearly fill one response.
+    /// Default 1 MiB: more than a model reads, and three of that size still fit
+    /// into one response.
     pub max_result_bytes: usize,
     /// The largest response, and so all results of a request together. At least
     /// 1 KiB for each of `max_calls_per_request`, which is what a result needs
@@ -217,13 +217,15 @@ pub struct Service {
     /// How long a connection with calls in flight may be quiet before the
     /// service is pinged.
     ///
-    /// Default 20 s: gRPC servers take more than one in 10 s for abuse.
+    /// Default 20 s: with `keepalive_timeout` that notices a lost service before
+    /// the default timeout of a tool. By default gRPC servers close a connection
+    /// on the fourth ping without an answer of theirs in between (gRFC A8); for
+    /// calls that take over a minute raise this, or what the service permits.
     pub keepalive_interval: Duration,
     /// How long such a ping may stay unanswered before the connection is closed
     /// and its calls fail.
     ///
-    /// Default 5 s: a busy service still answers, and a lost one is noticed
-    /// before the default timeout of a tool.
+    /// Default 5 s: a busy service still answers within that time.
     pub keepalive_timeout: Duration,
 }
 

@@ -12,7 +12,7 @@ pub struct ConfigError {
 /// One mistake in a configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mistake {
-    /// Where in the text; `None` if there is no text, as the file can't be read.
+    /// Where in the text; `None` if that is not known, or the file can't be read.
     pub place: Option<Place>,
     /// The full key, such as `tools.get_weather.timeout`; empty if the mistake
     /// is about no key, as a syntax error is.
@@ -22,7 +22,7 @@ pub struct Mistake {
 }
 
 /// A place in the text of a configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The line; the first is 1.
     pub line: usize,
@@ -40,13 +40,17 @@ impl ConfigError {
         Self { mistakes }
     }
 
+    /// The first syntax error of each line: the others mostly follow from it.
     pub(super) fn syntax(text: &str, errors: &[toml::de::Error]) -> Self {
         let mistake = |error: &toml::de::Error| Mistake {
             place: error.span().map(|span| Place::of(text, span.start)),
             key: String::new(),
             problem: error.message().replace('\n', ", "),
         };
-        Self::new(errors.iter().map(mistake).collect())
+        let mut mistakes: Vec<_> = errors.iter().map(mistake).collect();
+        mistakes.sort_by_key(|mistake| mistake.place);
+        mistakes.dedup_by_key(|mistake| mistake.place.map(|place| place.line));
+        Self::new(mistakes)
     }
 
     pub(super) fn unreadable(path: &Path, error: &io::Error) -> Self {

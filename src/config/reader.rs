@@ -135,7 +135,7 @@ impl<'i> Reader<'_, 'i> {
 
     /// Notes that `key`, whose value is `got`, should have been as `expected`,
     /// which depends on the setting `other`, unless that `holds` or one of
-    /// them is mistaken already.
+    /// them is mistaken already. Both must have been asked for before.
     pub(super) fn check(
         &mut self,
         holds: bool,

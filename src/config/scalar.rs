@@ -95,7 +95,9 @@ pub(super) fn endpoint(value: &DeValue<'_>) -> Result<Uri, String> {
     let port = authority.as_str().strip_prefix(authority.host());
     // Not left to `Uri::port`: it takes a port over 65,535 for none.
     let port_is_good = match port.and_then(|port| port.strip_prefix(':')) {
-        Some(port) => port.parse::<u16>().is_ok_and(|port| port > 0),
+        Some(port) => {
+            port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|n| n > 0)
+        }
         None => port == Some(""),
     };
     if uri.scheme_str() != Some("http") || authority.host().is_empty() || !port_is_good {
@@ -147,7 +149,7 @@ pub(super) fn format_bytes(bytes: usize) -> String {
     let bytes = bytes as u64;
     let exact = BYTE_UNITS
         .iter()
-        .find(|(_, factor)| bytes >= *factor && bytes % factor == 0);
+        .find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
     let (unit, factor) = exact.unwrap_or(&("B", 1));
     format!("{}{unit}", bytes / factor)
 }
@@ -191,5 +193,73 @@ pub(super) fn shown(value: &DeValue<'_>) -> String {
         DeValue::Datetime(time) => format!("the time {time}"),
         DeValue::Array(_) => "an array".to_owned(),
         DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_exact() {
+        let sizes = "0=0 1000=1000 007B=7 64KiB=65536 4MiB=4194304 1GiB=1073741824 \
+                     18446744073709551615=18446744073709551615";
+        for (text, bytes) in sizes.split(' ').filter_map(|size| size.split_once('=')) {
+            assert_eq!(parse_bytes(text), bytes.parse().ok(), "{text}");
+        }
+        let bad = "B KiB -1 +1 1.5MiB 1KB 1K 1kib 1KIB 1b 1KiB2 \u{661} 18446744073709551616 \
+                   17179869184GiB";
+        for text in bad.split(' ').chain(["", " 1", "1 ", "1 KiB"]) {
+            assert_eq!(parse_bytes(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_are_exact() {
+        let durations = "5s=5000,250ms=250,1m 30s=90000,1m30s=90000,0s=0,1.5s=1500,1day=86400000";
+        for (text, millis) in durations.split(',').filter_map(|pair| pair.split_once('=')) {
+            let millis = millis.parse().map(Duration::from_millis);
+            assert_eq!(parse_duration(text), millis.ok(), "{text}");
+        }
+        let bad = ",5,s, ,-5s,5S,5 parsecs,1e3s,0.1ns,99999999999999999999s,999999999999999y,\
+                   18446744073709551615s 1000ms";
+        for text in bad.split(',') {
+            assert_eq!(parse_duration(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn endpoints_are_plain_http_with_a_host() {
+        let parse = |text: &str| endpoint(&DeValue::String(text.to_owned().into()));
+
+        let good = "http://a http://a/ http://a-b.c:1 http://10.0.0.1:65535 http://[::1]:80";
+        for text in good.split(' ') {
+            let uri = parse(text).unwrap();
+            assert_eq!(uri, text);
+            assert_eq!(parse(&uri.to_string()), Ok(uri));
+        }
+        let bad = "a a:1 /a //a:1 http:// http://:1 http:///a http://a: http://a:0 http://a:65536 \
+                   http://a:x http://a:+1 http://u@a:1 http://u:p@a:1 http://a:1/path http://a:1?q \
+                   http://a:1/?q http://a:1#f https://a:1 grpc://a:1 unix:/a http://[::1 *";
+        for text in bad.split(' ').chain(["", "http://a b", "http://a/\u{e9}"]) {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+        assert!(parse("https://a:1").unwrap_err().contains("TLS"));
+    }
+
+    proptest! {
+        #[test]
+        fn sizes_read_back(bytes in any::<u32>(), shift in 0..32) {
+            let bytes = bytes >> shift << shift;
+            let text = format_bytes(bytes as usize);
+            prop_assert_eq!(parse_bytes(&text), Some(u64::from(bytes)));
+        }
+
+        #[test]
+        fn no_text_panics(text in r"\PC*|([0-9]{1,9}\.?[0-9]{1,9} ?[a-zM]{0,3} ?){1,3}") {
+            let _ = (parse_bytes(&text), parse_duration(&text));
+        }
     }
 }

@@ -14,9 +14,11 @@ use crate::call::ToolName;
 
 /// The timers' resolution: a shorter duration would come out as this one.
 const TICK: Duration = Duration::from_millis(1);
-/// HTTP/2's largest window and, less one byte, protobuf's largest message.
+/// HTTP/2's largest window, and protobuf's largest message.
 const MAX_BYTES: u32 = i32::MAX as u32;
 const MIN_WINDOW: u32 = 64 * KIB as u32;
+const MIN_HEADERS: u32 = 4 * KIB as u32;
+const MAX_HEADERS: u32 = 1024 * KIB as u32;
 /// What a result needs without its observation: ids, times, an error message.
 const RESULT_OVERHEAD: usize = KIB;
 const MAX_SERVICE_NAME: usize = 64;
@@ -36,84 +38,58 @@ pub(super) fn read(root: &mut Reader<'_, '_>) -> Config {
     }
 }
 
+/// Sets each field from the key of the same name.
+macro_rules! set {
+    ($table:ident => $into:ident { $($key:ident: $parse:expr,)* }) => {
+        $($table.set(stringify!($key), &mut $into.$key, $parse);)*
+    };
+}
+
 fn read_server(table: &mut Reader<'_, '_>) -> Server {
-    let mut server = Server::default();
-    let s = &mut server;
+    let mut s = Server::default();
     let window = bytes(MIN_WINDOW..=MAX_BYTES);
-    let headers = bytes(4 * KIB as u32..=1024 * KIB as u32);
-    table.set("listen", &mut s.listen, address);
-    table.set("admin_listen", &mut s.admin_listen, address);
-    table.set("reflection", &mut s.reflection, boolean);
-    table.set("max_connections", &mut s.max_connections, count);
-    table.set(
-        "max_streams_per_connection",
-        &mut s.max_streams_per_connection,
-        count,
-    );
-    table.set(
-        "max_header_list_bytes",
-        &mut s.max_header_list_bytes,
-        headers,
-    );
-    table.set("stream_window_bytes", &mut s.stream_window_bytes, &window);
-    table.set(
-        "connection_window_bytes",
-        &mut s.connection_window_bytes,
-        &window,
-    );
-    table.set(
-        "first_byte_timeout",
-        &mut s.first_byte_timeout,
-        duration(TICK),
-    );
-    table.set(
-        "keepalive_interval",
-        &mut s.keepalive_interval,
-        duration(TICK),
-    );
-    table.set(
-        "keepalive_timeout",
-        &mut s.keepalive_timeout,
-        duration(TICK),
-    );
-    table.set(
-        "max_connection_age",
-        &mut s.max_connection_age,
-        duration(TICK),
-    );
-    table.set("drain_delay", &mut s.drain_delay, duration(Duration::ZERO));
-    table.set("drain_timeout", &mut s.drain_timeout, duration(TICK));
-    server
+    set!(table => s {
+        listen: address,
+        admin_listen: address,
+        reflection: boolean,
+        max_connections: count,
+        max_streams_per_connection: count,
+        max_header_list_bytes: bytes(MIN_HEADERS..=MAX_HEADERS),
+        stream_window_bytes: &window,
+        connection_window_bytes: &window,
+        first_byte_timeout: duration(TICK),
+        keepalive_interval: duration(TICK),
+        keepalive_timeout: duration(TICK),
+        max_connection_age: duration(TICK),
+        drain_delay: duration(Duration::ZERO),
+        drain_timeout: duration(TICK),
+    });
+    s
 }
 
 fn read_limits(table: &mut Reader<'_, '_>) -> Limits {
-    let mut limits = Limits::default();
-    let l = &mut limits;
+    let mut l = Limits::default();
     let size = bytes(1..=MAX_BYTES);
-    table.set("max_calls_per_request", &mut l.max_calls_per_request, count);
-    table.set("max_in_flight_calls", &mut l.max_in_flight_calls, count);
+    set!(table => l {
+        max_calls_per_request: count,
+        max_in_flight_calls: count,
+    });
     l.concurrency_limit = l.max_calls_per_request;
-    table.set("concurrency_limit", &mut l.concurrency_limit, count);
-    table.set(
-        "max_request_timeout",
-        &mut l.max_request_timeout,
-        duration(TICK),
-    );
-    table.set("max_request_bytes", &mut l.max_request_bytes, &size);
-    table.set("max_result_bytes", &mut l.max_result_bytes, &size);
-    table.set("max_response_bytes", &mut l.max_response_bytes, &size);
-    table.set(
-        "reply_margin",
-        &mut l.reply_margin,
-        duration(Duration::ZERO),
-    );
+    set!(table => l {
+        concurrency_limit: count,
+        max_request_timeout: duration(TICK),
+        max_request_bytes: &size,
+        max_result_bytes: &size,
+        max_response_bytes: &size,
+        reply_margin: duration(Duration::ZERO),
+    });
 
     table.check(
         l.max_in_flight_calls >= l.max_calls_per_request,
         "max_in_flight_calls",
         "max_calls_per_request",
         format_args!(
-            "at least max_calls_per_request, {}",
+            "at least max_calls_per_request ({})",
             l.max_calls_per_request
         ),
         l.max_in_flight_calls,
@@ -123,7 +99,7 @@ fn read_limits(table: &mut Reader<'_, '_>) -> Limits {
         "max_result_bytes",
         "max_response_bytes",
         format_args!(
-            "at most max_response_bytes, {}",
+            "at most max_response_bytes ({})",
             format_bytes(l.max_response_bytes)
         ),
         format_bytes(l.max_result_bytes),
@@ -133,42 +109,35 @@ fn read_limits(table: &mut Reader<'_, '_>) -> Limits {
         "max_response_bytes",
         "max_calls_per_request",
         format_args!(
-            "at least 1KiB x max_calls_per_request, {}KiB",
+            "at least 1KiB x max_calls_per_request ({}KiB)",
             l.max_calls_per_request
         ),
         format_bytes(l.max_response_bytes),
     );
-    limits
+    l
 }
 
 fn read_service(table: &mut Reader<'_, '_>) -> Service {
-    let mut service = Service::new(http::Uri::default());
-    let s = &mut service;
+    let mut s = Service::new(http::Uri::default());
     table.require("endpoint", &mut s.endpoint, endpoint);
-    table.set("connect_timeout", &mut s.connect_timeout, duration(TICK));
-    table.set(
-        "keepalive_interval",
-        &mut s.keepalive_interval,
-        duration(TICK),
-    );
-    table.set(
-        "keepalive_timeout",
-        &mut s.keepalive_timeout,
-        duration(TICK),
-    );
-    service
+    set!(table => s {
+        connect_timeout: duration(TICK),
+        keepalive_interval: duration(TICK),
+        keepalive_timeout: duration(TICK),
+    });
+    s
 }
 
 fn read_tool(table: &mut Reader<'_, '_>, services: &BTreeMap<String, Service>) -> Tool {
-    let mut tool = Tool::new(String::new());
-    let t = &mut tool;
-    table.require("service", &mut t.service, |value| {
-        known_service(value, services)
+    let mut t = Tool::new(String::new());
+    let service = |value: &DeValue<'_>| known_service(value, services);
+    table.require("service", &mut t.service, service);
+    set!(table => t {
+        description: text,
+        timeout: duration(TICK),
+        idempotent: boolean,
     });
-    table.set("description", &mut t.description, text);
-    table.set("timeout", &mut t.timeout, duration(TICK));
-    table.set("idempotent", &mut t.idempotent, boolean);
-    tool
+    t
 }
 
 fn known_service(
@@ -221,8 +190,8 @@ type Entry = (&'static str, String);
 
 fn server_entries(s: &Server) -> [Entry; 14] {
     [
-        ("listen", string(s.listen)),
-        ("admin_listen", string(s.admin_listen)),
+        ("listen", string(&s.listen)),
+        ("admin_listen", string(&s.admin_listen)),
         ("reflection", s.reflection.to_string()),
         ("max_connections", s.max_connections.to_string()),
         (
@@ -284,16 +253,16 @@ fn tool_entries(t: &Tool) -> [Entry; 4] {
     ]
 }
 
-fn string(value: impl ToString) -> String {
+fn string(value: &impl ToString) -> String {
     scalar::quoted(&value.to_string())
 }
 
 fn size_string(bytes: usize) -> String {
-    string(format_bytes(bytes))
+    string(&format_bytes(bytes))
 }
 
 fn duration_string(duration: Duration) -> String {
-    string(humantime::format_duration(duration))
+    string(&humantime::format_duration(duration))
 }
 
 fn section(header: &str, entries: &[Entry]) -> String {
