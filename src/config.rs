@@ -51,7 +51,7 @@ const MIB: usize = 1024 * KIB;
 /// assert_eq!(error.mistakes()[0].key, "limits.max_calls_per_request");
 /// # Ok::<(), fanfare::config::ConfigError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     /// `[server]`: where and how callers connect.
     pub server: Server,
@@ -217,10 +217,10 @@ pub struct Service {
     /// How long a connection with calls in flight may be quiet before the
     /// service is pinged.
     ///
-    /// Default 20 s: with `keepalive_timeout` that notices a lost service before
-    /// the default timeout of a tool. By default gRPC servers close a connection
-    /// on the fourth ping without an answer of theirs in between (gRFC A8); for
-    /// calls that take over a minute raise this, or what the service permits.
+    /// Default 90 s: by default gRPC servers close a connection on the fourth
+    /// ping without an answer of theirs in between (gRFC A8), which at this pace
+    /// never comes within the 5 minutes that a request may take. Lower it, to
+    /// notice a lost service earlier, where the service permits it.
     pub keepalive_interval: Duration,
     /// How long such a ping may stay unanswered before the connection is closed
     /// and its calls fail.
@@ -293,7 +293,7 @@ impl Service {
         Self {
             endpoint,
             connect_timeout: Duration::from_secs(1),
-            keepalive_interval: Duration::from_secs(20),
+            keepalive_interval: Duration::from_secs(90),
             keepalive_timeout: Duration::from_secs(5),
         }
     }

@@ -113,12 +113,11 @@ mod tests {
              [tools.sleep]\n"
         ));
 
-        let parsed: toml::Table = text.parse().unwrap();
-        let tools = parsed["tools"].as_table().unwrap();
+        let tools = crate::config::Config::parse(&text).unwrap().tools;
         assert_eq!(tools.len(), TOOLS.len());
         let idempotent: Vec<&str> = tools
             .iter()
-            .filter(|(_, tool)| tool.get("idempotent").is_some())
+            .filter(|(_, tool)| tool.idempotent)
             .map(|(name, _)| name.as_str())
             .collect();
         assert_eq!(idempotent, ["echo", "flaky", "hang", "payload", "sleep"]);
