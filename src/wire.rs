@@ -54,12 +54,15 @@ pub fn parse_request(
         );
         pb::AggregateView::Unspecified
     });
-    check_ids(&request.calls, &mut violations);
+    let repeated = repeated_ids(&request.calls);
     let calls: Vec<ToolCall> = request
         .calls
         .into_iter()
         .enumerate()
-        .filter_map(|(index, call)| parse_call(index, call, &mut violations))
+        .filter_map(|(index, call)| {
+            check_id(index, &call.id, repeated.get(&index), &mut violations);
+            parse_call(index, call, &mut violations)
+        })
         .collect();
     violations.into_result()?;
 
@@ -112,30 +115,35 @@ fn parse_call(index: usize, call: pb::ToolCall, violations: &mut Violations) -> 
     })
 }
 
-fn check_ids(calls: &[pb::ToolCall], violations: &mut Violations) {
+fn check_id(index: usize, id: &str, first: Option<&usize>, violations: &mut Violations) {
+    let problem = if id.len() > MAX_ID_BYTES {
+        let length = id.len();
+        format!("must be at most {MAX_ID_BYTES} bytes long, is {length}")
+    } else if let Some(c) = id.chars().find(|c| c.is_control()) {
+        format!("must hold no control character, has {c:?}")
+    } else if let Some(first) = first {
+        format!("must be unique, {id:?} is calls[{first}].id already")
+    } else {
+        return;
+    };
+    violations.add(format!("calls[{index}].id"), problem);
+}
+
+/// The calls whose id, not empty, an earlier call has; each with the first such.
+fn repeated_ids(calls: &[pb::ToolCall]) -> HashMap<usize, usize> {
     let mut first_use = HashMap::with_capacity(calls.len());
-    for (index, call) in calls.iter().enumerate() {
-        let field = || format!("calls[{index}].id");
-        if call.id.len() > MAX_ID_BYTES {
-            let length = call.id.len();
-            violations.add(
-                field(),
-                format!("must be at most {MAX_ID_BYTES} bytes long, is {length}"),
-            );
-        } else if let Some(c) = call.id.chars().find(|c| c.is_control()) {
-            violations.add(
-                field(),
-                format!("must hold no control character, has {c:?}"),
-            );
-        } else if !call.id.is_empty()
-            && let Some(first) = first_use.insert(call.id.as_str(), index)
-        {
-            violations.add(
-                field(),
-                format!("must be unique, {:?} is calls[{first}].id already", call.id),
-            );
+    let mut repeated = HashMap::new();
+    for (index, call) in calls
+        .iter()
+        .enumerate()
+        .filter(|(_, call)| !call.id.is_empty())
+    {
+        let first = *first_use.entry(call.id.as_str()).or_insert(index);
+        if first != index {
+            repeated.insert(index, first);
         }
     }
+    repeated
 }
 
 /// When a request arrived, by both clocks: what is sent is wall time, what is
