@@ -1,7 +1,8 @@
 //! The door: how many calls this process has taken on, and whether it takes any.
 //!
-//! A call is in flight from the moment its request is accepted until its outcome
-//! was handed to the transport, waiting included: all that time it holds memory.
+//! A call is in flight from the moment its request is accepted, waiting included,
+//! until its outcome is known; in a stream, until it was handed to the transport,
+//! for until then it holds memory that no other bound limits.
 
 use std::sync::{
     Arc,

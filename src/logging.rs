@@ -36,9 +36,20 @@ where
         .with_env_filter(filter)
         .with_writer(writer);
     match format {
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
-        LogFormat::Human => subscriber.with_ansi(color).try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init()?,
+        LogFormat::Human => subscriber.with_ansi(color).try_init()?,
     }
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// A panic costs one call or request, whose caller reads only that something
+/// broke: what it was has to be in the log.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or_default();
+    let location = panic.location().map(ToString::to_string);
+    let location = location.as_deref().unwrap_or("somewhere");
+    tracing::error!(location, "panicked: {message}");
 }
 
 /// Human on a terminal, JSON elsewhere.

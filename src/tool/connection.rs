@@ -3,7 +3,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -46,6 +49,9 @@ pub struct Connection {
     keepalive_timeout: Duration,
     // std's Mutex: held for a few instructions, never across an await.
     state: Mutex<State>,
+    /// The last dial failed: a service that is down is logged once, not once
+    /// per call.
+    down: AtomicBool,
 }
 
 enum State {
@@ -69,6 +75,7 @@ impl Connection {
             keepalive_interval: service.keepalive_interval,
             keepalive_timeout: service.keepalive_timeout,
             state: Mutex::new(State::Idle),
+            down: AtomicBool::new(false),
         }
     }
 
@@ -121,11 +128,11 @@ impl Connection {
                 }
                 Err(reason) => {
                     *state = State::Idle;
-                    tracing::warn!(service = this.service, reason, "can't connect");
-                    Err(reason.into())
+                    Err(Arc::from(reason))
                 }
             };
             drop(state);
+            this.log(answer.as_ref().map(drop));
             // Nobody may be waiting any more.
             let _ = result.send(answer);
         });
@@ -133,6 +140,16 @@ impl Connection {
         async move { dialed.await.unwrap_or_else(|_| broken()) }
             .boxed()
             .shared()
+    }
+
+    fn log(&self, dialed: Result<(), &Arc<str>>) {
+        let service = self.service.as_str();
+        let was_down = self.down.swap(dialed.is_err(), Ordering::Relaxed);
+        match dialed {
+            Err(reason) if !was_down => tracing::warn!(service, %reason, "can't connect"),
+            Ok(()) if was_down => tracing::info!(service, "connected again"),
+            _ => tracing::debug!(service, "dialed"),
+        }
     }
 
     fn attempt(&self) -> impl Future<Output = Result<Sender, String>> + use<> {
