@@ -5,7 +5,7 @@
 use std::{
     error::Error,
     future::pending,
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
@@ -72,8 +72,8 @@ enum Command {
 /// Runs the command.
 pub(crate) fn run(cli: Cli) -> Outcome {
     if let Command::Check { config } = &cli.command {
-        print!("{}", Config::load(config)?.to_toml());
-        return Ok(());
+        // `print!` would panic in `fanfare check … | head`.
+        return Ok(io::stdout().write_all(Config::load(config)?.to_toml().as_bytes())?);
     }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
