@@ -13,7 +13,7 @@
 //!
 //!  caller ─→ server ─→ service ─→ wire ─→ call, deadline ─→ fanout ─→ registry ─→ tool ─→ tools
 //!            accept     admission  parse                      │  (trait Tool)      client
-//!            edge       stream                                │                    connection
+//!            edge       run, stream                           │                    connection
 //!                          ↑                  (index, outcome)│                    reply, failure
 //!                          └───── wire ←──── aggregate ←──────┘ as each completes
 //! ```
@@ -26,8 +26,8 @@
 //! 3. [`fanout`] runs the calls through the trait [`fanout::Tool`] and yields each
 //!    completion as it is known. It owns the timer, the concurrency limit, the
 //!    failure policy, and catches panics.
-//! 4. The unary RPC fills the completions into an [`aggregate`]; the streaming RPC
-//!    ([`stream`]) does the same and sends each on the way.
+//! 4. A [`run`] fills the completions into an [`aggregate`], which becomes the
+//!    answer; the streaming RPC ([`stream`]) sends each on the way as well.
 //! 5. [`tool`] is the other edge: one outgoing gRPC call, over a connection that
 //!    is made when needed, with every failure classified.
 //!
@@ -72,6 +72,7 @@ pub mod error;
 pub mod fanout;
 pub mod logging;
 pub mod registry;
+pub mod run;
 pub mod server;
 pub mod service;
 pub mod stream;

@@ -7,18 +7,17 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    admission::{Admission, Permit},
-    aggregate::Aggregate,
-    call::ToolCall,
+    admission::Admission,
     config::Limits,
     deadline::Deadline,
     drain::Drain,
     fanout::FanOut,
     pb::{self, orchestrator_service_server::OrchestratorService},
     registry::Registry,
+    run::Run,
     stream::{self, CompletionStream},
     wire::{
-        self, Arrival, RequestLimits,
+        self, RequestLimits,
         status::{draining, no_time_left},
     },
 };
@@ -30,16 +29,6 @@ pub struct Orchestrator {
     limits: Limits,
     admission: Admission,
     drain: Drain,
-}
-
-/// A request that was accepted: its calls are running.
-pub(crate) struct Accepted {
-    pub(crate) calls: Arc<[ToolCall]>,
-    pub(crate) fan_out: FanOut,
-    pub(crate) aggregate: Aggregate,
-    pub(crate) permit: Permit,
-    pub(crate) arrival: Arrival,
-    pub(crate) deadline: Deadline,
 }
 
 impl Orchestrator {
@@ -61,7 +50,7 @@ impl Orchestrator {
     fn accept(
         &self,
         request: Request<pb::ExecuteToolsRequest>,
-    ) -> Result<(Accepted, pb::AggregateView), Status> {
+    ) -> Result<(Run, pb::AggregateView), Status> {
         if self.drain.is_refusing() {
             return Err(draining());
         }
@@ -82,20 +71,10 @@ impl Orchestrator {
             .map(|call| self.registry.get(&call.name))
             .collect();
         let calls = Arc::clone(&batch.calls);
-        let accepted = Accepted {
-            aggregate: Aggregate::new(&calls, self.limits.max_response_bytes),
-            fan_out: FanOut::start(
-                batch,
-                tools,
-                deadline.less_reply_margin(now, self.limits.reply_margin),
-                self.drain.cut(),
-            ),
-            calls,
-            permit,
-            arrival: Arrival::at(deadline.arrival),
-            deadline,
-        };
-        Ok((accepted, view))
+        let for_tools = deadline.less_reply_margin(now, self.limits.reply_margin);
+        let fan_out = FanOut::start(batch, tools, for_tools, self.drain.cut());
+        let max_bytes = self.limits.max_response_bytes;
+        Ok((Run::new(calls, fan_out, permit, deadline, max_bytes), view))
     }
 
     /// The deadline that the edge computed when the request arrived.
@@ -112,8 +91,8 @@ impl OrchestratorService for Orchestrator {
         &self,
         request: Request<pb::ExecuteToolsRequest>,
     ) -> Result<Response<pb::ExecuteToolsResponse>, Status> {
-        let (accepted, _) = self.accept(request)?;
-        Ok(Response::new(accepted.run_to_the_end().await))
+        let (run, _) = self.accept(request)?;
+        Ok(Response::new(run.finish().await))
     }
 
     type StreamExecuteToolsStream = CompletionStream;
@@ -122,9 +101,9 @@ impl OrchestratorService for Orchestrator {
         &self,
         request: Request<pb::ExecuteToolsRequest>,
     ) -> Result<Response<CompletionStream>, Status> {
-        let (accepted, view) = self.accept(request)?;
+        let (run, view) = self.accept(request)?;
         let summary = view == pb::AggregateView::Summary;
-        Ok(Response::new(stream::spawn(accepted, summary)))
+        Ok(Response::new(stream::spawn(run, summary)))
     }
 
     async fn list_tools(
@@ -137,15 +116,5 @@ impl OrchestratorService for Orchestrator {
             .map(|(name, description, tool)| wire::tool(name, description, tool))
             .collect();
         Ok(Response::new(pb::ListToolsResponse { tools }))
-    }
-}
-
-impl Accepted {
-    async fn run_to_the_end(mut self) -> pb::ExecuteToolsResponse {
-        while let Some(completion) = self.fan_out.next().await {
-            drop(self.permit.split_one());
-            self.aggregate.fill(completion);
-        }
-        wire::response(&self.calls, self.aggregate.finish(), self.arrival, false)
     }
 }

@@ -28,11 +28,8 @@ use tonic::Status;
 use crate::{
     admission::Permit,
     pb::{self, stream_execute_tools_response::Event},
-    service::Accepted,
-    wire::{
-        self,
-        status::{internal, read_too_slowly},
-    },
+    run::Run,
+    wire::status::{internal, read_too_slowly},
 };
 
 /// So many messages leave one by one, as they come. After that, small ones are
@@ -114,10 +111,10 @@ impl Outbox {
     }
 }
 
-/// Starts the task that runs an accepted request; returns its messages.
-pub(crate) fn spawn(accepted: Accepted, summary: bool) -> CompletionStream {
+/// Starts the task that drives `run`; returns its messages.
+pub fn spawn(run: Run, summary: bool) -> CompletionStream {
     let outbox = SharedOutbox::default();
-    let task = tokio::spawn(run(accepted, summary, outbox.clone()));
+    let task = tokio::spawn(produce(run, summary, outbox.clone()));
     CompletionStream {
         outbox,
         task: task.abort_handle(),
@@ -127,28 +124,17 @@ pub(crate) fn spawn(accepted: Accepted, summary: bool) -> CompletionStream {
     }
 }
 
-async fn run(mut accepted: Accepted, summary: bool, outbox: SharedOutbox) {
+async fn produce(mut run: Run, summary: bool, outbox: SharedOutbox) {
     // Runs when this task panics as well.
     let guard = EndGuard(outbox);
     let outbox = &guard.0;
-    while let Some(completion) = accepted.fan_out.next().await {
-        let permit = accepted.permit.split_one();
-        accepted.aggregate.fill(completion.clone());
-        let result = wire::result(&accepted.calls, completion, accepted.arrival, false);
-        outbox.push(Event::Completion(result), Some(permit));
+    while let Some((completion, permit)) = run.next().await {
+        outbox.push(Event::Completion(run.result(completion)), Some(permit));
     }
-    let aggregate = wire::response(
-        &accepted.calls,
-        accepted.aggregate.finish(),
-        accepted.arrival,
-        summary,
-    );
-    outbox.push(Event::Aggregate(aggregate), None);
+    let deadline = run.deadline();
+    outbox.push(Event::Aggregate(run.response(summary)), None);
     outbox.end(Ok(()));
-    if timeout_at(accepted.deadline.at, outbox.emptied())
-        .await
-        .is_err()
-    {
+    if timeout_at(deadline.at, outbox.emptied()).await.is_err() {
         let mut outbox = outbox.lock();
         outbox.messages.clear();
         outbox.end = Some(Err(read_too_slowly()));
