@@ -13,11 +13,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use fanfare::{
     config::Config,
-    demo::{
-        self, scenario,
-        tools::DemoTools,
-        view::{Style, View},
-    },
+    demo::{self, scenario, style::Style, tools::DemoTools, view::View},
     logging::{self, LogFormat},
     registry::Registry,
     server::{self, Server},

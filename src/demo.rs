@@ -10,6 +10,7 @@ pub mod json;
 mod ledger;
 mod render;
 pub mod scenario;
+pub mod style;
 mod text;
 pub mod tools;
 pub mod view;

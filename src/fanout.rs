@@ -9,87 +9,26 @@
 //! A call that panics fails alone. This file knows neither gRPC nor telemetry; it
 //! calls through the [`Tool`] trait.
 
+mod invocation;
+mod member;
+
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
+    sync::{Arc, atomic::Ordering},
 };
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    call::{Batch, Completion, FailurePolicy, Outcome, ToolCall},
+    call::{Batch, Completion, FailurePolicy, Outcome},
     deadline::Deadline,
-    error::{CallError, Effect, Reason},
+    error::{CallError, Effect, Limit, Reason},
 };
-
-/// Something that can be called. The fan-out enforces the deadline and catches
-/// panics; an implementation only has to try.
-pub trait Tool: Send + Sync + 'static {
-    /// The longest that a call may take, from the arrival of its request.
-    fn timeout(&self) -> Duration;
-
-    /// Whether calling twice does no more than calling once.
-    fn idempotent(&self) -> bool;
-
-    /// Runs one call. Dropping the future cancels it.
-    fn call(&self, invocation: Invocation) -> BoxFuture<'static, Outcome>;
-}
-
-/// One call on its way to its tool.
-#[derive(Clone, Debug)]
-pub struct Invocation {
-    shared: Arc<Shared>,
-    index: usize,
-    deadline: Deadline,
-}
-
-/// What the calls of a batch share with the fan-out: one allocation a request.
-#[derive(Debug)]
-struct Shared {
-    calls: Arc<[ToolCall]>,
-    progress: Box<[Progress]>,
-}
-
-/// How far a call has come, for the case that it never ends by itself.
-#[derive(Debug, Default)]
-struct Progress {
-    attempts: AtomicU32,
-    sent: AtomicBool,
-}
-
-impl Invocation {
-    /// The call.
-    pub fn call(&self) -> &ToolCall {
-        &self.shared.calls[self.index]
-    }
-
-    /// When the call must end.
-    pub fn deadline(&self) -> Deadline {
-        self.deadline
-    }
-
-    /// Counts an attempt; returns its number, the first being 1.
-    pub fn start_attempt(&self) -> u32 {
-        self.progress().attempts.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Notes that from here on the tool may have run.
-    pub fn sent(&self) {
-        self.progress().sent.store(true, Ordering::Relaxed);
-    }
-
-    fn progress(&self) -> &Progress {
-        &self.shared.progress[self.index]
-    }
-}
+pub use invocation::{Invocation, Tool};
+use invocation::{Progress, Shared};
+use member::{Event, Member};
 
 /// A batch that is running.
 pub struct FanOut {
@@ -288,10 +227,10 @@ impl FanOut {
     fn out_of_time(&self, index: usize) -> String {
         let deadline = self.slots[index].deadline;
         let what = match deadline.limit {
-            crate::error::Limit::Call => "the call's timeout",
-            crate::error::Limit::Tool => "the tool's timeout",
-            crate::error::Limit::Request => "the caller's deadline",
-            crate::error::Limit::Server => "the server's limit for a request",
+            Limit::Call => "the call's timeout",
+            Limit::Tool => "the tool's timeout",
+            Limit::Request => "the caller's deadline",
+            Limit::Server => "the server's limit for a request",
         };
         let after = deadline.at.saturating_duration_since(deadline.arrival);
         format!("{what} ran out after {after:.3?}")
@@ -358,43 +297,5 @@ impl std::fmt::Debug for FanOut {
             .field("calls", &self.slots.len())
             .field("running", &self.running)
             .finish_non_exhaustive()
-    }
-}
-
-/// What the fan-out waits for.
-enum Member {
-    /// A call; `None` once it was ended from outside.
-    Call(usize, Option<BoxFuture<'static, Outcome>>),
-    Timer(Pin<Box<Sleep>>),
-    Stop(BoxFuture<'static, ()>),
-}
-
-enum Event {
-    Done(usize, Outcome),
-    TimerFired,
-    Stop,
-}
-
-impl Future for Member {
-    type Output = Event;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Event> {
-        match &mut *self {
-            Self::Call(_, None) => Poll::Pending,
-            Self::Call(index, Some(call)) => {
-                let index = *index;
-                // A panicking call must cost its own result and no other.
-                match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
-                    Ok(Poll::Pending) => Poll::Pending,
-                    Ok(Poll::Ready(outcome)) => Poll::Ready(Event::Done(index, outcome)),
-                    Err(_) => {
-                        let error = CallError::internal(Effect::Maybe);
-                        Poll::Ready(Event::Done(index, Err(error)))
-                    }
-                }
-            }
-            Self::Timer(timer) => timer.as_mut().poll(context).map(|()| Event::TimerFired),
-            Self::Stop(stop) => stop.as_mut().poll(context).map(|()| Event::Stop),
-        }
     }
 }

@@ -9,8 +9,8 @@ use tonic::Code;
 
 use super::{
     code_name, json,
+    style::Style,
     text::{Paint, bar, columns, cut, escaped, padded, seconds},
-    view::Style,
 };
 use crate::pb::{
     ExecuteToolsResponse, ToolCall, ToolExecutionResult, tool_execution_result::Outcome,

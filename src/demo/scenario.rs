@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        demo::view::Style,
+        demo::style::Style,
         pb::{
             ExecuteToolsRequest, ListToolsRequest, ListToolsResponse, StreamExecuteToolsResponse,
             ToolExecutionResult,

@@ -8,36 +8,9 @@ use std::{io, time::Duration};
 
 use super::{
     render::{self, Row},
-    text::Line,
+    style::Style,
 };
 use crate::pb::{ExecuteToolsResponse, ToolCall, ToolExecutionResult};
-
-/// How to show a run.
-#[derive(Clone, Copy, Debug)]
-pub struct Style {
-    /// Draw progress in place, with Unicode: for a terminal. Otherwise each
-    /// completion is one plain line.
-    pub live: bool,
-    /// Use ANSI colours.
-    pub color: bool,
-    /// The columns of the terminal, which no line exceeds if `live`; else
-    /// without effect.
-    pub width: usize,
-}
-
-impl Style {
-    /// For a pipe or a file: plain lines.
-    pub const PIPE: Self = Self {
-        live: false,
-        color: false,
-        width: usize::MAX,
-    };
-
-    pub(super) fn line(self) -> Line {
-        let room = if self.live { self.width } else { usize::MAX };
-        Line::new(room, self.color)
-    }
-}
 
 /// Shows one run on `out`.
 #[derive(Debug)]
