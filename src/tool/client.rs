@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use prost::Message as _;
 use tokio::time::Instant;
@@ -47,15 +48,14 @@ impl GrpcTool {
     }
 
     async fn attempt(&self, invocation: &Invocation) -> Result<pb::CallToolResponse, Fault> {
-        let attempt = invocation.start_attempt();
         let request = || {
-            invocation.sent();
             let timeout = invocation.deadline().remaining(Instant::now());
             let uri = self.connection.method_uri();
-            grpc::request(uri, timeout, invocation.call(), attempt)
+            grpc::request(uri, timeout, invocation.call(), invocation.next_attempt())
         };
         // The link stays until the reply was read: it counts the call.
         let (_link, response) = self.connection.send(request).await?;
+        invocation.sent();
         let reply = response.await.map_err(Fault::Transport)?;
         let message = grpc::read(reply, self.max_result_bytes).await?;
         pb::CallToolResponse::decode(message).map_err(Fault::Garbage)
@@ -93,9 +93,19 @@ impl Tool for GrpcTool {
         let this = self.clone();
         Box::pin(async move {
             match this.attempt(&invocation).await {
-                Ok(response) => Ok(response.observation.unwrap_or_default()),
+                Ok(response) => Ok(without_its_buffer(response.observation.unwrap_or_default())),
                 Err(fault) => Err(this.call_error(fault, &invocation)),
             }
         })
     }
+}
+
+/// An observation is a slice of the connection's read buffer. A small one must
+/// not keep that alive until its request is answered.
+fn without_its_buffer(observation: Bytes) -> Bytes {
+    const SMALL_BYTES: usize = 4096;
+    if observation.len() > SMALL_BYTES {
+        return observation;
+    }
+    Bytes::copy_from_slice(&observation)
 }
