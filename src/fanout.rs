@@ -192,14 +192,18 @@ impl FanOut {
         };
         slot.state = State::Ended;
         self.unended -= 1;
-        let progress = &self.shared.progress[index];
+        let attempts = self.attempts(index);
         self.ended.push_back(Completion {
             index,
             outcome,
             end,
             queued: turn.saturating_duration_since(self.started),
-            attempts: progress.attempts.load(Ordering::Relaxed),
+            attempts,
         });
+    }
+
+    fn attempts(&self, index: usize) -> u32 {
+        self.shared.progress[index].attempts.load(Ordering::Relaxed)
     }
 
     fn expire(&mut self, now: Instant) {
@@ -250,11 +254,9 @@ impl FanOut {
 
     /// The error of a call that did not end by itself.
     fn unfinished(&self, index: usize, reason: Reason, message: &str) -> CallError {
-        let sent = self.shared.progress[index].sent.load(Ordering::Relaxed);
-        let effect = if sent {
-            Effect::Maybe
-        } else {
-            Effect::NotStarted
+        let effect = match self.attempts(index) {
+            0 => Effect::NotStarted,
+            _ => Effect::Maybe,
         };
         let idempotent = self.slots[index]
             .tool

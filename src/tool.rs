@@ -1,18 +1,22 @@
 //! One outgoing call: the gRPC client of a remote tool service.
 //!
 //! [`GrpcTool`] is what the fan-out calls through. It sends over a [`Connection`]
-//! that is made when first needed, watches the reply on its way in
-//! (`reply.rs`) and tells from what it saw whose failure it was (`failure.rs`).
+//! that is made when first needed (`dial.rs` opens it, `link.rs` speaks HTTP/2 on
+//! it), in gRPC's framing (`grpc.rs`), and tells whose failure it was
+//! (`failure.rs`).
 //!
-//! tonic's generated client does the gRPC; its `Channel` is not used, because it
-//! hides what must be known here: whether a failed request ever left, and
-//! whether a status came from the tool or from the transport.
+//! This is built on h2 rather than on tonic's client and hyper, for three
+//! reasons. A failed call must say whether it ever left and whether a status came
+//! from the tool: those layers blur both. A hostile reply must cost its own call:
+//! tonic's client panics on some. And a call's cost is the product: a task, two
+//! channels and several allocations per call fall away.
 
 mod client;
 mod connection;
 mod dial;
 mod failure;
-mod reply;
+mod grpc;
+mod link;
 
 pub use client::GrpcTool;
 pub use connection::Connection;

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -47,7 +47,6 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     pub(super) attempts: AtomicU32,
-    pub(super) sent: AtomicBool,
 }
 
 impl Invocation {
@@ -61,14 +60,14 @@ impl Invocation {
         self.deadline
     }
 
-    /// Counts an attempt; returns its number, the first being 1.
-    pub fn start_attempt(&self) -> u32 {
-        self.progress().attempts.fetch_add(1, Ordering::Relaxed) + 1
+    /// The number of the next attempt. The first is 1.
+    pub fn next_attempt(&self) -> u32 {
+        self.progress().attempts.load(Ordering::Relaxed) + 1
     }
 
-    /// Notes that from here on the tool may have run.
+    /// Notes that an attempt was sent: from here on the tool may have run.
     pub fn sent(&self) {
-        self.progress().sent.store(true, Ordering::Relaxed);
+        self.progress().attempts.fetch_add(1, Ordering::Relaxed);
     }
 
     fn progress(&self) -> &Progress {

@@ -1,27 +1,20 @@
 //! Calls one tool over gRPC, once.
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use prost::Message as _;
 use tokio::time::Instant;
-use tonic::{Code, Status, body::Body};
+use tonic::Code;
 
-use super::{
-    connection::{Connection, Sender},
-    failure::Failure,
-    reply::{self, Fault, ReplyBody, Watch},
-};
+use super::{connection::Connection, failure::Fault, grpc};
 use crate::{
     call::Outcome,
     config,
     error::{CallError, Effect, Reason},
     fanout::{Invocation, Tool},
-    pb::{self, tool_service_client::ToolServiceClient},
+    pb,
 };
 
 /// A tool enforces the `grpc-timeout` that we send it, too, and its answer may
@@ -54,59 +47,36 @@ impl GrpcTool {
         }
     }
 
-    async fn attempt(&self, invocation: &Invocation) -> Result<Outcome, Failure> {
-        let attempt = invocation.start_attempt();
-        let service = self.connection.service();
-        let sender = self
-            .connection
-            .sender()
-            .await
-            .map_err(|reason| Failure::no_connection(service, &reason))?;
-
-        let call = invocation.call();
-        let mut request = tonic::Request::new(pb::CallToolRequest {
-            id: call.id.clone(),
-            name: call.name.as_str().to_owned(),
-            arguments: call.arguments.clone(),
-            attempt,
-        });
-        request.set_timeout(invocation.deadline().remaining(Instant::now()));
-
-        let watch = Watch::default();
-        let transport = Transport {
-            sender,
-            watch: Arc::clone(&watch),
-            max_bytes: self.max_result_bytes,
+    async fn attempt(&self, invocation: &Invocation) -> Result<pb::CallToolResponse, Fault> {
+        let request = || {
+            let timeout = invocation.deadline().remaining(Instant::now());
+            let uri = self.connection.method_uri();
+            grpc::request(uri, timeout, invocation.call(), invocation.next_attempt())
         };
-        let mut client =
-            ToolServiceClient::with_origin(transport, self.connection.origin().clone())
-                // `ReplyBody` enforces the limit: it knows what it saw.
-                .max_decoding_message_size(usize::MAX);
+        // The link stays until the reply was read: it counts the call.
+        let (_link, response) = self.connection.send(request).await?;
         invocation.sent();
-        match pin!(client.call_tool(request)).await {
-            Ok(response) => Ok(Ok(response.into_inner().observation.unwrap_or_default())),
-            Err(status) if self.ran_out_of_time(&status, invocation) => {
-                Ok(Err(self.deadline_exceeded(invocation)))
+        let reply = response.await.map_err(Fault::Transport)?;
+        let message = grpc::read(reply, self.max_result_bytes).await?;
+        pb::CallToolResponse::decode(message).map_err(Fault::Garbage)
+    }
+
+    fn call_error(&self, fault: Fault, invocation: &Invocation) -> CallError {
+        let late = invocation.deadline().remaining(Instant::now()) <= DEADLINE_TOLERANCE;
+        match fault {
+            Fault::Tool { status, .. }
+                if late
+                    && matches!(status.code.into(), Code::Cancelled | Code::DeadlineExceeded) =>
+            {
+                CallError::new(
+                    Reason::DeadlineExceeded(invocation.deadline().limit),
+                    Effect::Maybe,
+                    self.idempotent,
+                    "the tool ran out of time",
+                )
             }
-            Err(status) => {
-                let seen = reply::take(&watch);
-                Err(Failure::of_reply(&status, seen, self.max_result_bytes))
-            }
+            fault => fault.into_call_error(self.idempotent, self.max_result_bytes),
         }
-    }
-
-    fn ran_out_of_time(&self, status: &Status, invocation: &Invocation) -> bool {
-        matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded)
-            && invocation.deadline().remaining(Instant::now()) <= DEADLINE_TOLERANCE
-    }
-
-    fn deadline_exceeded(&self, invocation: &Invocation) -> CallError {
-        CallError::new(
-            Reason::DeadlineExceeded(invocation.deadline().limit),
-            Effect::Maybe,
-            self.idempotent,
-            "the tool ran out of time",
-        )
     }
 }
 
@@ -122,39 +92,20 @@ impl Tool for GrpcTool {
     fn call(&self, invocation: Invocation) -> BoxFuture<'static, Outcome> {
         let this = self.clone();
         Box::pin(async move {
-            this.attempt(&invocation)
-                .await
-                .unwrap_or_else(|failure| Err(failure.into_call_error(this.idempotent)))
-        })
-    }
-}
-
-/// What tonic's client sends its one request with.
-struct Transport {
-    sender: Sender,
-    watch: Watch,
-    max_bytes: usize,
-}
-
-impl tower::Service<http::Request<Body>> for Transport {
-    type Response = http::Response<ReplyBody>;
-    type Error = Status;
-    type Future = BoxFuture<'static, Result<Self::Response, Status>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        // A connection that closed says so when the request is sent.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let reply = self.sender.send_request(request);
-        let watch = Arc::clone(&self.watch);
-        let max_bytes = self.max_bytes;
-        Box::pin(async move {
-            match reply.await {
-                Ok(reply) => reply::watch_reply(reply, watch, max_bytes),
-                Err(error) => Err(reply::fail(&watch, Fault::Transport(error))),
+            match this.attempt(&invocation).await {
+                Ok(response) => Ok(without_its_buffer(response.observation.unwrap_or_default())),
+                Err(fault) => Err(this.call_error(fault, &invocation)),
             }
         })
     }
+}
+
+/// An observation is a slice of the connection's read buffer. A small one must
+/// not keep that alive until its request is answered.
+fn without_its_buffer(observation: Bytes) -> Bytes {
+    const SMALL_BYTES: usize = 4096;
+    if observation.len() > SMALL_BYTES {
+        return observation;
+    }
+    Bytes::copy_from_slice(&observation)
 }

@@ -1,10 +1,10 @@
-//! The HTTP/2 connection to a tool service: made when first needed, shared by all
-//! calls, made anew after it broke.
+//! How to reach a tool service: its connection is made when first needed, shared
+//! by all calls, and made anew after it broke.
 
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,39 +14,26 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Shared},
 };
-use http::Uri;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use h2::client::ResponseFuture;
+use http::{Uri, uri::PathAndQuery};
 use tokio::{sync::oneshot, time::timeout};
-use tonic::body::Body;
 
-use super::dial::Connect;
+use super::{
+    dial::Connect,
+    failure::Fault,
+    link::{Keepalive, Link, Outgoing},
+};
 use crate::config;
 
-/// Sends requests over one HTTP/2 connection.
-pub(super) type Sender = http2::SendRequest<Body>;
-
-/// A reply's headers and trailers may be this large. A tool that sends more
-/// fails its own call only; over four times as much, and h2 closes the
-/// connection under all calls on it.
-const MAX_HEADER_LIST_BYTES: u32 = 256 << 10;
-/// h2 charges small unread DATA frames against half of this: with less, a burst
-/// of a few thousand small replies would end the connection.
-const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
-/// Lets one reply of the default size limit arrive without a pause.
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-/// Cancelled calls whose late frames are still to be ignored. A batch that is
-/// cancelled resets hundreds at once; h2's default is 50.
-const MAX_RESET_STREAMS: usize = 4096;
+const METHOD: &str = "/fanfare.v1.ToolService/CallTool";
 
 /// A lazily made connection to one tool service.
 pub struct Connection {
     service: String,
-    origin: Uri,
+    method_uri: Uri,
     connect: Arc<dyn Connect>,
     connect_timeout: Duration,
-    keepalive_interval: Duration,
-    keepalive_timeout: Duration,
+    keepalive: Keepalive,
     // std's Mutex: held for a few instructions, never across an await.
     state: Mutex<State>,
     /// The last dial failed: a service that is down is logged once, not once
@@ -57,58 +44,87 @@ pub struct Connection {
 enum State {
     Idle,
     Dialing(Dial),
-    /// Dropping the last sender closes the connection once its calls ended.
-    Open(Sender),
+    Open(Link),
 }
 
 /// A connection in the making, awaited by any number of calls.
-type Dial = Shared<BoxFuture<'static, Result<Sender, Arc<str>>>>;
+type Dial = Shared<BoxFuture<'static, Result<Link, Arc<str>>>>;
 
 impl Connection {
     /// To the service of that name, over streams that `connect` opens.
     pub fn new(name: &str, connect: Arc<dyn Connect>, service: &config::Service) -> Self {
+        let mut uri = service.endpoint.clone().into_parts();
+        uri.path_and_query = Some(PathAndQuery::from_static(METHOD));
         Self {
             service: name.to_owned(),
-            origin: service.endpoint.clone(),
+            // The configuration takes no endpoint without scheme and host.
+            method_uri: Uri::from_parts(uri).unwrap_or_else(|_| Uri::from_static(METHOD)),
             connect,
             connect_timeout: service.connect_timeout,
-            keepalive_interval: service.keepalive_interval,
-            keepalive_timeout: service.keepalive_timeout,
+            keepalive: Keepalive {
+                interval: service.keepalive_interval,
+                timeout: service.keepalive_timeout,
+            },
             state: Mutex::new(State::Idle),
             down: AtomicBool::new(false),
         }
     }
 
-    /// The name of the tool service.
-    pub(super) fn service(&self) -> &str {
-        &self.service
+    /// What a request is sent to.
+    pub(super) fn method_uri(&self) -> Uri {
+        self.method_uri.clone()
     }
 
-    /// Scheme and authority of the service.
-    pub(super) fn origin(&self) -> &Uri {
-        &self.origin
+    /// Sends a request, which `request` makes once there is a connection to send
+    /// it on. A connection that turns out to be closed costs nothing: nothing
+    /// was sent, and a new one is dialed.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        request: impl Fn() -> Outgoing,
+    ) -> Result<(Link, ResponseFuture), Fault> {
+        let no_connection = |reason: &str| Fault::NoConnection {
+            service: self.service.clone(),
+            reason: reason.to_owned(),
+        };
+        let link = self.link();
+        let mut link = link.await.map_err(|reason| no_connection(&reason))?;
+        if let Ok(response) = link.send(request()) {
+            return Ok((link, response));
+        }
+        self.forget_open();
+        let link = self.link();
+        let mut link = link.await.map_err(|reason| no_connection(&reason))?;
+        match link.send(request()) {
+            Ok(response) => Ok((link, response)),
+            Err(error) => Err(no_connection(&error.to_string())),
+        }
     }
 
-    /// Something to send a request with; dials if there is no connection.
-    /// Callers that come while it dials share the dial.
-    ///
-    /// # Errors
-    /// With the reason, for the caller to read, if there can be no connection.
-    /// Nothing was sent then.
-    pub(super) async fn sender(self: &Arc<Self>) -> Result<Sender, Arc<str>> {
-        let dial = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            match &*state {
-                State::Open(sender) if !sender.is_closed() => return Ok(sender.clone()),
-                State::Dialing(dial) => dial.clone(),
-                State::Idle | State::Open(_) => {
-                    let dial = self.dial();
-                    *state = State::Dialing(dial.clone());
-                    dial
-                }
+    /// A connection; dials if there is none. Calls that come while it dials share
+    /// the dial. The error says, for the caller to read, why there is none.
+    async fn link(self: &Arc<Self>) -> Result<Link, Arc<str>> {
+        let dial = match &mut *self.state() {
+            State::Open(link) => return Ok(link.clone()),
+            State::Dialing(dial) => dial.clone(),
+            idle @ State::Idle => {
+                let dial = self.dial();
+                *idle = State::Dialing(dial.clone());
+                dial
             }
         };
         dial.await
+    }
+
+    /// Lets go of a connection that takes no more calls; those on it go on.
+    fn forget_open(&self) {
+        let mut state = self.state();
+        if matches!(*state, State::Open(_)) {
+            *state = State::Idle;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts a dial. It runs in a task of its own: the calls that wait for it
@@ -120,18 +136,11 @@ impl Connection {
         tokio::spawn(async move {
             let outcome = attempt.await;
             let Some(this) = this.upgrade() else { return };
-            let mut state = this.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let answer = match outcome {
-                Ok(sender) => {
-                    *state = State::Open(sender.clone());
-                    Ok(sender)
-                }
-                Err(reason) => {
-                    *state = State::Idle;
-                    Err(Arc::from(reason))
-                }
+            let answer = outcome.map_err(Arc::<str>::from);
+            *this.state() = match &answer {
+                Ok(link) => State::Open(link.clone()),
+                Err(_) => State::Idle,
             };
-            drop(state);
             this.log(answer.as_ref().map(drop));
             // Nobody may be waiting any more.
             let _ = result.send(answer);
@@ -152,23 +161,14 @@ impl Connection {
         }
     }
 
-    fn attempt(&self) -> impl Future<Output = Result<Sender, String>> + use<> {
+    fn attempt(&self) -> impl Future<Output = Result<Link, String>> + use<> {
         let connect = Arc::clone(&self.connect);
-        let limit = self.connect_timeout;
-        let builder = self.builder();
+        let (limit, keepalive) = (self.connect_timeout, self.keepalive);
         async move {
             let opened = async {
                 let io = connect.connect().await.map_err(|error| error.to_string())?;
-                let (sender, connection) = builder
-                    .handshake(TokioIo::new(io))
-                    .await
-                    .map_err(|error| error.to_string())?;
-                tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(?error, "a connection to a tool service broke");
-                    }
-                });
-                Ok(sender)
+                let link = Link::open(io, keepalive).await;
+                link.map_err(|error| error.to_string())
             };
             match timeout(limit, opened).await {
                 Ok(result) => result,
@@ -176,26 +176,13 @@ impl Connection {
             }
         }
     }
-
-    fn builder(&self) -> http2::Builder<TokioExecutor> {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .max_header_list_size(MAX_HEADER_LIST_BYTES)
-            .max_concurrent_reset_streams(MAX_RESET_STREAMS)
-            .keep_alive_interval(self.keepalive_interval)
-            .keep_alive_timeout(self.keepalive_timeout);
-        builder
-    }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("service", &self.service)
-            .field("origin", &self.origin)
+            .field("method_uri", &self.method_uri)
             .finish_non_exhaustive()
     }
 }
