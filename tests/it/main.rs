@@ -2,6 +2,10 @@
 //! the server over in-memory pipes with a paused clock, real processes.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, which is its purpose"
+)]
 
 mod support;
 
