@@ -6,7 +6,7 @@
 use std::error::Error as _;
 
 use bytes::Bytes;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::reply::{Fault, Seen};
 use crate::error::{CallError, Effect, MAX_TOOL_DETAILS_BYTES, Reason, ToolStatus};
@@ -43,10 +43,10 @@ impl Failure {
         if let Some(fault) = seen.fault {
             return of_fault(fault, max_bytes);
         }
-        if seen.answered && status.code() != Code::Ok {
+        if seen.failed {
             return of_tool(status);
         }
-        // No usable status and no transport error: the reply is not gRPC's.
+        // A status of tonic's: the reply is not what gRPC or the contract says.
         Self::new(
             Reason::InvalidResponse,
             Effect::Maybe,

@@ -16,13 +16,13 @@ use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// What was seen of a reply.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// The tool, or a proxy before it, sent a `grpc-status`.
-    pub(super) answered: bool,
+    /// The tool, or a proxy before it, sent a `grpc-status` other than OK.
+    pub(super) failed: bool,
     /// Why the reply can't be used, if that was found.
     pub(super) fault: Option<Fault>,
 }
@@ -165,22 +165,29 @@ impl Prefix {
     }
 }
 
-/// Notes whether a status is there, and drops details that are not base64:
-/// tonic's client panics on them.
+/// Notes whether the tool failed, and mends what tonic's client can't read of
+/// its status.
 fn note_status(headers: &mut HeaderMap, watch: &Watch) {
-    const DETAILS: &str = "grpc-status-details-bin";
+    let Some(code) = headers.get(Status::GRPC_STATUS) else {
+        return;
+    };
+    if Code::from_bytes(code.as_bytes()) != Code::Ok {
+        let mut seen = watch.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.failed = true;
+    }
+    mend_details(headers);
+}
+
+/// Drops details that are not base64: tonic's client panics on them.
+fn mend_details(headers: &mut HeaderMap) {
     // As tonic reads them: padded or not.
     const ENGINE: GeneralPurpose = GeneralPurpose::new(
         &STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
     );
-    if let Some(details) = headers.get(DETAILS)
+    if let Some(details) = headers.get(Status::GRPC_STATUS_DETAILS)
         && ENGINE.decode(details).is_err()
     {
-        headers.remove(DETAILS);
-    }
-    if headers.contains_key(Status::GRPC_STATUS) {
-        let mut seen = watch.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.answered = true;
+        headers.remove(Status::GRPC_STATUS_DETAILS);
     }
 }
