@@ -13,7 +13,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use bytes::{Buf as _, Bytes};
-use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::{Code, Status};
@@ -176,6 +176,7 @@ fn note_status(headers: &mut HeaderMap, watch: &Watch) {
         seen.failed = true;
     }
     mend_details(headers);
+    mend_message(headers);
 }
 
 /// Drops details that are not base64: tonic's client panics on them.
@@ -189,5 +190,25 @@ fn mend_details(headers: &mut HeaderMap) {
         && ENGINE.decode(details).is_err()
     {
         headers.remove(Status::GRPC_STATUS_DETAILS);
+    }
+}
+
+/// Escapes a message that does not decode to UTF-8, so that it is read as it was
+/// sent: tonic's client would lose the tool's code with it.
+fn mend_message(headers: &mut HeaderMap) {
+    let Some(message) = headers.get(Status::GRPC_MESSAGE) else {
+        return;
+    };
+    let probe = [
+        (Status::GRPC_STATUS, HeaderValue::from_static("0")),
+        (Status::GRPC_MESSAGE, message.clone()),
+    ];
+    let read = Status::from_header_map(&probe.into_iter().collect());
+    if read.is_some_and(|status| status.code() == Code::Ok) {
+        return;
+    }
+    let escaped = String::from_utf8_lossy(message.as_bytes()).replace('%', "%25");
+    if let Ok(escaped) = HeaderValue::from_maybe_shared(Bytes::from(escaped)) {
+        headers.insert(Status::GRPC_MESSAGE, escaped);
     }
 }
