@@ -1,6 +1,8 @@
 //! What the tests share: tools to script, a server over in-memory pipes for exact
 //! times, real processes for faults.
 
+pub mod amid_others;
+pub mod hostile;
 pub mod pipes;
 pub mod process;
 pub mod tools;
