@@ -55,7 +55,6 @@ impl GrpcTool {
     }
 
     async fn attempt(&self, invocation: &Invocation) -> Result<Outcome, Failure> {
-        let attempt = invocation.start_attempt();
         let service = self.connection.service();
         let sender = self
             .connection
@@ -68,7 +67,9 @@ impl GrpcTool {
             id: call.id.clone(),
             name: call.name.as_str().to_owned(),
             arguments: call.arguments.clone(),
-            attempt,
+            // Not before there is a connection: one that can't be made is no
+            // attempt, the tool was not asked.
+            attempt: invocation.start_attempt(),
         });
         request.set_timeout(invocation.deadline().remaining(Instant::now()));
 
