@@ -163,7 +163,7 @@ async fn odd_statuses_are_the_tools_own_all_the_same() {
 /// The result of a tool that fails with `status`.
 async fn result_of_failure(status: Status) -> pb::ToolExecutionResult {
     let mut trailers = HeaderMap::new();
-    status.add_header(&mut trailers).unwrap();
+    status.add_header(&mut trailers).expect("headers");
     let script = failure(trailers);
     result_amid_others("a failure", script, Stays, call("", "hostile")).await
 }

@@ -185,6 +185,7 @@ enum Command {
 }
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    stream.set_nodelay(true).expect("an open socket");
     let tap = Tap::default();
     let io = Tapped {
         stream,
