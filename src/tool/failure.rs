@@ -20,7 +20,9 @@ pub(super) enum Fault {
     NotGrpc { status: StatusCode },
     /// The message is longer than it may be.
     TooLarge { bytes: usize },
-    /// Something else is wrong with the reply.
+    /// The reply breaks off before all of it is there.
+    Incomplete(&'static str),
+    /// The reply is something that gRPC does not allow here.
     Invalid(&'static str),
     /// The message is no `CallToolResponse`.
     Garbage(prost::DecodeError),
@@ -54,9 +56,14 @@ impl Fault {
                 Effect::Done,
                 format!("the tool's reply of {bytes} bytes is over the limit of {max_bytes}"),
             ),
-            Self::Invalid(what) => (
+            Self::Incomplete(what) => (
                 Reason::InvalidResponse,
                 Effect::Maybe,
+                format!("the tool's reply is incomplete: {what}"),
+            ),
+            Self::Invalid(what) => (
+                Reason::InvalidResponse,
+                Effect::Done,
                 format!("the tool's reply is invalid: {what}"),
             ),
             Self::Garbage(error) => (

@@ -163,17 +163,17 @@ impl Message {
             None => self.received.freeze(),
         };
         if message.is_empty() {
-            return Err(Fault::Invalid(if answered {
+            return Err(Fault::Incomplete(if answered {
                 "it has the status OK and no message"
             } else {
                 "it has neither a message nor a status"
             }));
         }
         if message.len() < PREFIX_BYTES || message.len() - PREFIX_BYTES < length(&message) {
-            return Err(Fault::Invalid("its message ends early"));
+            return Err(Fault::Incomplete("its message ends early"));
         }
         if !answered {
-            return Err(Fault::Invalid("it has no status"));
+            return Err(Fault::Incomplete("it has no status"));
         }
         message.advance(PREFIX_BYTES);
         Ok(message)

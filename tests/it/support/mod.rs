@@ -1,8 +1,11 @@
 //! What the tests share: tools to script, a server over in-memory pipes for exact
 //! times, real processes for faults.
 
+pub mod amid_others;
+pub mod hostile;
 pub mod pipes;
 pub mod process;
+pub mod sockets;
 pub mod tools;
 
 use std::time::Duration;

@@ -1,0 +1,115 @@
+//! One call of a hostile tool amid well-behaved ones of the same service: what
+//! came of it, and that no other suffered.
+
+use fanfare::{config::Config, pb, registry::Registry};
+use tokio::time::timeout;
+use tonic::Code;
+
+use super::{
+    Seen, call, failed,
+    hostile::{Hostile, Script},
+    pipes::{self, Client},
+    process::PATIENCE,
+    request, seen,
+};
+
+/// What a reply does to the connection that it comes on.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Connection {
+    Stays,
+    /// Calls in flight finish on it, later ones need another.
+    Drains,
+    Breaks,
+}
+
+pub fn ok() -> Seen {
+    Seen::Ok(serde_json::Value::Null)
+}
+
+pub fn lost(effect: &str) -> Seen {
+    failed(Code::Unavailable, "TOOL_UNAVAILABLE", effect)
+}
+
+/// A client of a server whose tools are all at `service`.
+pub async fn client_of(service: &Hostile, limits: &str) -> Client {
+    let address = service.address;
+    let mut toml =
+        format!("[limits]\n{limits}\n[services.hostile]\nendpoint = \"http://{address}\"\n");
+    for tool in ["hostile", "sibling", "next"] {
+        toml.push_str(&format!("[tools.{tool}]\nservice = \"hostile\"\n"));
+    }
+    let config = Config::parse(&toml).expect("a configuration");
+    let registry = Registry::new(&config);
+    pipes::client(&config, registry).await
+}
+
+async fn result_of(client: &mut Client, call: pb::ToolCall) -> pb::ToolExecutionResult {
+    let response = client.execute_tools(request(vec![call])).await;
+    let mut results = response.expect("the RPC to be OK").into_inner().results;
+    assert_eq!(results.len(), 1);
+    results.remove(0)
+}
+
+/// The result of `hostile`, a call that is answered by `script`. Another call is
+/// in flight on the same connection meanwhile, a third comes after it; how these
+/// must end follows from `connection`.
+pub async fn result_amid_others(
+    what: &str,
+    script: Script,
+    connection: Connection,
+    hostile: pb::ToolCall,
+) -> pb::ToolExecutionResult {
+    let service = Hostile::start(script).await;
+    let mut client = client_of(&service, "").await;
+    let sibling = tokio::spawn({
+        let mut client = client.clone();
+        async move { result_of(&mut client, call("", "sibling")).await }
+    });
+    service.has_sibling().await;
+
+    let result = result_of(&mut client, hostile).await;
+
+    service.release();
+    let sibling = seen(&sibling.await.expect("the sibling"));
+    let expected = match connection {
+        Connection::Stays | Connection::Drains => ok(),
+        Connection::Breaks => lost("maybe"),
+    };
+    assert_eq!(sibling, expected, "the sibling of: {what}");
+    let next = next_result(&mut client, connection).await;
+    assert_eq!(next, ok(), "the call after: {what}");
+    let connections = match connection {
+        Connection::Stays => 1,
+        Connection::Drains | Connection::Breaks => 2,
+    };
+    assert_eq!(service.connections(), connections, "connections: {what}");
+    result
+}
+
+/// The result of the next call. On a connection that is about to close it may
+/// come too late to be sent; then it says so.
+async fn next_result(client: &mut Client, connection: Connection) -> Seen {
+    let next = async {
+        loop {
+            let next = seen(&result_of(client, call("", "next")).await);
+            if connection == Connection::Stays || next != lost("not_started") {
+                return next;
+            }
+        }
+    };
+    timeout(PATIENCE, next).await.expect("later calls to work")
+}
+
+/// The same for many scripts that all must come to the same.
+pub async fn check(
+    expected: Seen,
+    connection: Connection,
+    scripts: impl IntoIterator<Item = (&'static str, Script)>,
+) {
+    for (what, script) in scripts {
+        let hostile = call("", "hostile");
+        let result = result_amid_others(what, script, connection, hostile).await;
+        assert_eq!(seen(&result), expected, "{what}");
+        assert_eq!(result.attempts, 1, "{what}");
+    }
+}
