@@ -3,6 +3,7 @@
 
 pub mod pipes;
 pub mod process;
+pub mod raw;
 pub mod tools;
 
 use std::time::Duration;
