@@ -95,17 +95,13 @@ fn parse_call(index: usize, call: pb::ToolCall, violations: &mut Violations) -> 
         .map_err(|error| violations.add(format!("calls[{index}].name"), error.to_string()))
         .ok();
     let timeout = call.timeout.map(|timeout| {
-        // A negative duration does not convert.
-        Duration::try_from(timeout)
-            .ok()
-            .filter(|timeout| !timeout.is_zero())
-            .ok_or_else(|| {
-                let value = format!("{}s {}ns", timeout.seconds, timeout.nanos);
-                violations.add(
-                    format!("calls[{index}].timeout"),
-                    format!("must be positive, is {value}"),
-                );
-            })
+        parse_timeout(timeout).ok_or_else(|| {
+            let value = format!("{}s {}ns", timeout.seconds, timeout.nanos);
+            violations.add(
+                format!("calls[{index}].timeout"),
+                format!("must be a positive Duration, is {value}"),
+            );
+        })
     });
     Some(ToolCall {
         id: call.id,
@@ -115,6 +111,17 @@ fn parse_call(index: usize, call: pb::ToolCall, violations: &mut Violations) -> 
     })
 }
 
+/// `None` unless it is positive and within what `duration.proto` allows;
+/// `prost_types` accepts more than that, and overflows on some of it.
+fn parse_timeout(timeout: prost_types::Duration) -> Option<Duration> {
+    const MAX_SECONDS: u64 = 315_576_000_000;
+    const NANOS_PER_SECOND: u32 = 1_000_000_000;
+    let seconds = u64::try_from(timeout.seconds).ok()?;
+    let nanos = u32::try_from(timeout.nanos).ok()?;
+    let valid = seconds <= MAX_SECONDS && nanos < NANOS_PER_SECOND && (seconds, nanos) != (0, 0);
+    valid.then(|| Duration::new(seconds, nanos))
+}
+
 fn check_id(index: usize, id: &str, first: Option<&usize>, violations: &mut Violations) {
     let problem = if id.len() > MAX_ID_BYTES {
         let length = id.len();
@@ -122,7 +129,7 @@ fn check_id(index: usize, id: &str, first: Option<&usize>, violations: &mut Viol
     } else if let Some(c) = id.chars().find(|c| c.is_control()) {
         format!("must hold no control character, has {c:?}")
     } else if let Some(first) = first {
-        format!("must be unique, {id:?} is calls[{first}].id already")
+        format!("must be unique, is that of calls[{first}]: {id:?}")
     } else {
         return;
     };

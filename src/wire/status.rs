@@ -16,6 +16,10 @@ const DOMAIN: &str = "fanfare";
 /// How many violations a caller is told of. The details of a status travel in a
 /// header, and peers accept 8 to 16 KiB of those.
 const MAX_VIOLATIONS: usize = 16;
+/// How much of a violation a caller gets to read, in bytes: it may quote what the
+/// caller sent, escaped. So all of them, with the first as the message of the
+/// status, stay under 4 KiB.
+const MAX_DESCRIPTION_BYTES: usize = 160;
 /// When to try again after a request was shed. Long enough for in-flight calls
 /// to end, short enough for an agent that waits.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -37,8 +41,10 @@ struct ErrorInfo {
 pub struct Violations(Vec<FieldViolation>);
 
 impl Violations {
-    /// Notes that `field` is wrong, and how.
+    /// Notes that `field` is wrong, and how; a long `description` is cut.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        let mut description = description.into();
+        description.truncate(description.floor_char_boundary(MAX_DESCRIPTION_BYTES));
         self.0.push(FieldViolation::new(field, description));
     }
 

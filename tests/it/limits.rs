@@ -1,1 +1,125 @@
+use std::sync::Arc;
 
+use bytes::Bytes;
+use fanfare::{config::Config, pb, server::Server};
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::support::{
+    SECOND, Seen, call, call_with, config, failed, length, ms, pipes,
+    process::Process,
+    raw::{EXECUTE, RawClient, framed, post, post_with},
+    request, seen,
+    tools::{Running, Scripted, registry},
+};
+
+/// Bytes of one connection or of its headers, and how long it lasts.
+mod connections;
+/// How many calls the process takes on.
+mod in_flight;
+/// The size of requests, observations and responses.
+mod sizes;
+
+#[tokio::test(start_paused = true)]
+async fn a_request_may_have_so_many_calls() {
+    let registry = registry([("tool", Scripted::answers_after(ms(1)))]);
+    let mut config = config();
+    config.limits.max_calls_per_request = 3;
+    let mut client = pipes::client(&config, registry).await;
+
+    let response = client
+        .execute_tools(request(vec![call("", "tool"); 3]))
+        .await;
+    assert_eq!(response.unwrap().get_ref().results.len(), 3);
+
+    let status = client
+        .execute_tools(request(vec![call("", "tool"); 4]))
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let violations = status.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(violations[0].field, "calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reply_margin_is_a_setting_and_at_most_a_tenth() {
+    let running = Running::default();
+    let mut config = config();
+    for (margin, timeout, expected) in [
+        (ms(200), "10S", ms(9800)),
+        (ms(200), "1S", ms(900)),
+        (5 * SECOND, "10S", 9 * SECOND),
+        (ms(0), "10S", 10 * SECOND),
+    ] {
+        config.limits.reply_margin = margin;
+        let registry = registry([("hangs", Scripted::hangs(&running))]);
+        let server = Arc::new(Server::orchestrator(&config, registry).await);
+        let client = RawClient::of_server(&server).await;
+        let start = Instant::now();
+
+        let request = post_with(EXECUTE, "grpc-timeout", timeout);
+        let body = framed(&crate::support::request(vec![call("", "hangs")]));
+        let answer = client.ask(request, body).await.unwrap();
+
+        assert_eq!(start.elapsed(), expected);
+        assert_eq!(answer.code(), Code::Ok);
+    }
+}
+
+fn a_thousand_calls(name: &str) -> Vec<pb::ToolCall> {
+    let arguments = serde_json::json!({"seconds": 1});
+    (0..1000)
+        .map(|index| call_with(&index.to_string(), name, arguments.clone()))
+        .collect()
+}
+
+fn assert_in_order(response: &pb::ExecuteToolsResponse) {
+    assert_eq!(response.results.len(), 1000);
+    for (index, result) in response.results.iter().enumerate() {
+        assert_eq!(result.id, index.to_string());
+        let slept = serde_json::json!({"slept_seconds": 1});
+        assert_eq!(seen(result), Seen::Ok(slept));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_calls_take_as_long_as_one() {
+    let mut config = config();
+    config.limits.max_calls_per_request = 1000;
+    config.limits.concurrency_limit = 1000;
+    let tools = fanfare::demo::tools::DemoTools::default();
+    let mut client = pipes::client_of_service(config, tools, &["sleep"]).await;
+    let start = Instant::now();
+
+    let response = client
+        .execute_tools(request(a_thousand_calls("sleep")))
+        .await;
+
+    let response = response.unwrap().into_inner();
+    assert_eq!(start.elapsed(), SECOND);
+    assert_eq!(length(response.duration), SECOND);
+    assert_in_order(&response);
+}
+
+#[tokio::test]
+async fn a_thousand_calls_take_little_longer_than_one_between_processes() {
+    let tools = Process::demo_tools().await;
+    let limits = "max_calls_per_request = 1000";
+    let server = Process::serve_demo("", limits, tools.address).await;
+    let mut client = server.client().await;
+    let start = Instant::now();
+
+    let response = client
+        .execute_tools(request(a_thousand_calls("sleep")))
+        .await;
+
+    let took = start.elapsed();
+    assert_in_order(response.unwrap().get_ref());
+    assert!(took >= SECOND, "{took:?}");
+    // An optimized build has 0.3 s for it all; others, on a machine that builds
+    // at the same time, are slow.
+    let most = if cfg!(debug_assertions) { 5000 } else { 1300 };
+    assert!(took < ms(most), "{took:?}");
+}

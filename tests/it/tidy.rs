@@ -1,1 +1,197 @@
+//! Reads the sources as text: what neither the compiler nor clippy keeps true.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What the orchestration is made of. It must not know how calls come and go.
+const CORE: [&str; 9] = [
+    "src/admission.rs",
+    "src/aggregate.rs",
+    "src/call.rs",
+    "src/deadline.rs",
+    "src/drain.rs",
+    "src/error.rs",
+    "src/fanout.rs",
+    "src/fanout/invocation.rs",
+    "src/fanout/member.rs",
+];
+/// Crates and modules of ours that are about the wire or about telemetry.
+const EDGES: [&str; 10] = [
+    "tonic",
+    "http",
+    "hyper",
+    "h2",
+    "prost",
+    "tower",
+    "opentelemetry",
+    "tracing",
+    "pb",
+    "wire",
+];
+/// Who may wait for time to pass, and for what. The instants come from
+/// `deadline.rs` or the configuration.
+const WITH_TIMERS: [&str; 10] = [
+    // The demo's tools and its live view.
+    "src/demo/scenario.rs",
+    "src/demo/tools.rs",
+    // The deadlines of calls.
+    "src/fanout.rs",
+    // Drain.
+    "src/server.rs",
+    // No file descriptors left.
+    "src/server/accept.rs",
+    // First byte, keepalive, age.
+    "src/server/connection.rs",
+    // The deadline of a request that is not complete.
+    "src/server/edge.rs",
+    // Gathering small messages; the deadline of a slow reader.
+    "src/stream.rs",
+    // Connecting to a tool service.
+    "src/tool/connection.rs",
+    // Keepalive.
+    "src/tool/link.rs",
+];
+
+struct Source {
+    /// From the crate's root.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The lines without comments.
+    fn code(&self) -> impl Iterator<Item = &str> {
+        let lines = self.text.lines();
+        lines.filter(|line| !line.trim_start().starts_with("//"))
+    }
+
+    /// The identifiers of the code, each with what stands before it in its line
+    /// and the first character behind it.
+    fn identifiers(&self) -> impl Iterator<Item = (&str, &str, Option<char>)> {
+        let part = |c: char| c.is_alphanumeric() || c == '_';
+        self.code().flat_map(move |line| {
+            line.split(move |c| !part(c))
+                .filter(|word| !word.is_empty())
+                .map(move |word| {
+                    let start = word.as_ptr().addr() - line.as_ptr().addr();
+                    let (before, rest) = line.split_at(start);
+                    (before.trim_end(), word, rest[word.len()..].chars().next())
+                })
+        })
+    }
+}
+
+/// All Rust files of these directories and below.
+fn sources(directories: &[&str]) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    let mut waiting: Vec<PathBuf> = directories.iter().map(|name| root.join(name)).collect();
+    while let Some(path) = waiting.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).expect("a directory");
+            waiting.extend(entries.map(|entry| entry.expect("an entry").path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(root).expect("below the root");
+            found.push(Source {
+                path: name.to_str().expect("UTF-8").to_owned(),
+                text: fs::read_to_string(&path).expect("a text"),
+            });
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(found.len() > 10, "the sources are not here");
+    found
+}
+
+fn ours() -> Vec<Source> {
+    sources(&["src", "tests", "build.rs"])
+}
+
+#[test]
+fn no_file_is_over_400_lines() {
+    let long: Vec<_> = ours()
+        .into_iter()
+        .map(|source| (source.text.lines().count(), source.path))
+        .filter(|(lines, _)| *lines > 400)
+        .collect();
+    assert_eq!(long, []);
+}
+
+#[test]
+fn every_file_of_the_crate_says_what_it_is_for() {
+    let silent: Vec<_> = sources(&["src"])
+        .into_iter()
+        .filter(|source| !source.text.starts_with("//! "))
+        .map(|source| source.path)
+        .collect();
+    assert_eq!(silent, [""; 0]);
+}
+
+#[test]
+fn the_core_knows_neither_wire_nor_telemetry() {
+    let sources = sources(&["src"]);
+    for path in CORE {
+        let source = sources.iter().find(|source| source.path == path);
+        let source = source.unwrap_or_else(|| panic!("there is no {path}"));
+        let edges: Vec<_> = source
+            .identifiers()
+            .map(|(_, word, _)| word)
+            .filter(|word| {
+                // `tonic_types` is no better than `tonic`.
+                let first = word.split('_').next().expect("one");
+                EDGES.contains(&first)
+            })
+            .collect();
+        assert_eq!(edges, [""; 0], "in {path}");
+    }
+}
+
+#[test]
+fn who_waits_for_time_to_pass_is_known() {
+    let waits = |(before, word, after): (&str, &str, Option<char>)| match word {
+        "TokioTimer" => true,
+        "interval" | "interval_at" | "sleep" | "sleep_until" | "timeout" | "timeout_at" => {
+            // Not methods and functions of ours that have such a name.
+            after == Some('(') && !before.ends_with('.') && !before.ends_with("fn")
+        }
+        _ => false,
+    };
+    let with_timers: Vec<_> = sources(&["src"])
+        .into_iter()
+        .filter(|source| source.identifiers().any(waits))
+        .map(|source| source.path)
+        .collect();
+    assert_eq!(with_timers, WITH_TIMERS);
+}
+
+#[test]
+fn the_clock_is_the_one_that_tests_can_pause() {
+    for source in ours() {
+        let code: String = source.code().flat_map(str::split_whitespace).collect();
+        let named = code.contains(concat!("std::time::", "Instant"));
+        let imported = code
+            .split(';')
+            .filter_map(|statement| statement.rsplit_once(concat!("usestd", "::")))
+            .any(|(_, path)| path.contains("Instant"));
+        assert!(!named && !imported, "in {}", source.path);
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let words = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X"),
+        concat!("to", "do!"),
+        concat!("unimpl", "emented!"),
+        concat!("#[ig", "nore"),
+    ];
+    for source in ours() {
+        for word in words {
+            assert!(!source.text.contains(word), "{word} in {}", source.path);
+        }
+    }
+}

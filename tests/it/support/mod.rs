@@ -5,6 +5,7 @@ pub mod amid_others;
 pub mod hostile;
 pub mod pipes;
 pub mod process;
+pub mod raw;
 pub mod sockets;
 pub mod tools;
 

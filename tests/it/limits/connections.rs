@@ -1,0 +1,187 @@
+use fanfare::tool::{Connect as _, Io};
+use http::StatusCode;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use super::*;
+use crate::support::{
+    pipes::PipeConnect,
+    process::PATIENCE,
+    raw::{Answer, loopback},
+};
+
+fn body_of(name: &str) -> Bytes {
+    framed(&request(vec![call("", name)]))
+}
+
+async fn server_of(config: &Config, tool: Scripted) -> Arc<Server> {
+    Arc::new(Server::orchestrator(config, registry([("tool", tool)])).await)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_may_have_so_many_streams() {
+    let mut config = config();
+    config.server.max_streams_per_connection = 3;
+    let tool = Scripted::answers_after(SECOND);
+    let client = RawClient::of_server(&server_of(&config, tool).await).await;
+    let start = Instant::now();
+    // The server's settings are there when it has answered.
+    client
+        .ask(post("/"), Bytes::new())
+        .await
+        .expect("an answer");
+    assert_eq!(client.sender.current_max_send_streams(), 3);
+
+    let four = (0..4).map(|_| client.ask(post(EXECUTE), body_of("tool")));
+    let ends = join_all(four.map(|answer| async {
+        assert_eq!(answer.await.unwrap().code(), Code::Ok);
+        start.elapsed()
+    }))
+    .await;
+
+    // The fourth waits for one of the others.
+    assert_eq!(ends, [SECOND, SECOND, SECOND, 2 * SECOND]);
+}
+
+#[tokio::test]
+async fn headers_may_have_so_many_bytes() {
+    let mut config = config();
+    config.server.max_header_list_bytes = 16 << 10;
+    let address = loopback(&config, registry([("tool", Scripted::answers_with(1))])).await;
+    let client = RawClient::connect(address).await;
+    let ask = async |client: &RawClient, bytes: usize| {
+        let request = post_with(EXECUTE, "x-custom", "x".repeat(bytes));
+        client.ask(request, body_of("tool")).await
+    };
+
+    // RFC 9113 counts 32 bytes with each header; there are nine.
+    assert_eq!(ask(&client, 15 << 10).await.unwrap().code(), Code::Ok);
+    let refused = ask(&client, 17 << 10).await.unwrap();
+    assert_eq!(refused.http, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    // The connection survives that.
+    assert_eq!(ask(&client, 1).await.unwrap().code(), Code::Ok);
+
+    // It need not survive abuse, but the server does.
+    let abused = ask(&client, 100 << 10).await;
+    assert!(abused.is_err(), "{abused:?}");
+    let another = RawClient::connect(address).await;
+    assert_eq!(ask(&another, 1).await.unwrap().code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn so_many_connections_are_served_at_a_time() {
+    let mut config = config();
+    config.server.max_connections = 2;
+    let address = loopback(&config, registry([("tool", Scripted::answers_with(1))])).await;
+    let ask = async |client: &RawClient| {
+        let answer = client.ask(post(EXECUTE), body_of("tool")).await;
+        assert_eq!(answer.unwrap().code(), Code::Ok);
+    };
+    let one = RawClient::connect(address).await;
+    let two = RawClient::connect(address).await;
+    ask(&one).await;
+    ask(&two).await;
+
+    // The kernel accepts it, nobody speaks to it.
+    let three = RawClient::connect(address).await;
+    let third = ask(&three);
+    let mut third = std::pin::pin!(third);
+    assert!(timeout(ms(300), &mut third).await.is_err());
+    ask(&two).await;
+
+    drop(one);
+    third.await;
+    ask(&two).await;
+}
+
+/// Reads a pipe to its end; returns when that came.
+async fn end_of(io: &mut (impl Io + ?Sized)) -> Instant {
+    let mut rest = Vec::new();
+    // A broken pipe is an end as well.
+    let _ = io.read_to_end(&mut rest).await;
+    Instant::now()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_must_begin_to_speak_in_time() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const EMPTY_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let mut config = config();
+    config.server.first_byte_timeout = 3 * SECOND;
+    let server = server_of(&config, Scripted::answers_with(1)).await;
+
+    let mute = [&[], &PREFACE[..1], &PREFACE[..12], PREFACE];
+    for sent in mute {
+        let mut pipe = PipeConnect(server.clone()).connect().await.unwrap();
+        let start = Instant::now();
+        pipe.write_all(sent).await.unwrap();
+        let end = end_of(&mut *pipe).await;
+        assert_eq!(end - start, 3 * SECOND, "{} bytes", sent.len());
+    }
+
+    // Byte by byte is no way around it.
+    let mut pipe = PipeConnect(server.clone()).connect().await.unwrap();
+    let start = Instant::now();
+    let mut trickled = 0;
+    for byte in PREFACE {
+        sleep(ms(500)).await;
+        if pipe.write_all(&[*byte]).await.is_err() {
+            break;
+        }
+        trickled += 1;
+    }
+    assert!(trickled <= 6, "{trickled} bytes were taken");
+    assert!(start.elapsed() <= 4 * SECOND);
+
+    // Who spoke may be idle.
+    let mut pipe = PipeConnect(server.clone()).connect().await.unwrap();
+    pipe.write_all(PREFACE).await.unwrap();
+    pipe.write_all(&EMPTY_SETTINGS).await.unwrap();
+    let idle = timeout(10 * SECOND, end_of(&mut *pipe)).await;
+    assert!(idle.is_err());
+}
+
+#[tokio::test]
+async fn a_mute_socket_is_closed_in_time() {
+    let mut config = config();
+    config.server.first_byte_timeout = ms(200);
+    let address = loopback(&config, registry([])).await;
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let start = Instant::now();
+
+    let end = timeout(PATIENCE, end_of(&mut stream)).await.unwrap();
+
+    assert!(end - start >= ms(190));
+    assert!(end - start < 5 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_connection_finishes_its_calls_and_takes_no_more() {
+    let mut config = config();
+    // Give or take a tenth.
+    config.server.max_connection_age = 10 * SECOND;
+    let server = server_of(&config, Scripted::answers_after(25 * SECOND)).await;
+    let client = RawClient::of_server(&server).await;
+    let mut of_tonic = pipes::client_of(&server).await;
+    let start = Instant::now();
+
+    let long = client.send(post(EXECUTE), body_of("tool")).await.unwrap();
+    of_tonic.list_tools(pb::ListToolsRequest {}).await.unwrap();
+    sleep(ms(8900)).await;
+    let answer = client.ask(post("/"), Bytes::new()).await.unwrap();
+    assert_eq!(answer.code(), Code::Unimplemented);
+
+    sleep(ms(2200)).await;
+    let refused = client.begin(post("/"), true).await.unwrap_err();
+    assert!(refused.is_go_away() && refused.is_remote(), "{refused:?}");
+    assert_eq!(refused.reason(), Some(h2::Reason::NO_ERROR));
+    // Libraries open another connection.
+    of_tonic.list_tools(pb::ListToolsRequest {}).await.unwrap();
+
+    let answer = Answer::read(long).await.unwrap();
+    assert_eq!(answer.code(), Code::Ok);
+    client.connection.await.unwrap().unwrap();
+    assert_eq!(start.elapsed(), 25 * SECOND);
+}
