@@ -22,6 +22,10 @@ use crate::support::{
 };
 
 const CALLS: usize = 20_000;
+/// Far less than [`PATIENCE`], far more than an RPC takes on a busy machine.
+const PROMPTLY: Duration = Duration::from_secs(5);
+
+type BoxError = Box<dyn std::error::Error>;
 
 /// A server on a real socket, whose tool `tool` ends when it is told to, and
 /// whose tool `fast` at once.
@@ -84,12 +88,9 @@ fn roomy() -> Config {
     config
 }
 
-fn many_calls(count: usize) -> pb::ExecuteToolsRequest {
-    request(
-        (0..count)
-            .map(|index| call(&index.to_string(), "tool"))
-            .collect(),
-    )
+fn many_calls() -> pb::ExecuteToolsRequest {
+    let calls = (0..CALLS).map(|id| call(&id.to_string(), "tool"));
+    request(calls.collect())
 }
 
 fn request_of_one() -> pb::ExecuteToolsRequest {
@@ -125,10 +126,7 @@ async fn stalls_and_drains(configure: impl FnOnce(Endpoint) -> Endpoint) {
     let channel = configure(endpoint).connect().await.unwrap();
     let mut client = pipes::Client::new(channel);
 
-    let stream = client
-        .stream_execute_tools(many_calls(CALLS))
-        .await
-        .unwrap();
+    let stream = client.stream_execute_tools(many_calls()).await.unwrap();
     let order = server.end_one_by_one().await;
     let another = timeout(PROMPTLY, client.execute_tools(request_of_one())).await;
     another.expect("an answer beside a stalled stream").unwrap();
@@ -170,7 +168,7 @@ async fn a_client_that_takes_byte_by_byte_gets_everything_late() {
     let socket = TcpStream::connect(server.address).await.unwrap();
     let client = RawClient::over(socket, &builder).await;
 
-    let request = framed(&many_calls(CALLS));
+    let request = framed(&many_calls());
     let response = client.send(post(STREAM), request).await.unwrap();
     let (head, mut body) = response.await.unwrap().into_parts();
     let order = server.end_one_by_one().await;

@@ -32,6 +32,7 @@ pub fn call(id: &str, name: &str) -> pb::ToolCall {
 }
 
 /// A call with JSON arguments.
+#[expect(clippy::needless_pass_by_value, reason = "reads well with json!")]
 pub fn call_with(id: &str, name: &str, arguments: serde_json::Value) -> pb::ToolCall {
     pb::ToolCall {
         arguments: Some(fanfare::demo::json::encode_struct(
