@@ -25,8 +25,6 @@ const CALLS: usize = 20_000;
 /// Far less than [`PATIENCE`], far more than an RPC takes on a busy machine.
 const PROMPTLY: Duration = Duration::from_secs(5);
 
-type BoxError = Box<dyn std::error::Error>;
-
 /// A server on a real socket, whose tool `tool` ends when it is told to, and
 /// whose tool `fast` at once.
 struct Server {
@@ -138,9 +136,6 @@ async fn stalls_and_drains(configure: impl FnOnce(Endpoint) -> Endpoint) {
     }
     assert_complete(messages, &order);
 }
-
-/// Far less than [`PATIENCE`], far more than an RPC takes on a busy machine.
-const PROMPTLY: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn a_tonic_client_gets_everything_late() {
