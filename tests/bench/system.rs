@@ -1,0 +1,153 @@
+//! The systems under measurement: each a column of the report. Fanfare with
+//! another configuration is another system: add a line to [`SYSTEMS`].
+
+use std::{net::SocketAddr, path::Path, process::Command};
+
+use fanfare::{
+    call::ToolName,
+    config::{Config, Service, Tool},
+};
+
+use crate::{
+    Result,
+    cases::Case,
+    envoy,
+    load::Mode,
+    process::{self, Process, THREADS},
+    tool,
+};
+
+/// The name of the system that the others are compared with.
+pub(crate) const FANFARE: &str = "fanfare";
+
+#[derive(Debug)]
+pub(crate) struct System {
+    pub(crate) name: &'static str,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// The service, configured by the case and then by this.
+    Fanfare {
+        configure: fn(&mut Config),
+        environment: &'static [(&'static str, &'static str)],
+    },
+    /// The same contract without features: `naive.rs`.
+    Naive,
+    /// The load process calls the tools by itself, on its own two threads.
+    Bare,
+    /// The load process calls the tools through Envoy.
+    Envoy,
+}
+
+/// In the order in which a round runs them.
+pub(crate) const SYSTEMS: &[System] = &[
+    System {
+        name: FANFARE,
+        kind: Kind::Fanfare {
+            configure: |_| {},
+            environment: &[],
+        },
+    },
+    System {
+        name: "naive",
+        kind: Kind::Naive,
+    },
+    System {
+        name: "bare",
+        kind: Kind::Bare,
+    },
+    System {
+        name: "envoy",
+        kind: Kind::Envoy,
+    },
+];
+
+/// A system that serves.
+pub(crate) struct Running {
+    /// What is measured; `None` if that is the load process.
+    pub(crate) process: Option<Process>,
+    pub(crate) address: SocketAddr,
+    pub(crate) mode: Mode,
+}
+
+impl System {
+    /// Whether it can do the case, and is there.
+    pub(crate) fn runs(&self, case: &Case) -> bool {
+        match self.kind {
+            Kind::Fanfare { .. } | Kind::Naive => true,
+            Kind::Bare => !case.stream,
+            Kind::Envoy => !case.stream && envoy::program().is_some(),
+        }
+    }
+
+    /// Starts it for a case, with the tools at `tools`. Its files go to `folder`.
+    pub(crate) fn start(&self, case: &Case, tools: SocketAddr, folder: &Path) -> Result<Running> {
+        let (process, address) = match &self.kind {
+            Kind::Fanfare {
+                configure,
+                environment,
+            } => {
+                let mut config = config(case, tools)?;
+                configure(&mut config);
+                let file = folder.join("fanfare.toml");
+                std::fs::write(&file, config.to_toml())?;
+                let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+                command
+                    .args(["serve", "--log-format", "json", "--config"])
+                    .arg(file)
+                    .env_remove("RUST_LOG")
+                    .env(THREADS, case.threads.to_string())
+                    .envs(environment.iter().copied());
+                Process::serve(&mut command)?
+            }
+            Kind::Naive => {
+                let mut command = process::role("naive", case.threads)?;
+                command.arg("--tools").arg(format!("http://{tools}"));
+                Process::serve(&mut command)?
+            }
+            Kind::Bare => {
+                return Ok(Running {
+                    process: None,
+                    address: tools,
+                    mode: Mode::Direct,
+                });
+            }
+            Kind::Envoy => envoy::start(case.threads, tools)?,
+        };
+        let mode = match self.kind {
+            Kind::Bare | Kind::Envoy => Mode::Direct,
+            Kind::Fanfare { .. } | Kind::Naive if case.stream => Mode::Stream,
+            Kind::Fanfare { .. } | Kind::Naive => Mode::Unary,
+        };
+        Ok(Running {
+            process: Some(process),
+            address,
+            mode,
+        })
+    }
+}
+
+/// The defaults, with the bounds that the case would break raised.
+fn config(case: &Case, tools: SocketAddr) -> Result<Config> {
+    let mut config = Config::default();
+    config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+
+    let limits = &mut config.limits;
+    limits.max_calls_per_request = limits.max_calls_per_request.max(case.fan_out);
+    limits.concurrency_limit = limits.max_calls_per_request;
+    limits.max_in_flight_calls = limits.max_in_flight_calls.max(case.in_flight());
+    let request_bytes = case.fan_out * (case.argument_bytes + 1024);
+    limits.max_request_bytes = limits.max_request_bytes.max(request_bytes);
+
+    let endpoint = format!("http://{tools}").parse()?;
+    config
+        .services
+        .insert("tools".to_owned(), Service::new(endpoint));
+    for milliseconds in [0, case.tool_ms] {
+        let name = ToolName::try_new(tool::name(milliseconds))?;
+        config.tools.insert(name, Tool::new("tools".to_owned()));
+    }
+    Ok(config)
+}
