@@ -103,7 +103,7 @@ impl OrchestratorService for Orchestrator {
     ) -> Result<Response<CompletionStream>, Status> {
         let (run, view) = self.accept(request)?;
         let summary = view == pb::AggregateView::Summary;
-        Ok(Response::new(stream::spawn(run, summary)))
+        Ok(Response::new(stream::start(run, summary).await))
     }
 
     async fn list_tools(

@@ -17,17 +17,16 @@ use std::{
     time::Duration,
 };
 
-use prost::Message as _;
 use tokio::{
     task::AbortHandle,
-    time::{Sleep, sleep, timeout_at},
+    time::{Sleep, sleep, timeout, timeout_at},
 };
 use tokio_stream::Stream;
 use tonic::Status;
 
 use crate::{
     admission::Permit,
-    pb::{self, stream_execute_tools_response::Event},
+    pb::{self, stream_execute_tools_response::Event, tool_execution_result::Outcome},
     run::Run,
     wire::status::{internal, read_too_slowly},
 };
@@ -41,6 +40,10 @@ const PROMPT_MESSAGES: usize = 512;
 const GATHER_BYTES: usize = 256;
 /// The longest that a message waits for others to be gathered with.
 const GATHER_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// How long the head of the response waits for the first message, to leave with
+/// it: a write to the socket costs as much as a call.
+const HEAD_TIMEOUT: Duration = Duration::from_millis(2);
 
 /// The messages of one stream that the caller has not taken yet.
 #[derive(Default)]
@@ -69,8 +72,8 @@ impl SharedOutbox {
     }
 
     fn push(&self, event: Event, permit: Option<Permit>) {
+        let bytes = least_bytes(&event);
         let message = pb::StreamExecuteToolsResponse { event: Some(event) };
-        let bytes = message.encoded_len();
         let mut outbox = self.lock();
         outbox.bytes += bytes;
         outbox.messages.push_back(Message {
@@ -89,6 +92,19 @@ impl SharedOutbox {
         }
     }
 
+    /// Comes true when there is something to take.
+    async fn filled(&self) {
+        std::future::poll_fn(|context| {
+            let mut outbox = self.lock();
+            if outbox.messages.is_empty() && outbox.end.is_none() {
+                outbox.reader = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Comes true when the reader has taken everything.
     async fn emptied(&self) {
         std::future::poll_fn(|context| {
@@ -103,6 +119,22 @@ impl SharedOutbox {
     }
 }
 
+/// A lower bound of the event's encoded size, which is all that gathering needs;
+/// the true one would be computed once more when it is encoded.
+fn least_bytes(event: &Event) -> usize {
+    match event {
+        Event::Completion(result) => {
+            let outcome = match &result.outcome {
+                Some(Outcome::Observation(observation)) => observation.len(),
+                Some(Outcome::Error(error)) => error.message.len(),
+                None => 0,
+            };
+            result.id.len() + result.name.len() + outcome
+        }
+        Event::Aggregate(_) => GATHER_BYTES,
+    }
+}
+
 impl Outbox {
     fn wake_reader(&mut self) {
         if let Some(reader) = self.reader.take() {
@@ -111,17 +143,21 @@ impl Outbox {
     }
 }
 
-/// Starts the task that drives `run`; returns its messages.
-pub fn spawn(run: Run, summary: bool) -> CompletionStream {
+/// Starts the task that drives `run`; returns its messages, with the first if
+/// that comes at once.
+pub async fn start(run: Run, summary: bool) -> CompletionStream {
     let outbox = SharedOutbox::default();
     let task = tokio::spawn(produce(run, summary, outbox.clone()));
-    CompletionStream {
+    let stream = CompletionStream {
         outbox,
         task: task.abort_handle(),
         taken: 0,
         gathering: None,
         flushing: false,
-    }
+    };
+    // Late is as good as now: the head says nothing that a caller waits for.
+    let _ = timeout(HEAD_TIMEOUT, stream.outbox.filled()).await;
+    stream
 }
 
 async fn produce(mut run: Run, summary: bool, outbox: SharedOutbox) {

@@ -21,6 +21,9 @@ use crate::{config, drain::Drain};
 /// The preface and the header of the SETTINGS frame that must follow it (RFC
 /// 9113, 3.4). From then on HTTP/2 keepalive finds a peer that went silent.
 const OPENING_BYTES: usize = 24 + 9;
+/// Batches are large messages: in frames of HTTP/2's default 16 KiB they take
+/// four times the system calls.
+const MAX_FRAME_BYTES: u32 = 64 << 10;
 /// Streams that a peer may reset before they are served; then it is told to
 /// calm down (rapid reset, CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 64;
@@ -46,6 +49,7 @@ where
         .initial_stream_window_size(settings.stream_window_bytes)
         .initial_connection_window_size(settings.connection_window_bytes)
         .max_header_list_size(settings.max_header_list_bytes)
+        .max_frame_size(MAX_FRAME_BYTES)
         .keep_alive_interval(settings.keepalive_interval)
         .keep_alive_timeout(settings.keepalive_timeout)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
