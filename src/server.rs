@@ -93,7 +93,8 @@ impl Server {
         drain: Drain,
     ) -> Self {
         let (health, health_service) = tonic_health::server::health_reporter();
-        let routes = with_reflection(routes.add_service(health_service), &config.server);
+        let routes = routes.add_service(health_service);
+        let routes = with_reflection(routes, service, &config.server);
         let timeout = config.limits.max_request_timeout;
         let server = Self {
             edge: Edge::new(routes, timeout, drain.clone()),
@@ -185,16 +186,27 @@ async fn all_ended(connections: &mut JoinSet<()>) {
     while connections.join_next().await.is_some() {}
 }
 
-/// Both versions: older grpcurl knows only v1alpha.
-fn with_reflection(routes: Routes, settings: &config::Server) -> Routes {
-    use tonic_reflection::server::Builder;
+/// Both versions: older grpcurl knows only v1alpha. They list what is served
+/// here, and describe all of the contract.
+fn with_reflection(routes: Routes, service: &str, settings: &config::Server) -> Routes {
+    use tonic_health::pb::{self as health, health_server};
+    use tonic_reflection::{
+        pb::{v1, v1alpha},
+        server::Builder,
+    };
     if !settings.reflection {
         return routes;
     }
     let builder = || {
         Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(health::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(v1alpha::FILE_DESCRIPTOR_SET)
+            .with_service_name(service)
+            .with_service_name(health_server::SERVICE_NAME)
+            .with_service_name(v1::server_reflection_server::SERVICE_NAME)
+            .with_service_name(v1alpha::server_reflection_server::SERVICE_NAME)
     };
     // The sets are compiled in: a broken one fails every test.
     let v1 = builder().build_v1().expect("valid descriptors");
