@@ -75,21 +75,25 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         print!("{}", Config::load(config)?.to_toml());
         return Ok(());
     }
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?
-        .block_on(async {
-            match cli.command {
-                Command::Serve { config } => serve(Config::load(&config)?, cli.log_format).await,
-                Command::DemoTools { listen } => demo_tools(listen, cli.log_format).await,
-                Command::Demo {
-                    serve: true,
-                    listen,
-                } => demo_serve(listen, cli.log_format).await,
-                Command::Demo { serve: false, .. } => demo_show(cli.log_format).await,
-                Command::Check { .. } => Ok(()),
-            }
-        })
+        .build()?;
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Serve { config } => serve(Config::load(&config)?, cli.log_format).await,
+            Command::DemoTools { listen } => demo_tools(listen, cli.log_format).await,
+            Command::Demo {
+                serve: true,
+                listen,
+            } => demo_serve(listen, cli.log_format).await,
+            Command::Demo { serve: false, .. } => demo_show(cli.log_format).await,
+            Command::Check { .. } => Ok(()),
+        }
+    });
+    // Dropping it would wait for host names that are being resolved: many seconds
+    // where no name server answers.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve(config: Config, format: Option<LogFormat>) -> Outcome {
