@@ -1,6 +1,9 @@
 //! What the tests share: tools to script, a server over in-memory pipes for exact
 //! times, real processes for faults.
 
+pub mod bare;
+pub mod caller;
+pub mod ledger;
 pub mod pipes;
 pub mod process;
 pub mod tools;
