@@ -17,7 +17,7 @@ use tonic::Code;
 use crate::support::{
     SECOND, Seen, bare, call, call_with, ledger, process::Process, request, seen,
 };
-use health::{ENDED, NOT_SERVING, SERVING, Watch, health};
+use health::{ENDED, NOT_SERVING, SERVING, Watch, health, health_is};
 
 const SERVICE: &str = "fanfare.v1.OrchestratorService";
 const EXECUTE_TOOLS: &str = "/fanfare.v1.OrchestratorService/ExecuteTools";
@@ -198,6 +198,7 @@ async fn during_the_drain_delay_it_serves_but_says_that_it_ends() {
     server.signal(Signal::SIGTERM);
     let start = Instant::now();
     assert_eq!(watch.next().await, NOT_SERVING);
+    health_is(NOT_SERVING, &old).await;
     for channel in [old, server.channel().await] {
         assert_eq!(health(&channel, "").await, NOT_SERVING);
         assert_eq!(health(&channel, SERVICE).await, NOT_SERVING);
@@ -211,4 +212,24 @@ async fn during_the_drain_delay_it_serves_but_says_that_it_ends() {
     assert_eq!(server.exit_code().await, Some(0));
     let elapsed = start.elapsed();
     assert!((2 * SECOND..3 * SECOND).contains(&elapsed), "{elapsed:?}");
+}
+
+/// In the steady state, too, connections end: so that callers spread over replicas.
+#[tokio::test]
+async fn a_connection_that_grew_old_finishes_its_calls_and_takes_no_more() {
+    let tools = Process::demo_tools().await;
+    let keys = r#"max_connection_age = "100ms""#;
+    let server = Process::serve_demo(keys, "", tools.address).await;
+    let connection = TcpStream::connect(server.address).await.unwrap();
+    let mut caller = bare::Bare::over(connection).await;
+    let slow = request(vec![sleep_call(0.5)]).encode_to_vec();
+
+    let answer = caller.call(EXECUTE_TOOLS, &[], Some(slow)).await;
+    let response: pb::ExecuteToolsResponse = answer.expect("an answer").decode();
+    assert!(matches!(seen(&response.results[0]), Seen::Ok(_)));
+    let late = caller.call(EXECUTE_TOOLS, &[], Some(half_done().encode_to_vec()));
+    assert!(late.await.is_err());
+    // Anybody is welcome on a new one.
+    let mut client = server.client().await;
+    client.list_tools(pb::ListToolsRequest {}).await.unwrap();
 }

@@ -77,6 +77,9 @@ async fn a_caller_that_cancels_ends_all_its_calls_on_the_wire() {
     assert!(delay <= PROMPT, "{delay:?}");
     assert_all_places_are_free(&server).await;
     assert_eq!(ledger::count(&tools, "call cancelled"), CALLS);
+    // It is nobody's fault.
+    let complaints = server.log().all(|line| line["level"] != "INFO");
+    assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
 #[tokio::test]

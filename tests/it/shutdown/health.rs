@@ -36,7 +36,22 @@ impl Watch {
         let next = timeout(PATIENCE, self.0.message()).await;
         let next = next.expect("the watch to go on");
         next.map_err(|status| status.code())
-            .map(|response| response.map_or(ServingStatus::Unknown, |r| r.status()))
+            .map(|response| response.map(|response| response.status()))
+            .and_then(|status| status.ok_or(Code::Ok))
+    }
+}
+
+/// Waits until the health of all and of the service has that status.
+pub async fn health_is(status: Health, channel: &Channel) {
+    for service in ["", SERVICE] {
+        let mut watch = Watch::start(channel.clone(), service).await;
+        loop {
+            let now = watch.next().await;
+            if now == status {
+                break;
+            }
+            assert!(now.is_ok(), "the watch ended: {now:?}");
+        }
     }
 }
 
@@ -65,6 +80,7 @@ async fn health_tells_the_truth_from_before_the_start_to_the_end() {
         let _ = stopped.await;
     }));
     assert_eq!(watch.next().await, SERVING);
+    health_is(SERVING, &channel).await;
     for service in ["", SERVICE] {
         assert_eq!(health(&channel, service).await, SERVING);
     }
@@ -90,8 +106,7 @@ async fn a_full_server_is_a_healthy_one() {
     let listener = server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let channel = bare::channel_over(bare::pipe_to(&server)).await;
     let _running = tokio::spawn(server.run(listener, std::future::pending()));
-    let mut watch = Watch::start(channel.clone(), "").await;
-    while watch.next().await != SERVING {}
+    health_is(SERVING, &channel).await;
     let mut client = pipes::Client::new(channel.clone());
     let calls = || request(vec![call("", "hangs"); 2]);
     let stream = client.stream_execute_tools(calls()).await.unwrap();
