@@ -71,29 +71,34 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         // `print!` would panic in `fanfare check … | head`.
         return Ok(io::stdout().write_all(Config::load(config)?.to_toml().as_bytes())?);
     }
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?
-        .block_on(async {
-            match cli.command {
-                Command::Serve { config } => serve(Config::load(&config)?, cli.log_format).await,
-                Command::DemoTools { listen } => demo_tools(listen, cli.log_format).await,
-                Command::Demo {
-                    serve: true,
-                    listen,
-                } => demo_serve(listen, cli.log_format).await,
-                Command::Demo { serve: false, .. } => demo_show(cli.log_format).await,
-                Command::Check { .. } => Ok(()),
-            }
-        })
+        .build()?;
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Serve { config } => serve(Config::load(&config)?, cli.log_format).await,
+            Command::DemoTools { listen } => demo_tools(listen, cli.log_format).await,
+            Command::Demo {
+                serve: true,
+                listen,
+            } => demo_serve(listen, cli.log_format).await,
+            Command::Demo { serve: false, .. } => demo_show(cli.log_format).await,
+            Command::Check { .. } => Ok(()),
+        }
+    });
+    // Dropping it would wait for host names that are being resolved: many seconds
+    // where no name server answers.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve(config: Config, format: Option<LogFormat>) -> Outcome {
     log_to_stdout(format)?;
     let listener = server::bind(config.server.listen).await?;
     let server = Server::orchestrator(&config, Registry::new(&config)).await;
+    let shutdown = signal()?;
     announce(&listener, config.tools.len())?;
-    server.run(listener, signal()?).await;
+    server.run(listener, shutdown).await;
     tracing::info!("done");
     Ok(())
 }
@@ -102,8 +107,9 @@ async fn demo_tools(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
     log_to_stdout(format)?;
     let listener = server::bind(listen).await?;
     let server = Server::tools(&Config::default(), DemoTools::default()).await;
+    let shutdown = signal()?;
     announce(&listener, demo::TOOLS.len())?;
-    server.run(listener, signal()?).await;
+    server.run(listener, shutdown).await;
     Ok(())
 }
 
@@ -111,8 +117,9 @@ async fn demo_serve(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
     log_to_stdout(format)?;
     let listener = server::bind(listen).await?;
     let demo = Demo::start(listener).await?;
+    let shutdown = signal()?;
     tracing::info!("listening on {}, with the demo tools", demo.address);
-    signal()?.await;
+    shutdown.await;
     demo.stop().await
 }
 
@@ -198,7 +205,8 @@ fn log_to_stdout(format: Option<LogFormat>) -> Outcome {
     logging::init(format, "info", stdout.is_terminal(), io::stdout)
 }
 
-/// Comes true at the first SIGTERM or SIGINT; a second one ends the process.
+/// Comes true at the first SIGTERM or SIGINT from now on; a second one ends the
+/// process. To be called before anybody is told that the process is there.
 fn signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;

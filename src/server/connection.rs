@@ -24,9 +24,6 @@ const OPENING_BYTES: usize = 24 + 9;
 /// Batches are large messages: in frames of HTTP/2's default 16 KiB they take
 /// four times the system calls.
 const MAX_FRAME_BYTES: u32 = 64 << 10;
-/// Streams that a peer may reset before they are served; then it is told to
-/// calm down (rapid reset, CVE-2023-44487).
-const MAX_PENDING_RESETS: usize = 64;
 /// Malformed streams that a peer may send before the connection ends
 /// (RUSTSEC-2024-0003). tonic's server turns this off.
 const MAX_LOCAL_ERROR_RESETS: usize = 1024;
@@ -52,7 +49,11 @@ where
         .max_frame_size(MAX_FRAME_BYTES)
         .keep_alive_interval(settings.keepalive_interval)
         .keep_alive_timeout(settings.keepalive_timeout)
-        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        // Streams that a peer may reset before they are served; after that it is
+        // told to calm down (rapid reset, CVE-2023-44487). It may have so many
+        // calls at a time, and an agent that changes its mind cancels all of them:
+        // with h2's 20, the connection would be lost for the calls of others.
+        .max_pending_accept_reset_streams(settings.max_streams_per_connection as usize)
         .max_local_error_reset_streams(MAX_LOCAL_ERROR_RESETS);
     let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), edge));
 

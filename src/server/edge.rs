@@ -18,9 +18,12 @@ use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE},
 };
-use http_body::Frame;
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 use tonic::{Code, Status, body::Body, service::Routes};
 use tower::Service as _;
 
@@ -67,6 +70,14 @@ impl Edge {
         request.extensions_mut().insert(deadline);
         let open_ended = request.uri().path().starts_with(OPEN_ENDED_SERVICES);
 
+        let (request, answering) = if open_ended {
+            let (answering, answered) = oneshot::channel();
+            let request = request.map(|inner| Body::new(UntilAnswered { inner, answered }));
+            (request, Some(answering))
+        } else {
+            (request.map(Body::new), None)
+        };
+
         let Self {
             mut routes, drain, ..
         } = self;
@@ -88,6 +99,7 @@ impl Edge {
                     inner,
                     drained,
                     ended: false,
+                    _answering: answering,
                 })
             })
         } else {
@@ -167,6 +179,8 @@ struct UntilDrain {
     inner: Body,
     drained: BoxFuture<'static, ()>,
     ended: bool,
+    /// Tells by being dropped: see [`UntilAnswered`].
+    _answering: Option<oneshot::Sender<()>>,
 }
 
 impl http_body::Body for UntilDrain {
@@ -191,5 +205,37 @@ impl http_body::Body for UntilDrain {
             Ok(()) => Some(Ok(Frame::trailers(trailers))),
             Err(status) => Some(Err(status)),
         })
+    }
+}
+
+/// A request whose body ends with its response. Reflection reads on, in a task of
+/// its own, as long as the caller might ask more; the stream would stay open, and
+/// a drain would wait for it.
+struct UntilAnswered {
+    inner: Incoming,
+    answered: oneshot::Receiver<()>,
+}
+
+impl http_body::Body for UntilAnswered {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.inner).poll_frame(context);
+        if frame.is_pending() {
+            return self.answered.poll_unpin(context).map(|_| None);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }

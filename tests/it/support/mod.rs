@@ -2,7 +2,10 @@
 //! times, real processes for faults.
 
 pub mod amid_others;
+pub mod bare;
+pub mod caller;
 pub mod hostile;
+pub mod ledger;
 pub mod pipes;
 pub mod process;
 pub mod raw;

@@ -1,0 +1,42 @@
+//! What the demo tools noted in their log: which calls began, how each ended, and
+//! when, by the clock of this machine.
+
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use super::process::{Process, message};
+
+/// Waits until `count` calls have started; returns their lines.
+pub async fn started(tools: &Process, count: usize) -> Vec<Value> {
+    lines(tools, "call started", count).await
+}
+
+/// Waits until `count` calls were answered; returns their lines.
+pub async fn answered(tools: &Process, count: usize) -> Vec<Value> {
+    lines(tools, "call answered", count).await
+}
+
+/// Waits until `count` calls were cancelled; returns their lines.
+pub async fn cancelled(tools: &Process, count: usize) -> Vec<Value> {
+    lines(tools, "call cancelled", count).await
+}
+
+/// How many lines of that kind there are so far.
+pub fn count(tools: &Process, event: &str) -> usize {
+    tools.log().all(|line| message(line) == event).len()
+}
+
+/// When the last of these lines was written.
+pub fn latest(lines: &[Value]) -> SystemTime {
+    let time = |line: &Value| {
+        let text = line["timestamp"].as_str().expect("a timestamp");
+        humantime::parse_rfc3339(text).expect("a time")
+    };
+    lines.iter().map(time).max().expect("a line")
+}
+
+async fn lines(tools: &Process, event: &str, count: usize) -> Vec<Value> {
+    let is = |line: &Value| message(line) == event;
+    tools.log().wait_for_all(event, count, is).await
+}
