@@ -37,7 +37,7 @@ impl Caller {
     pub async fn start(address: SocketAddr) -> Self {
         let mut child = Command::new(env::current_exe().expect("this binary"))
             .args(["--exact", "support::caller::be_a_caller"])
-            .args(["--ignored", "--nocapture"])
+            .arg("--nocapture")
             .env(ADDRESS, address.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -75,9 +75,9 @@ impl Caller {
     }
 }
 
-/// Says when it has the first completion of its stream, and how both RPCs ended.
+/// No test, but what the process of a [`Caller`] runs: says when it has the first
+/// completion of its stream, and how both RPCs ended.
 #[tokio::test]
-#[ignore = "no test: what the process of a Caller runs"]
 async fn be_a_caller() {
     let Ok(address) = env::var(ADDRESS) else {
         return;
