@@ -17,6 +17,7 @@ mod dial;
 mod failure;
 mod grpc;
 mod link;
+mod payload;
 
 pub use client::GrpcTool;
 pub use connection::Connection;

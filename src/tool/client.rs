@@ -8,7 +8,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::{connection::Connection, failure::Fault, grpc};
+use super::{connection::Connection, failure::Fault, grpc, payload};
 use crate::{
     call::Outcome,
     config,
@@ -47,7 +47,7 @@ impl GrpcTool {
         }
     }
 
-    async fn attempt(&self, invocation: &Invocation) -> Result<pb::CallToolResponse, Fault> {
+    async fn attempt(&self, invocation: &Invocation) -> Result<Bytes, Fault> {
         let request = || {
             let timeout = invocation.deadline().remaining(Instant::now());
             let uri = self.connection.method_uri();
@@ -58,7 +58,12 @@ impl GrpcTool {
         invocation.sent();
         let reply = response.await.map_err(Fault::Transport)?;
         let message = grpc::read(reply, self.max_result_bytes).await?;
-        pb::CallToolResponse::decode(message).map_err(Fault::Garbage)
+        let response = pb::CallToolResponse::decode(message).map_err(Fault::Garbage)?;
+        let observation = response.observation.unwrap_or_default();
+        if !payload::is_value(&observation) {
+            return Err(Fault::Invalid("its observation is no Value"));
+        }
+        Ok(without_its_buffer(observation))
     }
 
     fn call_error(&self, fault: Fault, invocation: &Invocation) -> CallError {
@@ -92,10 +97,8 @@ impl Tool for GrpcTool {
     fn call(&self, invocation: Invocation) -> BoxFuture<'static, Outcome> {
         let this = self.clone();
         Box::pin(async move {
-            match this.attempt(&invocation).await {
-                Ok(response) => Ok(without_its_buffer(response.observation.unwrap_or_default())),
-                Err(fault) => Err(this.call_error(fault, &invocation)),
-            }
+            let outcome = this.attempt(&invocation).await;
+            outcome.map_err(|fault| this.call_error(fault, &invocation))
         })
     }
 }

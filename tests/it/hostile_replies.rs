@@ -93,6 +93,10 @@ async fn replies_that_are_no_message_fail_their_call_alone() {
             "garbage after OK",
             answer_after(ok_at_first.clone(), garbage),
         ),
+        (
+            "an observation that is no Value",
+            answer_with(framed(0, 4, &[0x0a, 2, 0xff, 0xff])),
+        ),
         ("an unasked encoding", answer_after(unasked, zip.clone())),
         ("compressed, no encoding", answer_with(zip)),
         ("an unknown flag", answer_with(framed(0x80, 0, b""))),
