@@ -1,0 +1,197 @@
+//! What `instructions.rs` counts: requests through the whole service and back in
+//! one thread, over in-memory pipes, with a clock that stands still. Caller and
+//! tools are in it; the same calls without the orchestrator are there to be
+//! subtracted.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fanfare::{
+    config::Config,
+    demo::json::{encode_struct, encode_value},
+    pb::{
+        self, stream_execute_tools_response::Event, tool_service_client::ToolServiceClient,
+        tool_service_server::ToolService,
+    },
+    server::Server,
+    tool::Connect as _,
+};
+use futures_util::future::join_all;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::pipes::{self, PipeConnect};
+
+const TOOL: &str = "tool";
+
+/// Requests that are all alike.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    path: Path,
+    fan_out: usize,
+    argument_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Path {
+    Unary,
+    Stream,
+    /// No orchestrator: the caller calls the tools, all at once.
+    Bare,
+}
+
+const fn case(name: &'static str, path: Path, fan_out: usize, argument_bytes: usize) -> Case {
+    Case {
+        name,
+        path,
+        fan_out,
+        argument_bytes,
+    }
+}
+
+pub(crate) const CASES: &[Case] = &[
+    case("64x100B", Path::Unary, 64, 100),
+    case("64x100B-stream", Path::Stream, 64, 100),
+    case("64x100B-bare", Path::Bare, 64, 100),
+    case("8x12kB", Path::Unary, 8, 12_000),
+    case("8x12kB-bare", Path::Bare, 8, 12_000),
+];
+
+impl Case {
+    /// Sends so many requests, one after the other.
+    pub(crate) fn run(&self, requests: usize) -> Result<(), Box<dyn std::error::Error>> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()?;
+        let calls = self.calls();
+        runtime.block_on(async {
+            match self.path {
+                Path::Unary => unary(&calls, requests).await,
+                Path::Stream => stream(&calls, requests).await,
+                Path::Bare => bare(&calls, requests).await,
+            }
+        })?;
+        Ok(())
+    }
+
+    /// How many calls so many requests have.
+    pub(crate) fn calls_of(&self, requests: usize) -> usize {
+        self.fan_out * requests
+    }
+
+    fn calls(&self) -> Vec<pb::ToolCall> {
+        let text = json!({"text": "x".repeat(self.argument_bytes)});
+        let arguments = text.as_object().map(encode_struct);
+        let calls = (0..self.fan_out).map(|index| pb::ToolCall {
+            id: format!("call_{index:019}"),
+            name: TOOL.to_owned(),
+            arguments: arguments.clone(),
+            timeout: None,
+        });
+        calls.collect()
+    }
+}
+
+struct Tools(Bytes);
+
+impl Tools {
+    fn new() -> Self {
+        Self(encode_value(&json!({"city": "Bern", "celsius": 21})))
+    }
+}
+
+#[tonic::async_trait]
+impl ToolService for Tools {
+    async fn call_tool(
+        &self,
+        _: Request<pb::CallToolRequest>,
+    ) -> Result<Response<pb::CallToolResponse>, Status> {
+        let observation = Some(self.0.clone());
+        Ok(Response::new(pb::CallToolResponse { observation }))
+    }
+}
+
+fn request(calls: &[pb::ToolCall]) -> pb::ExecuteToolsRequest {
+    pb::ExecuteToolsRequest {
+        calls: calls.to_vec(),
+        ..Default::default()
+    }
+}
+
+async fn unary(calls: &[pb::ToolCall], requests: usize) -> Result<(), Status> {
+    let mut client = pipes::client_of_service(Config::default(), Tools::new(), &[TOOL]).await;
+    for _ in 0..requests {
+        let response = client.execute_tools(request(calls)).await?.into_inner();
+        expect(calls.len(), response.results.len())?;
+    }
+    Ok(())
+}
+
+async fn stream(calls: &[pb::ToolCall], requests: usize) -> Result<(), Status> {
+    let mut client = pipes::client_of_service(Config::default(), Tools::new(), &[TOOL]).await;
+    for _ in 0..requests {
+        let reply = client.stream_execute_tools(request(calls)).await?;
+        let mut events = reply.into_inner();
+        let (mut completions, mut in_aggregate) = (0, 0);
+        while let Some(message) = events.message().await? {
+            match message.event {
+                Some(Event::Completion(_)) => completions += 1,
+                Some(Event::Aggregate(response)) => in_aggregate = response.results.len(),
+                None => {}
+            }
+        }
+        expect(calls.len(), completions)?;
+        expect(calls.len(), in_aggregate)?;
+    }
+    Ok(())
+}
+
+async fn bare(calls: &[pb::ToolCall], requests: usize) -> Result<(), Status> {
+    let server = Arc::new(Server::tools(&Config::default(), Tools::new()).await);
+    let client = ToolServiceClient::new(connect(server).await?);
+    for _ in 0..requests {
+        let running = calls.iter().map(|call| {
+            let mut client = client.clone();
+            async move {
+                let request = pb::CallToolRequest {
+                    id: call.id.clone(),
+                    name: call.name.clone(),
+                    arguments: call.arguments.clone(),
+                    attempt: 1,
+                };
+                client.call_tool(request).await
+            }
+        });
+        let replies = join_all(running).await;
+        expect(calls.len(), replies.iter().flatten().count())?;
+    }
+    Ok(())
+}
+
+async fn connect(server: Arc<Server>) -> Result<Channel, Status> {
+    let pipes = PipeConnect(server);
+    let connector = tower::service_fn(move |_| {
+        let pipe = pipes.connect();
+        async move { pipe.await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://tools")
+        .connect_with_connector(connector)
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))
+}
+
+/// Instructions of requests that failed are not worth counting.
+fn expect(calls: usize, answered: usize) -> Result<(), Status> {
+    if answered == calls {
+        return Ok(());
+    }
+    Err(Status::data_loss(format!(
+        "{answered} of {calls} calls were answered"
+    )))
+}
