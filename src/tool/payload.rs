@@ -43,13 +43,32 @@ fn walk(kind: Kind, mut left: &[u8], depth: usize) -> Option<()> {
         match (content(kind, number)?, wire_type) {
             (Content::Message(kind), 2) => walk(kind, delimited(&mut left)?, depth)?,
             (Content::Text, 2) => drop(from_utf8(delimited(&mut left)?).ok()?),
-            (Content::Varint | Content::Unknown, 0) => drop(varint(&mut left)?),
-            (Content::Fixed64 | Content::Unknown, 1) => drop(left.split_off(..8)?),
-            (Content::Unknown, 2) => drop(delimited(&mut left)?),
-            (Content::Unknown, 5) => drop(left.split_off(..4)?),
-            // The wrong type for the field, or a group, which proto3 has not.
+            (Content::Varint, 0) => drop(varint(&mut left)?),
+            (Content::Fixed64, 1) => drop(left.split_off(..8)?),
+            (Content::Unknown, _) => skip(number, wire_type, &mut left, depth)?,
+            // The wrong type for the field.
             _ => return None,
         }
+    }
+    Some(())
+}
+
+fn skip(number: u32, wire_type: u64, left: &mut &[u8], depth: usize) -> Option<()> {
+    match wire_type {
+        0 => drop(varint(left)?),
+        1 => drop(left.split_off(..8)?),
+        2 => drop(delimited(left)?),
+        // A group: fields up to the end that has its number.
+        3 => loop {
+            let key = varint(left)?;
+            let inner = u32::try_from(key >> 3).ok().filter(|&inner| inner > 0)?;
+            if key & 7 == 4 {
+                return (inner == number).then_some(());
+            }
+            skip(inner, key & 7, left, depth.checked_sub(1)?)?;
+        },
+        5 => drop(left.split_off(..4)?),
+        _ => return None,
     }
     Some(())
 }

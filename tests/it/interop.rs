@@ -103,19 +103,32 @@ fn odd_payloads() -> Vec<Bytes> {
         vec![0x8a, 0x80, 0x00, 0x80, 0x00],
         // A Value with two kinds, of which the last counts.
         [one, two].concat(),
-        // No message at all: that is for the tool to say.
-        b"\xff\xff\xff not protobuf \xff".to_vec(),
     ]
     .into_iter()
     .map(Bytes::from)
     .collect()
 }
 
+/// A Value that holds this Struct.
+fn struct_value(fields: &[u8]) -> Bytes {
+    let mut value = vec![0x2a];
+    prost::encoding::encode_varint(fields.len() as u64, &mut value);
+    value.extend_from_slice(fields);
+    value.into()
+}
+
 #[tokio::test(start_paused = true)]
 async fn payloads_pass_through_byte_for_byte() {
-    for payload in odd_payloads() {
+    let mut payloads: Vec<_> = odd_payloads()
+        .into_iter()
+        .map(|payload| (struct_value(&payload), payload))
+        .collect();
+    // Arguments that are no message at all: that is for the tool to say.
+    let garbage = Bytes::from_static(b"\xff\xff\xff not protobuf \xff");
+    payloads.push((Bytes::new(), garbage));
+    for (observation, payload) in payloads {
         let recorder = Recorder {
-            observation: Some(payload.clone()),
+            observation: Some(observation.clone()),
             ..Recorder::default()
         };
         let tools = recorder.clone();
@@ -126,7 +139,7 @@ async fn payloads_pass_through_byte_for_byte() {
         };
 
         for results in all_results(&mut client, &[call]).await {
-            let observation = Outcome::Observation(payload.clone());
+            let observation = Outcome::Observation(observation.clone());
             assert_eq!(results[0].outcome, Some(observation));
         }
         let asked = recorder.asked();
