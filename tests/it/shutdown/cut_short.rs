@@ -11,7 +11,7 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse
 
 use super::health::{ENDED, NOT_SERVING, SERVING, Watch};
 use crate::support::{
-    SECOND, Seen, call,
+    SECOND, Seen, bare, call,
     caller::{Caller, HANGING_CALLS},
     failed, ledger, ms,
     process::{PATIENCE, Process},
@@ -56,9 +56,7 @@ async fn reflect(channel: Channel, version: &str) -> tonic::Streaming<ServerRefl
 
 /// A connection that said `opening` and says no more.
 async fn connect_and_say(server: &Process, opening: &[u8]) -> TcpStream {
-    let mut connection = TcpStream::connect(server.address)
-        .await
-        .expect("to connect");
+    let mut connection = bare::connect(server.address).await;
     connection.write_all(opening).await.expect("to say it");
     connection
 }

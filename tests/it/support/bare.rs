@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
@@ -15,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    net::TcpStream,
     sync::{oneshot, watch},
 };
 use tonic::{
@@ -42,6 +44,13 @@ pub async fn channel_over(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'stat
         }))
         .await
         .expect("a connection")
+}
+
+/// A TCP connection to a server on this machine.
+pub async fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.expect("to connect");
+    stream.set_nodelay(true).expect("no delay");
+    stream
 }
 
 /// One HTTP/2 connection.
