@@ -14,7 +14,7 @@
 //!  caller ─→ server ─→ service ─→ wire ─→ call, deadline ─→ fanout ─→ registry ─→ tool ─→ tools
 //!            accept     admission  parse                      │  (trait Tool)      client
 //!            edge       run, stream                           │                    connection
-//!                          ↑                  (index, outcome)│                    reply, failure
+//!                          ↑                  (index, outcome)│                    link, grpc, failure
 //!                          └───── wire ←──── aggregate ←──────┘ as each completes
 //! ```
 //!
@@ -28,8 +28,8 @@
 //!    failure policy, and catches panics.
 //! 4. A [`run`] fills the completions into an [`aggregate`], which becomes the
 //!    answer; the streaming RPC ([`stream`]) sends each on the way as well.
-//! 5. [`tool`] is the other edge: one outgoing gRPC call, over a connection that
-//!    is made when needed, with every failure classified.
+//! 5. [`tool`] is the other edge: one outgoing gRPC call, straight on h2, over a
+//!    connection that is made when needed, with every failure classified.
 //!
 //! [`drain`] is how the end of the process reaches all of them. [`config`] and
 //! [`logging`] are for the binary, [`demo`] is a tool service to try things with.
@@ -52,7 +52,7 @@
 //! 7. **Everything has a bound**, and says so at the bound. `limits::*`,
 //!    `slow_reader::*`
 //! 8. **Payloads are opaque**: they pass through as the bytes that arrived.
-//!    `interop::*`
+//!    `interop::payloads_pass_through_byte_for_byte`
 //! 9. **The core knows neither gRPC nor telemetry.** `tidy::*`
 //!
 //! # Who may name whom

@@ -2,8 +2,9 @@
 //!
 //! [`GrpcTool`] is what the fan-out calls through. It sends over a [`Connection`]
 //! that is made when first needed (`dial.rs` opens it, `link.rs` speaks HTTP/2 on
-//! it), in gRPC's framing (`grpc.rs`), and tells whose failure it was
-//! (`failure.rs`).
+//! it), in gRPC's framing (`grpc.rs`), makes sure that the observation can't spoil
+//! the response that it becomes part of (`payload.rs`), and tells whose failure it
+//! was (`failure.rs`).
 //!
 //! This is built on h2 rather than on tonic's client and hyper, for three
 //! reasons. A failed call must say whether it ever left and whether a status came
