@@ -139,10 +139,11 @@ async fn what_is_told_of_a_bad_request_stays_small() {
         ("1 MiB of a name", many_once("", &"n".repeat(1 << 20))),
         ("1 MiB of an id", many_once(&"i".repeat(1 << 20), "tool")),
         ("names with NUL", many("", "\0")),
-        ("plain ids", many(&long("i"), "")),
-        ("quoted ids", many(&long("\""), "")),
-        ("ids to percent-encode", many(&long("é"), "")),
-        ("ids to escape", many(&long("\u{ad}"), "\u{e0001}")),
+        ("plain ids", many(&long("i"), "tool")),
+        ("quoted ids", many(&long("\""), "tool")),
+        ("ids to percent-encode", many(&long("é"), "tool")),
+        ("ids to escape", many(&long("\u{ad}"), "tool")),
+        ("names to escape", many("", "\u{e0001}")),
         ("no calls", framed(&request(Vec::new()))),
         (
             "100,000 calls",
@@ -204,7 +205,9 @@ async fn what_is_unusual_but_well_formed_is_served() {
 #[tokio::test(start_paused = true)]
 async fn a_timeout_that_is_over_is_deadline_exceeded_on_the_wire() {
     let (client, tool_calls) = raw_client().await;
-    for path in [EXECUTE, STREAM] {
+    let list = "/fanfare.v1.OrchestratorService/ListTools";
+    let health = "/grpc.health.v1.Health/Check";
+    for path in [EXECUTE, STREAM, list, health] {
         for value in ["0n", "0u", "0m", "0S", "0H", "00000000M"] {
             let request = post_with(path, "grpc-timeout", value);
             let answer = client.ask(request, good()).await.unwrap();
