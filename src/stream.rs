@@ -32,10 +32,10 @@ use crate::{
 };
 
 /// So many messages leave one by one, as they come. After that, small ones are
-/// gathered: h2 peers charge unread DATA frames below [`GATHER_BYTES`] against a
-/// budget, and close the connection of a caller that does not read when some two
-/// thousand have piled up.
-const PROMPT_MESSAGES: usize = 512;
+/// gathered: h2 peers charge what unread DATA frames lack to [`GATHER_BYTES`]
+/// against a budget, and close the connection of a caller that does not read when
+/// it is used up. The least budget, 25,600 bytes, lasts for this many.
+const PROMPT_MESSAGES: usize = 128;
 /// DATA frames of this size are free of that charge.
 const GATHER_BYTES: usize = 256;
 /// The longest that a message waits for others to be gathered with.
