@@ -19,7 +19,7 @@ use std::{
 
 use tokio::{
     task::AbortHandle,
-    time::{Sleep, sleep, timeout, timeout_at},
+    time::{Instant, Sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_stream::Stream;
 use tonic::Status;
@@ -41,6 +41,9 @@ const GATHER_BYTES: usize = 256;
 /// The longest that a message waits for others to be gathered with.
 const GATHER_TIMEOUT: Duration = Duration::from_millis(20);
 
+/// How long messages wait after others have left, so that a burst leaves in few
+/// writes; what comes by itself does not wait, nor does the end.
+const BURST_TIMEOUT: Duration = Duration::from_millis(1);
 /// How long the head of the response waits for the first message, to leave with
 /// it: a write to the socket costs as much as a call.
 const HEAD_TIMEOUT: Duration = Duration::from_millis(2);
@@ -154,6 +157,7 @@ pub async fn start(run: Run, summary: bool) -> CompletionStream {
         taken: 0,
         gathering: None,
         flushing: false,
+        flushed: Instant::now() - BURST_TIMEOUT,
     };
     // Late is as good as now: the head says nothing that a caller waits for.
     let _ = timeout(HEAD_TIMEOUT, stream.outbox.filled()).await;
@@ -196,6 +200,8 @@ pub struct CompletionStream {
     gathering: Option<Pin<Box<Sleep>>>,
     /// What was gathered leaves together.
     flushing: bool,
+    /// When everything there was had been taken.
+    flushed: Instant,
 }
 
 impl Stream for CompletionStream {
@@ -204,16 +210,18 @@ impl Stream for CompletionStream {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         let mut outbox = this.outbox.lock();
-        let gather = this.taken >= PROMPT_MESSAGES
-            && !this.flushing
-            && outbox.end.is_none()
-            && outbox.bytes < GATHER_BYTES
-            && !outbox.messages.is_empty();
-        if gather {
-            let timer = this
-                .gathering
-                .get_or_insert_with(|| Box::pin(sleep(GATHER_TIMEOUT)));
-            if timer.as_mut().poll(context).is_pending() {
+        if !this.flushing && outbox.end.is_none() && !outbox.messages.is_empty() {
+            let timer = this.gathering.get_or_insert_with(|| {
+                let until = if this.taken >= PROMPT_MESSAGES {
+                    Instant::now() + GATHER_TIMEOUT
+                } else {
+                    this.flushed + BURST_TIMEOUT
+                };
+                Box::pin(sleep_until(until))
+            });
+            let enough = this.taken >= PROMPT_MESSAGES && outbox.bytes >= GATHER_BYTES;
+            let early = Instant::now() < timer.deadline();
+            if !enough && early && timer.as_mut().poll(context).is_pending() {
                 outbox.reader = Some(context.waker().clone());
                 return Poll::Pending;
             }
@@ -225,6 +233,7 @@ impl Stream for CompletionStream {
             if outbox.messages.is_empty() {
                 this.flushing = false;
                 this.gathering = None;
+                this.flushed = Instant::now();
                 if let Some(writer) = outbox.writer.take() {
                     writer.wake();
                 }
