@@ -42,11 +42,6 @@ impl Orchestrator {
         }
     }
 
-    /// How many calls this process has taken on.
-    pub fn admission(&self) -> Admission {
-        self.admission.clone()
-    }
-
     fn accept(
         &self,
         request: Request<pb::ExecuteToolsRequest>,
