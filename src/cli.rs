@@ -8,6 +8,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand};
@@ -17,10 +18,14 @@ use fanfare::{
     logging::{self, LogFormat},
     registry::Registry,
     server::{self, Server},
+    telemetry::{Telemetry, settings::Settings},
 };
 use tokio::{net::TcpListener, sync::oneshot};
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// How long the last telemetry may take to its collector.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs batches of tool calls in parallel over gRPC: streams each completion, answers in order.
 #[derive(Debug, Parser)]
@@ -94,11 +99,15 @@ pub(crate) fn run(cli: Cli) -> Outcome {
 
 async fn serve(config: Config, format: Option<LogFormat>) -> Outcome {
     log_to_stdout(format)?;
+    let telemetry = Telemetry::start(&Settings::from_env()?, config.tools.keys())?;
     let listener = server::bind(config.server.listen).await?;
-    let server = Server::orchestrator(&config, Registry::new(&config)).await;
+    let server = Server::orchestrator(&config, Registry::new(&config))
+        .await
+        .with_telemetry(telemetry.clone());
     let shutdown = signal()?;
     announce(&listener, config.tools.len())?;
     server.run(listener, shutdown).await;
+    telemetry.shutdown(FLUSH_TIMEOUT).await;
     tracing::info!("done");
     Ok(())
 }

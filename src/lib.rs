@@ -70,12 +70,14 @@ pub mod demo;
 pub mod drain;
 pub mod error;
 pub mod fanout;
+pub mod json;
 pub mod logging;
 pub mod registry;
 pub mod run;
 pub mod server;
 pub mod service;
 pub mod stream;
+pub mod telemetry;
 pub mod tool;
 pub mod wire;
 

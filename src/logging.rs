@@ -1,5 +1,7 @@
 //! Log lines: for people on a terminal, as JSON anywhere else.
 
+pub mod correlation;
+
 use std::io;
 
 use clap::ValueEnum;

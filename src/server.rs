@@ -10,7 +10,7 @@ mod accept;
 mod connection;
 mod edge;
 
-use std::{io, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -31,9 +31,10 @@ use crate::{
     },
     registry::Registry,
     service::Orchestrator,
+    telemetry::Telemetry,
 };
 use accept::Acceptor;
-use edge::Edge;
+use edge::{Edge, FromPeer};
 
 type OrchestratorServer = OrchestratorServiceServer<Orchestrator>;
 
@@ -109,6 +110,13 @@ impl Server {
         server
     }
 
+    /// Has `telemetry` observe the requests.
+    #[must_use]
+    pub fn with_telemetry(mut self, telemetry: Telemetry) -> Self {
+        self.edge.set_telemetry(telemetry);
+        self
+    }
+
     /// Takes connections from `listener` until `shutdown` comes true, then
     /// drains: reports NOT_SERVING and goes on serving for `drain_delay`; takes
     /// nothing new and waits for what runs, up to `drain_timeout`; ends what
@@ -148,7 +156,15 @@ impl Server {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (edge, settings) = (self.edge.clone(), self.settings.clone());
+        self.serve_peer(io, None)
+    }
+
+    fn serve_peer<T>(&self, io: T, peer: Option<IpAddr>) -> impl Future<Output = ()> + Send + use<T>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let edge = self.edge.clone();
+        let (edge, settings) = (FromPeer { edge, peer }, self.settings.clone());
         let drain = self.drain.clone();
         async move { connection::serve(io, edge, &settings, &drain).await }
     }
@@ -164,7 +180,8 @@ impl Server {
             tokio::select! {
                 () = &mut end => return,
                 (stream, place) = acceptor.accept() => {
-                    let connection = self.serve_connection(stream);
+                    let peer = stream.peer_addr().ok().map(|address| address.ip());
+                    let connection = self.serve_peer(stream, peer);
                     connections.spawn(async move {
                         connection.await;
                         drop(place);

@@ -101,10 +101,7 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use super::*;
-    use crate::{
-        demo::{json, tools::DemoTools},
-        pb::tool_service_server::ToolService as _,
-    };
+    use crate::{demo::tools::DemoTools, json, pb::tool_service_server::ToolService as _};
 
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);

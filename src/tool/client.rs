@@ -15,6 +15,10 @@ use crate::{
     error::{CallError, Effect, Reason},
     fanout::{Invocation, Tool},
     pb,
+    telemetry::{
+        attempt::{Attempt, Target},
+        batch::turn_has_come,
+    },
 };
 
 /// A tool enforces the `grpc-timeout` that we send it, too, and its answer may
@@ -26,6 +30,7 @@ const DEADLINE_TOLERANCE: Duration = Duration::from_millis(25);
 #[derive(Clone, Debug)]
 pub struct GrpcTool {
     connection: Arc<Connection>,
+    target: Target,
     timeout: Duration,
     idempotent: bool,
     max_result_bytes: usize,
@@ -40,6 +45,7 @@ impl GrpcTool {
         max_result_bytes: usize,
     ) -> Self {
         Self {
+            target: Target::new(&connection.method_uri()),
             connection,
             timeout: config.timeout,
             idempotent: config.idempotent,
@@ -47,11 +53,29 @@ impl GrpcTool {
         }
     }
 
+    /// One attempt, observed.
     async fn attempt(&self, invocation: &Invocation) -> Result<Bytes, Fault> {
+        let mut attempt = Attempt::start(invocation, &self.target);
+        let result = self.exchange(invocation, &attempt).await;
+        match &result {
+            Ok(_) => attempt.end(Code::Ok, String::new),
+            Err(fault) => attempt.end(fault.code(), || fault.message(self.max_result_bytes)),
+        }
+        result
+    }
+
+    async fn exchange(
+        &self,
+        invocation: &Invocation,
+        attempt: &Attempt<'_>,
+    ) -> Result<Bytes, Fault> {
         let request = || {
             let timeout = invocation.deadline().remaining(Instant::now());
             let uri = self.connection.method_uri();
-            grpc::request(uri, timeout, invocation.call(), invocation.next_attempt())
+            let number = invocation.next_attempt();
+            grpc::request(uri, timeout, invocation.call(), number, |headers| {
+                attempt.inject(headers);
+            })
         };
         // The link stays until the reply was read: it counts the call.
         let (_link, response) = self.connection.send(request).await?;
@@ -97,6 +121,7 @@ impl Tool for GrpcTool {
     fn call(&self, invocation: Invocation) -> BoxFuture<'static, Outcome> {
         let this = self.clone();
         Box::pin(async move {
+            turn_has_come(&invocation);
             let outcome = this.attempt(&invocation).await;
             outcome.map_err(|fault| this.call_error(fault, &invocation))
         })

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use clap::ValueEnum;
 use fanfare::{
-    demo::json::encode_struct,
+    json::encode_struct,
     pb::{
         self, orchestrator_service_client::OrchestratorServiceClient,
         stream_execute_tools_response::Event, tool_execution_result::Outcome,

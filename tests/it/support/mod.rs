@@ -38,7 +38,7 @@ pub fn call(id: &str, name: &str) -> pb::ToolCall {
 #[expect(clippy::needless_pass_by_value, reason = "reads well with json!")]
 pub fn call_with(id: &str, name: &str, arguments: serde_json::Value) -> pb::ToolCall {
     pb::ToolCall {
-        arguments: Some(fanfare::demo::json::encode_struct(
+        arguments: Some(fanfare::json::encode_struct(
             arguments.as_object().expect("an object"),
         )),
         ..call(id, name)
@@ -84,7 +84,7 @@ pub fn seen(result: &pb::ToolExecutionResult) -> Seen {
     use pb::tool_execution_result::Outcome;
     match result.outcome.as_ref().expect("an outcome") {
         Outcome::Observation(value) => {
-            Seen::Ok(fanfare::demo::json::decode_value(value).expect("a value"))
+            Seen::Ok(fanfare::json::decode_value(value).expect("a value"))
         }
         Outcome::Error(status) => {
             let info = error_info(status);
