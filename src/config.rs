@@ -6,6 +6,8 @@
 //! read them.
 
 mod error;
+mod policy;
+mod policy_sections;
 mod reader;
 mod scalar;
 mod sections;
@@ -25,7 +27,10 @@ use toml::de::DeTable;
 
 use crate::call::ToolName;
 
-pub use self::error::{ConfigError, Mistake, Place};
+pub use self::{
+    error::{ConfigError, Mistake, Place},
+    policy::{Breaker, HedgeDelay, Retry, RetryBudget},
+};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -227,6 +232,10 @@ pub struct Service {
     ///
     /// Default 5 s: a busy service still answers within that time.
     pub keepalive_timeout: Duration,
+    /// `[services.NAME.breaker]`: when it is left alone.
+    pub breaker: Breaker,
+    /// `[services.NAME.retry_budget]`: how much more than its calls it gets.
+    pub retry_budget: RetryBudget,
 }
 
 /// `[tools.NAME]`: a tool that may be called.
@@ -249,6 +258,25 @@ pub struct Tool {
     /// Default `false`: the safe answer for a tool about which nobody said
     /// otherwise.
     pub idempotent: bool,
+    /// The most calls with the tool at a time; others wait for a turn, and each
+    /// request gets one in its turn.
+    ///
+    /// Default: `max_in_flight_calls`, that is no bound of its own. What a tool
+    /// bears, its operator knows.
+    pub max_concurrency: usize,
+    /// The most calls that wait for a turn; others fail at once with
+    /// `OVERLOADED`, as do those whose turn won't come before their deadline.
+    ///
+    /// Default 1000: several large requests, and a tenth of what may be in
+    /// flight, so that a slow tool leaves room for others.
+    pub max_queue: usize,
+    /// `[tools.NAME.retry]`: when a call is sent again.
+    pub retry: Retry,
+    /// `[tools.NAME.hedge]`: when a second attempt races the first. Only for an
+    /// idempotent tool.
+    ///
+    /// Default `None`: never. It costs the tool more calls.
+    pub hedge: Option<HedgeDelay>,
 }
 
 impl Default for Server {
@@ -295,6 +323,8 @@ impl Service {
             connect_timeout: Duration::from_secs(1),
             keepalive_interval: Duration::from_secs(90),
             keepalive_timeout: Duration::from_secs(5),
+            breaker: Breaker::default(),
+            retry_budget: RetryBudget::default(),
         }
     }
 }
@@ -307,6 +337,10 @@ impl Tool {
             description: String::new(),
             timeout: Duration::from_secs(30),
             idempotent: false,
+            max_concurrency: Limits::default().max_in_flight_calls,
+            max_queue: 1000,
+            retry: Retry::default(),
+            hedge: None,
         }
     }
 }

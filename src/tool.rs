@@ -12,14 +12,23 @@
 //! tonic's client panics on some. And a call's cost is the product: a task, two
 //! channels and several allocations per call fall away.
 
+mod backoff;
+mod breaker;
+mod budget;
+mod bulkhead;
 mod client;
 mod connection;
 mod dial;
 mod failure;
 mod grpc;
+mod hedge;
 mod link;
 mod payload;
+mod policy;
+mod retry;
 
+pub use breaker::{Breaker, BreakerState};
 pub use client::GrpcTool;
 pub use connection::Connection;
 pub use dial::{Connect, Io, TcpConnect};
+pub use policy::Guard;

@@ -158,6 +158,32 @@ impl<'i> Reader<'_, 'i> {
         );
     }
 
+    /// Whether what the file says of `key` is a mistake.
+    pub(super) fn is_mistaken(&self, key: &'static str) -> bool {
+        self.known[key] == Taken::Mistaken
+    }
+
+    /// Notes the `problem` of `key`, which was asked for before, if the file has
+    /// it and it is not mistaken already.
+    pub(super) fn refuse(&mut self, key: &'static str, problem: &str) {
+        if let Taken::Good { offset } = self.known[key] {
+            self.note(offset, key, problem.to_owned());
+        }
+    }
+
+    /// Reads the table `key`; `None` if the file has none.
+    pub(super) fn optional_table<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Reader<'_, 'i>) -> Option<T>,
+    ) -> Option<T> {
+        if self.rest.contains_key(key) {
+            return self.table(key, read);
+        }
+        self.known.insert(key, Taken::Absent);
+        None
+    }
+
     /// Reads the table `key`, as an empty one if the file has none.
     pub(super) fn table<T>(
         &mut self,

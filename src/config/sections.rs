@@ -7,13 +7,16 @@ use toml::de::DeValue;
 
 use super::{
     Config, KIB, Limits, Server, Service, Tool,
+    policy_sections::{
+        read_breaker, read_budget, read_hedge, read_retry, service_sections, tool_sections,
+    },
     reader::{Reader, nearest},
     scalar::{self, address, boolean, bytes, count, duration, endpoint, format_bytes, text},
 };
 use crate::call::ToolName;
 
 /// The timers' resolution: a shorter duration would come out as this one.
-const TICK: Duration = Duration::from_millis(1);
+pub(super) const TICK: Duration = Duration::from_millis(1);
 /// HTTP/2's largest window, and protobuf's largest message.
 const MAX_BYTES: u32 = i32::MAX as u32;
 const MIN_WINDOW: u32 = 64 * KIB as u32;
@@ -29,7 +32,9 @@ pub(super) fn read(root: &mut Reader<'_, '_>) -> Config {
     let server = root.table("server", read_server);
     let limits = root.table("limits", read_limits);
     let services = root.named("services", service_name, read_service);
-    let tools = root.named("tools", tool_name, |tool| read_tool(tool, &services));
+    let tools = root.named("tools", tool_name, |tool| {
+        read_tool(tool, &services, &limits)
+    });
     Config {
         server,
         limits,
@@ -125,18 +130,31 @@ fn read_service(table: &mut Reader<'_, '_>) -> Service {
         keepalive_interval: duration(TICK),
         keepalive_timeout: duration(TICK),
     });
+    s.breaker = table.table("breaker", read_breaker);
+    s.retry_budget = table.table("retry_budget", read_budget);
     s
 }
 
-fn read_tool(table: &mut Reader<'_, '_>, services: &BTreeMap<String, Service>) -> Tool {
+fn read_tool(
+    table: &mut Reader<'_, '_>,
+    services: &BTreeMap<String, Service>,
+    limits: &Limits,
+) -> Tool {
     let mut t = Tool::new(String::new());
+    t.max_concurrency = limits.max_in_flight_calls;
     let service = |value: &DeValue<'_>| known_service(value, services);
     table.require("service", &mut t.service, service);
     set!(table => t {
         description: text,
         timeout: duration(TICK),
         idempotent: boolean,
+        max_concurrency: count,
+        max_queue: count,
     });
+    // Nothing is held against a value that is mistaken itself.
+    let idempotent = t.idempotent || table.is_mistaken("idempotent");
+    t.retry = table.table("retry", |retry| read_retry(retry, idempotent));
+    t.hedge = table.optional_table("hedge", |hedge| read_hedge(hedge, idempotent));
     t
 }
 
@@ -175,18 +193,20 @@ pub(super) fn write(config: &Config) -> String {
         section("server", &server_entries(&config.server)),
         section("limits", &limit_entries(&config.limits)),
     ];
-    sections.extend(config.services.iter().map(|(name, service)| {
+    for (name, service) in &config.services {
         let header = format!("services.{}", scalar::key(name));
-        section(&header, &service_entries(service))
-    }));
-    sections.extend(config.tools.iter().map(|(name, tool)| {
+        sections.push(section(&header, &service_entries(service)));
+        sections.extend(service_sections(&header, service));
+    }
+    for (name, tool) in &config.tools {
         let header = format!("tools.{}", scalar::key(name.as_str()));
-        section(&header, &tool_entries(tool))
-    }));
+        sections.push(section(&header, &tool_entries(tool)));
+        sections.extend(tool_sections(&header, tool));
+    }
     sections.join("\n")
 }
 
-type Entry = (&'static str, String);
+pub(super) type Entry = (&'static str, String);
 
 fn server_entries(s: &Server) -> [Entry; 14] {
     [
@@ -244,16 +264,18 @@ fn service_entries(s: &Service) -> [Entry; 4] {
     ]
 }
 
-fn tool_entries(t: &Tool) -> [Entry; 4] {
+fn tool_entries(t: &Tool) -> [Entry; 6] {
     [
         ("service", string(&t.service)),
         ("description", string(&t.description)),
         ("timeout", duration_string(t.timeout)),
         ("idempotent", t.idempotent.to_string()),
+        ("max_concurrency", t.max_concurrency.to_string()),
+        ("max_queue", t.max_queue.to_string()),
     ]
 }
 
-fn string(value: &impl ToString) -> String {
+pub(super) fn string(value: &impl ToString) -> String {
     scalar::quoted(&value.to_string())
 }
 
@@ -261,11 +283,11 @@ fn size_string(bytes: usize) -> String {
     string(&format_bytes(bytes))
 }
 
-fn duration_string(duration: Duration) -> String {
+pub(super) fn duration_string(duration: Duration) -> String {
     string(&humantime::format_duration(duration))
 }
 
-fn section(header: &str, entries: &[Entry]) -> String {
+pub(super) fn section(header: &str, entries: &[Entry]) -> String {
     let mut section = format!("[{header}]\n");
     for (key, value) in entries {
         section.extend([*key, " = ", value, "\n"]);

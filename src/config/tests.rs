@@ -68,10 +68,10 @@ fn sample_file_is_read() {
         [("weather".to_owned(), Service::new(endpoint))].into()
     );
     let tool = Tool {
-        service: "weather".to_owned(),
         description: "Current weather of a city".to_owned(),
         timeout: Duration::from_secs(5),
         idempotent: true,
+        ..Tool::new("weather".to_owned())
     };
     assert_eq!(config.tools, [(tool_name("get_weather"), tool)].into());
 }
@@ -142,13 +142,17 @@ fn every_setting_can_be_set() {
     };
     assert_eq!(config.limits, limits);
     let service = Service {
-        endpoint: "http://[::1]".parse().unwrap(),
         connect_timeout: Duration::from_secs(2),
         keepalive_interval: Duration::from_secs(3),
         keepalive_timeout: Duration::from_secs(4),
+        ..Service::new("http://[::1]".parse().unwrap())
     };
     assert_eq!(config.services["a.b"], service);
-    assert_eq!(config.tools["a.b/c"], Tool::new("a.b".to_owned()));
+    let tool = Tool {
+        max_concurrency: 1,
+        ..Tool::new("a.b".to_owned())
+    };
+    assert_eq!(config.tools["a.b/c"], tool);
     assert_eq!(Config::parse(&config.to_toml()), Ok(config));
 }
 

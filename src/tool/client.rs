@@ -1,4 +1,5 @@
-//! Calls one tool over gRPC, once.
+//! Calls one tool over gRPC. An attempt is made here; when there is another, and
+//! whether there is one at all, `policy.rs` decides.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,17 +9,18 @@ use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::{connection::Connection, failure::Fault, grpc, payload};
+use super::{
+    connection::Connection,
+    failure::Fault,
+    grpc, payload,
+    policy::{Guard, Policy},
+};
 use crate::{
     call::Outcome,
     config,
-    error::{CallError, Effect, Reason},
     fanout::{Invocation, Tool},
     pb,
-    telemetry::{
-        attempt::{Attempt, Target},
-        batch::turn_has_come,
-    },
+    telemetry::attempt::{Attempt, Target},
 };
 
 /// A tool enforces the `grpc-timeout` that we send it, too, and its answer may
@@ -28,8 +30,12 @@ const DEADLINE_TOLERANCE: Duration = Duration::from_millis(25);
 
 /// A tool that a remote tool service runs.
 #[derive(Clone, Debug)]
-pub struct GrpcTool {
+pub struct GrpcTool(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     connection: Arc<Connection>,
+    policy: Policy,
     target: Target,
     timeout: Duration,
     idempotent: bool,
@@ -37,26 +43,33 @@ pub struct GrpcTool {
 }
 
 impl GrpcTool {
-    /// The tool of `config`, at the end of `connection`. Replies longer than
-    /// `max_result_bytes` fail their call.
+    /// The tool of `config`, at the end of `connection`, which has this `guard`.
+    /// Replies longer than `max_result_bytes` fail their call.
     pub fn new(
         connection: Arc<Connection>,
+        guard: Arc<Guard>,
         config: &config::Tool,
         max_result_bytes: usize,
     ) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             target: Target::new(&connection.method_uri()),
             connection,
+            policy: Policy::new(guard, config),
             timeout: config.timeout,
             idempotent: config.idempotent,
             max_result_bytes,
-        }
+        }))
     }
+}
 
+impl Inner {
     /// One attempt, observed.
     async fn attempt(&self, invocation: &Invocation) -> Result<Bytes, Fault> {
         let mut attempt = Attempt::start(invocation, &self.target);
-        let result = self.exchange(invocation, &attempt).await;
+        let result = self
+            .exchange(invocation, &attempt)
+            .await
+            .map_err(|fault| if_late(fault, invocation));
         match &result {
             Ok(_) => attempt.end(Code::Ok, String::new),
             Err(fault) => attempt.end(fault.code(), || fault.message(self.max_result_bytes)),
@@ -89,41 +102,41 @@ impl GrpcTool {
         }
         Ok(without_its_buffer(observation))
     }
+}
 
-    fn call_error(&self, fault: Fault, invocation: &Invocation) -> CallError {
-        let late = invocation.deadline().remaining(Instant::now()) <= DEADLINE_TOLERANCE;
-        match fault {
-            Fault::Tool { status, .. }
-                if late
-                    && matches!(status.code.into(), Code::Cancelled | Code::DeadlineExceeded) =>
-            {
-                CallError::new(
-                    Reason::DeadlineExceeded(invocation.deadline().limit),
-                    Effect::Maybe,
-                    self.idempotent,
-                    "the tool ran out of time",
-                )
-            }
-            fault => fault.into_call_error(self.idempotent, self.max_result_bytes),
+/// What the tool says when its time is up is what our timer says.
+fn if_late(fault: Fault, invocation: &Invocation) -> Fault {
+    let deadline = invocation.deadline();
+    match &fault {
+        Fault::Tool { status, .. }
+            if matches!(status.code.into(), Code::Cancelled | Code::DeadlineExceeded)
+                && deadline.remaining(Instant::now()) <= DEADLINE_TOLERANCE =>
+        {
+            let limit = deadline.limit;
+            Fault::OutOfTime { limit }
         }
+        _ => fault,
     }
 }
 
 impl Tool for GrpcTool {
     fn timeout(&self) -> Duration {
-        self.timeout
+        self.0.timeout
     }
 
     fn idempotent(&self) -> bool {
-        self.idempotent
+        self.0.idempotent
     }
 
     fn call(&self, invocation: Invocation) -> BoxFuture<'static, Outcome> {
-        let this = self.clone();
+        let this = Arc::clone(&self.0);
         Box::pin(async move {
-            turn_has_come(&invocation);
-            let outcome = this.attempt(&invocation).await;
-            outcome.map_err(|fault| this.call_error(fault, &invocation))
+            let attempt = || this.attempt(&invocation);
+            let outcome = this.policy.run(&invocation, attempt).await;
+            outcome.map_err(|fault| {
+                let may_have_run = invocation.possible_runs() > 0;
+                fault.into_call_error(this.idempotent, may_have_run, this.max_result_bytes)
+            })
         })
     }
 }

@@ -32,7 +32,7 @@ const EDGES: [&str; 10] = [
 ];
 /// Who may wait for time to pass, and for what. The instants come from
 /// `deadline.rs` or the configuration.
-const WITH_TIMERS: [&str; 10] = [
+const WITH_TIMERS: [&str; 11] = [
     // The demo's tools and its live view.
     "src/demo/scenario.rs",
     "src/demo/tools.rs",
@@ -52,6 +52,8 @@ const WITH_TIMERS: [&str; 10] = [
     "src/tool/connection.rs",
     // Keepalive.
     "src/tool/link.rs",
+    // Waiting before a retry; the delay of a hedge.
+    "src/tool/policy.rs",
 ];
 
 struct Source {
