@@ -34,10 +34,11 @@ pub struct Retry {
     /// burdens none.
     pub max_backoff: Duration,
     /// How long a call is tried that can't even be sent; 0 (not again) to 24
-    /// hours.
+    /// hours. A call that was sent and lost before gets three times as long: most
+    /// likely its service is being restarted.
     ///
-    /// Default 3 s: enough for a process to be restarted, and soon enough to say
-    /// that there is none.
+    /// Default 1 s: outlasts a hiccup; where nobody answers at all, it is over
+    /// with the first `connect_timeout`.
     pub connect_patience: Duration,
 }
 
@@ -66,12 +67,13 @@ pub struct Breaker {
     pub failures: u32,
     /// How long it then stays open before a call may try; 1 ms to 24 hours.
     ///
-    /// Default 1 s: a process restarts within that time.
+    /// Default 500 ms: a process restarts within about that time.
     pub open_time: Duration,
     /// Each failed trial doubles the time until the next, up to this. At least
     /// `open_time`.
     ///
-    /// Default 5 s: how late the end of an outage may be noticed.
+    /// Default 1 s: so late may the end of an outage be noticed. How many calls a
+    /// service that hangs may keep waiting is what `probes` bounds.
     pub max_open_time: Duration,
     /// How many calls may be on trial at a time. The first answer closes the
     /// breaker.
@@ -103,7 +105,7 @@ impl Default for Retry {
             codes: vec![Code::Unavailable],
             initial_backoff: Duration::from_millis(50),
             max_backoff: Duration::from_secs(1),
-            connect_patience: Duration::from_secs(3),
+            connect_patience: Duration::from_secs(1),
         }
     }
 }
@@ -112,8 +114,8 @@ impl Default for Breaker {
     fn default() -> Self {
         Self {
             failures: 5,
-            open_time: Duration::from_secs(1),
-            max_open_time: Duration::from_secs(5),
+            open_time: Duration::from_millis(500),
+            max_open_time: Duration::from_secs(1),
             probes: 3,
         }
     }

@@ -325,3 +325,6 @@ impl Machine {
 fn jittered(time: Duration, random: f64) -> Duration {
     time.mul_f64(1.0 - JITTER * random)
 }
+
+#[cfg(test)]
+mod tests;

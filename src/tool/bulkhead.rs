@@ -272,3 +272,6 @@ impl<T> Queue<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

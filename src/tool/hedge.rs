@@ -127,3 +127,91 @@ fn bucket(latency: Duration) -> usize {
 fn upper_bound(bucket: usize) -> Duration {
     SHORTEST.mul_f64((bucket as f64 / PER_OCTAVE).exp2())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    #[test]
+    fn nothing_is_known_before_there_is_enough() {
+        let hedging = Hedging::new(HedgeDelay::P95);
+        for _ in 1..ENOUGH {
+            hedging.answered(ms(10));
+            assert_eq!(hedging.delay(), None);
+        }
+        hedging.answered(ms(10));
+        let delay = hedging.delay().unwrap();
+        assert!(delay >= ms(10) && delay <= ms(12), "{delay:?}");
+        assert_eq!(Hedging::new(HedgeDelay::Fixed(ms(7))).delay(), Some(ms(7)));
+    }
+
+    #[test]
+    fn the_slow_attempts_that_lose_keep_it_from_sinking() {
+        let hedging = Hedging::new(HedgeDelay::P95);
+        let mut hedges = 0;
+        for call in 0..5000 {
+            // One in 25 would take a second.
+            let latency = if call % 25 == 0 {
+                ms(1000)
+            } else {
+                ms(10 + call % 25)
+            };
+            match hedging.delay() {
+                Some(delay) if delay < latency => {
+                    hedges += 1;
+                    hedging.given_up(delay + ms(10));
+                }
+                _ => hedging.answered(latency),
+            }
+        }
+        // A twentieth, and some for the width of the buckets.
+        assert!((200..=400).contains(&hedges), "{hedges}");
+        // A caller that goes early says nothing about the tool.
+        let before = hedging.delay();
+        for _ in 0..100 {
+            hedging.given_up(Duration::ZERO);
+        }
+        assert_eq!(hedging.delay(), before);
+    }
+
+    #[test]
+    fn it_follows_the_tool() {
+        let mut estimator = Estimator::default();
+        for _ in 0..10_000 {
+            estimator.record(ms(10));
+        }
+        for _ in 0..2000 {
+            estimator.record(ms(100));
+        }
+        assert!(estimator.p95().unwrap() >= ms(100));
+        for _ in 0..5000 {
+            estimator.record(ms(10));
+        }
+        assert!(estimator.p95().unwrap() <= ms(12));
+    }
+
+    proptest! {
+        #[test]
+        fn the_estimate_is_at_most_a_fifth_above_the_truth(
+            micros in proptest::collection::vec(1..100_000_000_u64, 20..800),
+        ) {
+            let mut estimator = Estimator::default();
+            for &micros in &micros {
+                estimator.record(Duration::from_micros(micros));
+            }
+            let mut sorted = micros.clone();
+            sorted.sort_unstable();
+            let above = sorted.len() / 20;
+            let truth = Duration::from_micros(sorted[sorted.len() - 1 - above]);
+            let found = estimator.find_p95();
+            prop_assert!(found >= truth.mul_f64(0.999), "{:?} < {:?}", found, truth);
+            prop_assert!(found <= truth.max(SHORTEST).mul_f64(1.2), "{:?} > {:?}", found, truth);
+        }
+    }
+}

@@ -65,6 +65,8 @@ struct Failure {
     /// Whether it tells of another failure than the attempts that were lost with
     /// it.
     is_news: bool,
+    /// When the attempt began.
+    start: Instant,
 }
 
 impl Policy {
@@ -197,7 +199,7 @@ impl Policy {
             match verdict {
                 Verdict::Retryable if may_go_on => {
                     sent += 1;
-                    running.push(lane(History::under_way()));
+                    running.push(lane(History::after_loss()));
                     continue;
                 }
                 Verdict::After(delay) if may_go_on && is_in_time(invocation, delay) => {
@@ -230,10 +232,10 @@ impl Policy {
                 Ok(observation) => return Ok(observation),
                 Err(failure) => failure,
             };
-            let (now, random) = (Instant::now(), fastrand::f64());
+            let (times, random) = ((failure.start, Instant::now()), fastrand::f64());
             let delay = self
                 .retries
-                .transparent(&failure.fault, history, now, random);
+                .transparent(&failure.fault, history, times, random);
             let Some(delay) = delay.filter(|&delay| is_in_time(invocation, delay)) else {
                 return Err(failure);
             };
@@ -251,6 +253,7 @@ impl Policy {
         let ticket = self.guard.breaker.admit().map_err(|wait| Failure {
             fault: self.circuit_open(wait),
             is_news: false,
+            start: Instant::now(),
         })?;
         let mut watch = Watch {
             policy: self,
@@ -278,7 +281,11 @@ impl Policy {
                     }
                 };
                 let is_news = watch.end(end);
-                Err(Failure { fault, is_news })
+                Err(Failure {
+                    fault,
+                    is_news,
+                    start: watch.start,
+                })
             }
         }
     }

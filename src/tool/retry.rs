@@ -18,6 +18,9 @@ use super::{
 };
 use crate::config;
 
+/// How much longer a call that was sent and lost waits for a connection.
+const LOST_FACTOR: u32 = 3;
+
 /// When a tool's calls are sent again.
 #[derive(Debug)]
 pub(super) struct RetryPolicy {
@@ -31,8 +34,9 @@ pub(super) struct RetryPolicy {
 /// What became of a call so far.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// Whether it was tried before.
+    /// Whether it was tried before, and whether it was lost then.
     is_under_way: bool,
+    was_lost: bool,
     was_refused: bool,
     /// Since when it can't be sent, and how often that was tried.
     unsent: Option<(Instant, u32)>,
@@ -45,10 +49,11 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Of a call that was tried elsewhere before.
-    pub(super) fn under_way() -> Self {
+    /// Of a call that was sent and lost before.
+    pub(super) fn after_loss() -> Self {
         Self {
             is_under_way: true,
+            was_lost: true,
             ..Self::default()
         }
     }
@@ -102,13 +107,13 @@ impl RetryPolicy {
         }
     }
 
-    /// How long to wait before sending again what has not run; `None` if it may
-    /// have, or if that was tried long enough.
+    /// How long to wait before sending again what has not run, in an attempt that
+    /// began at `start`; `None` if it may have, or if that was tried long enough.
     pub(super) fn transparent(
         &self,
         fault: &Fault,
         history: &mut History,
-        now: Instant,
+        (start, now): (Instant, Instant),
         random: f64,
     ) -> Option<Duration> {
         let was_under_way = mem::replace(&mut history.is_under_way, true);
@@ -120,8 +125,9 @@ impl RetryPolicy {
             }
             // A call that begins does not wait for the breaker.
             Scope::Barred if !was_under_way => return None,
-            Scope::Barred | Scope::Unsent => history.unsent.unwrap_or((now, 0)),
+            Scope::Barred | Scope::Unsent => history.unsent.unwrap_or((start, 0)),
             Scope::Lost | Scope::TimedOut | Scope::Answered => {
+                history.was_lost = true;
                 history.unsent = None;
                 return None;
             }
@@ -133,7 +139,8 @@ impl RetryPolicy {
             Fault::CircuitOpen { retry_after, .. } => *retry_after + backoff.mul_f64(random),
             _ => backoff,
         };
-        let until = since + self.connect_patience;
+        let factor = if history.was_lost { LOST_FACTOR } else { 1 };
+        let until = since + self.connect_patience * factor;
         (now + delay <= until).then_some(delay)
     }
 
@@ -168,5 +175,156 @@ impl RetryPolicy {
         let delay = self.backoff.delay(history.in_a_row, random);
         history.in_a_row += 1;
         delay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{config::Tool, error::ToolStatus};
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    fn policy(idempotent: bool) -> RetryPolicy {
+        RetryPolicy::new(&Tool {
+            idempotent,
+            ..Tool::new("weather".to_owned())
+        })
+    }
+
+    fn no_connection() -> Fault {
+        let (service, reason) = ("weather".to_owned(), "refused".to_owned());
+        Fault::NoConnection { service, reason }
+    }
+
+    fn barred(retry_after: Duration) -> Fault {
+        Fault::CircuitOpen {
+            service: "weather".into(),
+            retry_after,
+        }
+    }
+
+    fn refused() -> Fault {
+        Fault::NotGrpc {
+            status: http::StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    fn status(code: Code, pushback: Option<&'static str>) -> Fault {
+        let status = ToolStatus {
+            code: code.into(),
+            details: Bytes::new(),
+        };
+        Fault::Tool {
+            status,
+            message: String::new(),
+            pushback: pushback.map(|value| Pushback::parse(&http::HeaderValue::from_static(value))),
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_sent_is_tried_for_a_while_in_growing_steps() {
+        let (policy, mut history) = (policy(false), History::default());
+        let start = Instant::now();
+        let mut now = start;
+        let mut waits = Vec::new();
+        while let Some(wait) = policy.transparent(&no_connection(), &mut history, (now, now), 0.5) {
+            waits.push(wait);
+            now += wait;
+        }
+        assert_eq!(waits, [50, 100, 200, 400].map(ms));
+        assert!(now - start <= ms(1000));
+    }
+
+    #[test]
+    fn a_dial_that_took_the_whole_time_is_the_only_one() {
+        let (policy, mut history) = (policy(true), History::default());
+        let start = Instant::now();
+        let times = (start, start + ms(1000));
+        assert_eq!(
+            policy.transparent(&no_connection(), &mut history, times, 0.5),
+            None
+        );
+    }
+
+    #[test]
+    fn a_call_waits_for_the_breaker_only_when_it_is_under_way() {
+        let now = (Instant::now(), Instant::now());
+        let policy = policy(true);
+        let mut history = History::default();
+        assert_eq!(
+            policy.transparent(&barred(ms(500)), &mut history, now, 0.5),
+            None
+        );
+
+        let mut history = History::default();
+        policy
+            .transparent(&no_connection(), &mut history, now, 0.5)
+            .unwrap();
+        let wait = policy.transparent(&barred(ms(500)), &mut history, now, 0.5);
+        // And a part of its own backoff.
+        assert_eq!(wait, Some(ms(550)));
+        assert_eq!(
+            policy.transparent(&barred(ms(1500)), &mut history, now, 0.5),
+            None
+        );
+
+        let mut history = History::after_loss();
+        let wait = policy.transparent(&barred(ms(2000)), &mut history, now, 0.0);
+        assert_eq!(wait, Some(ms(2000)));
+    }
+
+    #[test]
+    fn only_an_idempotent_tool_is_asked_again() {
+        let unavailable = || status(Code::Unavailable, None);
+        for fault in [
+            unavailable(),
+            refused(),
+            status(Code::Unavailable, Some("500")),
+        ] {
+            assert_eq!(policy(false).verdict(&fault), Verdict::Final, "{fault:?}");
+        }
+        let verdict = |fault| policy(true).verdict(&fault);
+        assert_eq!(verdict(unavailable()), Verdict::Retryable);
+        assert_eq!(verdict(refused()), Verdict::Retryable);
+        assert_eq!(verdict(status(Code::Aborted, None)), Verdict::Final);
+        assert_eq!(verdict(Fault::TooLarge { bytes: 1 }), Verdict::Final);
+        assert_eq!(verdict(no_connection()), Verdict::Final);
+        assert_eq!(verdict(barred(ms(1))), Verdict::Final);
+    }
+
+    #[test]
+    fn the_tool_says_when_it_wants_to_be_asked_again() {
+        let verdict = |value| policy(true).verdict(&status(Code::Unavailable, Some(value)));
+        assert_eq!(verdict("500"), Verdict::After(ms(500)));
+        assert_eq!(verdict("0"), Verdict::After(ms(0)));
+        for never in ["-1", "", "soon", "1.5", "4294967296"] {
+            assert_eq!(verdict(never), Verdict::ToldNot, "{never}");
+        }
+        let other = status(Code::NotFound, Some("500"));
+        assert_eq!(policy(true).verdict(&other), Verdict::Final);
+
+        let (policy, mut history) = (policy(true), History::default());
+        let mut delay = |verdict| policy.delay(verdict, &mut history, 0.5);
+        assert_eq!(delay(Verdict::Retryable), ms(50));
+        assert_eq!(delay(Verdict::Retryable), ms(100));
+        assert_eq!(delay(Verdict::After(ms(7))), ms(7));
+        // As from the beginning.
+        assert_eq!(delay(Verdict::Retryable), ms(50));
+        assert_eq!(history.retries(), 4);
+    }
+
+    #[test]
+    fn that_the_breaker_is_open_is_told_only_if_nothing_else_is_known() {
+        let conclude = |history: History| history.conclude(barred(ms(1))).scope();
+        assert_eq!(conclude(History::default()), Scope::Barred);
+        let mut history = History::default();
+        history.keep(no_connection());
+        history.keep(barred(ms(1)));
+        assert_eq!(conclude(history), Scope::Unsent);
     }
 }
