@@ -76,6 +76,7 @@ pub mod run;
 pub mod server;
 pub mod service;
 pub mod stream;
+pub mod telemetry;
 pub mod tool;
 pub mod wire;
 

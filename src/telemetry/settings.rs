@@ -1,0 +1,288 @@
+//! The standard `OTEL_*` environment variables become [`Settings`], or a
+//! [`SettingsError`] that names every mistake at once. Fanfare has no other
+//! settings for telemetry, and every variable is read here: the SDK would ignore
+//! some and fall back silently on others.
+//!
+//! An empty value is the same as none. Variables of what is switched off are not
+//! looked at. Names such as `otlp` or `true` may be in any case.
+
+mod error;
+mod otlp;
+mod reader;
+mod resource;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use opentelemetry_sdk::{metrics::Temporality, trace::Sampler};
+
+pub use self::{
+    error::{Mistake, SettingsError},
+    otlp::{Otlp, Tls},
+};
+use self::{
+    otlp::Signal,
+    reader::{Reader, boolean, count, list, milliseconds, one_of},
+};
+
+/// What telemetry is to do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `OTEL_PROPAGATORS`: what is passed on from callers to tools.
+    pub propagators: Propagators,
+    /// Where spans go; `None`: nowhere.
+    pub traces: Option<Traces>,
+    /// Where metrics go.
+    pub metrics: Metrics,
+    /// Whether the arguments and results of tool calls are put into spans
+    /// (`OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`), and how many bytes
+    /// of each (`OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, or
+    /// `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`; 4096 by default). `None`: they are
+    /// not, which is the default: they may hold anything.
+    pub capture_content: Option<usize>,
+    /// Who we are, for every signal: `service.name`, `service.version`,
+    /// `service.instance.id` and what `OTEL_RESOURCE_ATTRIBUTES` adds, by name.
+    pub resource: Vec<(String, String)>,
+}
+
+/// What is passed on from callers to tools. `OTEL_SDK_DISABLED` does not change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Propagators {
+    /// W3C `traceparent` and `tracestate`.
+    pub trace_context: bool,
+    /// W3C `baggage`.
+    pub baggage: bool,
+}
+
+/// Where spans go, and how many.
+#[derive(Clone, Debug)]
+pub struct Traces {
+    /// The collector.
+    pub otlp: Otlp,
+    /// `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`: by default the
+    /// caller's choice, and every trace that begins here.
+    pub sampler: Sampler,
+    /// `OTEL_BSP_MAX_QUEUE_SIZE`: how many spans may wait, beyond which they are
+    /// dropped. Default 2048.
+    pub queue_size: usize,
+    /// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`: how many go out at once, at most
+    /// `queue_size`. Default 512.
+    pub batch_size: usize,
+    /// `OTEL_BSP_SCHEDULE_DELAY`: how long a span waits for others. Default 5 s.
+    pub schedule_delay: Duration,
+}
+
+/// Where metrics go.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Whether `/metrics` is served.
+    pub prometheus: bool,
+    /// What is sent to a collector; `None`: nothing.
+    pub otlp: Option<OtlpMetrics>,
+}
+
+/// How metrics are sent to a collector.
+#[derive(Clone, Debug)]
+pub struct OtlpMetrics {
+    /// The collector.
+    pub otlp: Otlp,
+    /// `OTEL_METRIC_EXPORT_INTERVAL`. Default 60 s.
+    pub interval: Duration,
+    /// `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`. Default cumulative.
+    pub temporality: Temporality,
+}
+
+const DEFAULT_EXPORT_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_CONTENT_BYTES: usize = 4096;
+
+impl Settings {
+    /// Reads the environment of the process.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub fn from_env() -> Result<Self, SettingsError> {
+        Self::read(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
+    }
+
+    /// Reads the variables that `lookup` knows. Text that is not UTF-8 is to
+    /// come with replacement characters.
+    ///
+    /// # Errors
+    /// Every mistake in them.
+    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let mut reader = Reader::new(&lookup);
+        let disabled = reader
+            .read(&["OTEL_SDK_DISABLED"], boolean)
+            .unwrap_or_default();
+        refuse_log_exporters(&mut reader);
+        let settings = Self {
+            propagators: propagators(&mut reader),
+            traces: if disabled { None } else { traces(&mut reader) },
+            metrics: if disabled {
+                Metrics {
+                    prometheus: false,
+                    otlp: None,
+                }
+            } else {
+                metrics(&mut reader)
+            },
+            capture_content: capture_content(&mut reader),
+            resource: resource::read(&mut reader),
+        };
+        reader.finish(settings)
+    }
+}
+
+fn propagators(reader: &mut Reader<'_>) -> Propagators {
+    let names = reader.read(&["OTEL_PROPAGATORS"], list(&["tracecontext", "baggage"]));
+    let has = |name| names.as_ref().is_none_or(|names| names.contains(&name));
+    Propagators {
+        trace_context: has("tracecontext"),
+        baggage: has("baggage"),
+    }
+}
+
+fn traces(reader: &mut Reader<'_>) -> Option<Traces> {
+    let on = match reader.read(&["OTEL_TRACES_EXPORTER"], list(&["otlp"])) {
+        Some(exporters) => exporters.contains(&"otlp"),
+        None => otlp::has_endpoint(reader, Signal::Traces),
+    };
+    if !on {
+        return None;
+    }
+    let mut otlp = otlp::read(reader, Signal::Traces);
+    let export_timeout = reader.read(&["OTEL_BSP_EXPORT_TIMEOUT"], milliseconds);
+    otlp.timeout = otlp
+        .timeout
+        .min(export_timeout.unwrap_or(DEFAULT_EXPORT_TIMEOUT));
+
+    let queue_size = reader
+        .read(&["OTEL_BSP_MAX_QUEUE_SIZE"], count(1))
+        .unwrap_or(2048);
+    let batch_size = reader.read(&["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], |text| {
+        let size = count(1)(text)?;
+        if size > queue_size {
+            return Err(format!(
+                "at most the OTEL_BSP_MAX_QUEUE_SIZE of {queue_size}"
+            ));
+        }
+        Ok(size)
+    });
+    Some(Traces {
+        otlp,
+        sampler: sampler(reader),
+        queue_size,
+        batch_size: batch_size.unwrap_or_else(|| queue_size.min(512)),
+        schedule_delay: reader
+            .read(&["OTEL_BSP_SCHEDULE_DELAY"], milliseconds)
+            .unwrap_or(Duration::from_secs(5)),
+    })
+}
+
+fn sampler(reader: &mut Reader<'_>) -> Sampler {
+    const NAMES: [&str; 6] = [
+        "always_on",
+        "always_off",
+        "traceidratio",
+        "parentbased_always_on",
+        "parentbased_always_off",
+        "parentbased_traceidratio",
+    ];
+    let name = reader
+        .read(&["OTEL_TRACES_SAMPLER"], one_of(&NAMES))
+        .unwrap_or("parentbased_always_on");
+    let takes_a_ratio = name.ends_with("traceidratio");
+    let ratio = reader.read(&["OTEL_TRACES_SAMPLER_ARG"], |text| {
+        if !takes_a_ratio {
+            // 0.1 here asks for a tenth of all traces, and would get every one.
+            return Err(format!(
+                "none, for the sampler {name} (OTEL_TRACES_SAMPLER) has no argument"
+            ));
+        }
+        let ratio = text
+            .parse()
+            .ok()
+            .filter(|ratio| (0.0..=1.0).contains(ratio));
+        ratio.ok_or_else(|| "a number from 0 to 1".to_owned())
+    });
+    let root = match name {
+        "always_off" | "parentbased_always_off" => Sampler::AlwaysOff,
+        _ if takes_a_ratio => Sampler::TraceIdRatioBased(ratio.unwrap_or(1.0)),
+        _ => Sampler::AlwaysOn,
+    };
+    if name.starts_with("parentbased_") {
+        Sampler::ParentBased(Box::new(root))
+    } else {
+        root
+    }
+}
+
+fn metrics(reader: &mut Reader<'_>) -> Metrics {
+    let exporters = reader.read(&["OTEL_METRICS_EXPORTER"], list(&["otlp", "prometheus"]));
+    let (prometheus, otlp) = match exporters {
+        Some(exporters) => (
+            exporters.contains(&"prometheus"),
+            exporters.contains(&"otlp"),
+        ),
+        None => (true, otlp::has_endpoint(reader, Signal::Metrics)),
+    };
+    Metrics {
+        prometheus,
+        otlp: otlp.then(|| otlp_metrics(reader)),
+    }
+}
+
+fn otlp_metrics(reader: &mut Reader<'_>) -> OtlpMetrics {
+    let mut otlp = otlp::read(reader, Signal::Metrics);
+    let export_timeout = reader.read(&["OTEL_METRIC_EXPORT_TIMEOUT"], milliseconds);
+    otlp.timeout = otlp
+        .timeout
+        .min(export_timeout.unwrap_or(DEFAULT_EXPORT_TIMEOUT));
+    let temporality = reader.read(
+        &["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"],
+        one_of(&["cumulative", "delta", "lowmemory"]),
+    );
+    OtlpMetrics {
+        otlp,
+        interval: reader
+            .read(&["OTEL_METRIC_EXPORT_INTERVAL"], milliseconds)
+            .unwrap_or(Duration::from_secs(60)),
+        temporality: match temporality {
+            Some("delta") => Temporality::Delta,
+            Some("lowmemory") => Temporality::LowMemory,
+            _ => Temporality::Cumulative,
+        },
+    }
+}
+
+fn refuse_log_exporters(reader: &mut Reader<'_>) {
+    reader.read(&["OTEL_LOGS_EXPORTER"], |text| {
+        if text.eq_ignore_ascii_case("none") {
+            return Ok(());
+        }
+        Err("none: log lines go to standard output only".to_owned())
+    });
+}
+
+fn capture_content(reader: &mut Reader<'_>) -> Option<usize> {
+    const VARIABLE: &str = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT";
+    // The values of OpenTelemetry's Python instrumentations; content goes into
+    // spans here, never into events.
+    let captured = reader.read(&[VARIABLE], |text| {
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "span_only" | "span_and_event" => Ok(true),
+            "false" | "no_content" => Ok(false),
+            _ => Err("true, false, span_only, span_and_event or no_content".to_owned()),
+        }
+    });
+    if captured != Some(true) {
+        return None;
+    }
+    let limits = [
+        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    ];
+    let limit = reader.read(&limits, count(0));
+    Some(limit.unwrap_or(DEFAULT_CONTENT_BYTES))
+}
