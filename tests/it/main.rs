@@ -17,6 +17,8 @@ mod cancel;
 mod deadline;
 /// All calls at once, the results in the order of the calls.
 mod execute;
+/// OTLP exporters and collectors, with TLS and without, there and not there.
+mod export;
 /// Tool services that answer with what they should not.
 mod hostile_replies;
 /// Reflection, health and what gRPC's interop tests ask for.
