@@ -5,10 +5,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Uri};
-use opentelemetry::{
-    KeyValue,
-    trace::{SpanId, SpanKind, Status as SpanStatus},
-};
+use opentelemetry::{KeyValue, trace::SpanId};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -16,7 +13,7 @@ use super::{
     batch::BatchTrace,
     names,
     propagation::traceparent,
-    spans::{Place, Span},
+    span::{Kind, Place, Writer},
 };
 use crate::fanout::Invocation;
 
@@ -57,16 +54,13 @@ impl<'a> Attempt<'a> {
     /// The next attempt at a call, at `target`.
     pub(crate) fn start(invocation: &'a Invocation, target: &'a Target) -> Self {
         let batch = BatchTrace::of(invocation);
-        let span = batch
-            .filter(|batch| batch.record.trace.sampled)
-            .and_then(|batch| batch.record.telemetry.0.spans.as_ref())
-            .map_or(SpanId::INVALID, |spans| spans.new_id());
+        let traced = batch.and_then(|batch| batch.record.traced());
         Self {
             batch,
             invocation,
             target,
             number: invocation.next_attempt(),
-            span,
+            span: traced.map_or(SpanId::INVALID, |(spans, _)| spans.new_id()),
             start: Instant::now(),
             ended: false,
         }
@@ -75,14 +69,12 @@ impl<'a> Attempt<'a> {
     /// Writes the context that the tool gets.
     pub(crate) fn inject(&self, headers: &mut HeaderMap) {
         let Some(batch) = self.batch else { return };
-        let trace = &batch.record.trace;
-        let propagators = batch.record.telemetry.0.propagators;
-        let own = trace
-            .place
-            .as_ref()
-            .filter(|_| trace.sampled && propagators.trace_context)
-            .map(|place| traceparent(place.trace, self.span, true));
-        trace.headers.inject(own, headers);
+        let own = batch
+            .record
+            .traced()
+            .filter(|_| batch.record.telemetry.0.propagators.trace_context)
+            .map(|(_, place)| traceparent(place.trace, self.span, true));
+        batch.record.trace.headers.inject(own, headers);
     }
 
     /// Notes how it ended, and if that is a failure, what the log would say.
@@ -94,54 +86,50 @@ impl<'a> Attempt<'a> {
         let Some(batch) = self.batch else { return };
         let now = Instant::now();
         let code_name = names::code(code);
-        let is_error = code != Code::Ok;
-        let mut attributes = [
+        self.measure(batch, now, code_name);
+        let Some((spans, place)) = batch.record.traced() else {
+            return;
+        };
+        let place = Place {
+            span: self.span,
+            parent: batch.state(self.invocation.index()).span,
+            parent_is_remote: false,
+            ..place
+        };
+        let (start, end) = (batch.record.wall(self.start), batch.record.wall(now));
+        let mut span = Writer::new(place, Kind::Client, names::CALL_TOOL, start, end);
+        span.text(names::RPC_SYSTEM, names::GRPC);
+        span.text(names::RPC_METHOD, names::CALL_TOOL);
+        span.text(names::SERVER_ADDRESS, &self.target.address);
+        span.int(names::SERVER_PORT, self.target.port);
+        span.int(names::ATTEMPT, i64::from(self.number));
+        span.text(names::STATUS_CODE, code_name);
+        if code != Code::Ok {
+            span.text(names::ERROR_TYPE, code_name);
+            span.error(&message());
+        }
+        spans.take(span);
+    }
+
+    fn measure(&self, batch: &BatchTrace, now: Instant, code: &'static str) {
+        let Some(metrics) = &batch.record.telemetry.0.metrics else {
+            return;
+        };
+        let tool = &batch.state(self.invocation.index()).gauges.name;
+        let attributes = [
             KeyValue::new(names::RPC_SYSTEM, names::GRPC),
             KeyValue::new(names::RPC_METHOD, names::CALL_TOOL),
             KeyValue::new(names::SERVER_ADDRESS, Arc::clone(&self.target.address)),
             KeyValue::new(names::SERVER_PORT, self.target.port),
-            KeyValue::new(names::STATUS_CODE, code_name),
-            KeyValue::new(
-                names::TOOL_NAME,
-                Arc::clone(&batch.state(self.invocation.index()).gauges.name),
-            ),
-            KeyValue::new(names::ERROR_TYPE, code_name),
+            KeyValue::new(names::TOOL_NAME, Arc::clone(tool)),
+            KeyValue::new(names::STATUS_CODE, code),
+            KeyValue::new(names::ERROR_TYPE, code),
         ];
-        let count = if is_error { 7 } else { 6 };
-        if let Some(metrics) = &batch.record.telemetry.0.metrics {
-            let duration = now.duration_since(self.start).as_secs_f64();
-            metrics
-                .client_duration
-                .record(duration, &attributes[..count]);
-        }
-        let (Some(spans), Some(place)) =
-            (&batch.record.telemetry.0.spans, &batch.record.trace.place)
-        else {
-            return;
-        };
-        if !batch.record.trace.sampled {
-            return;
-        }
-        // The parent says which tool it is.
-        attributes[5] = KeyValue::new(names::ATTEMPT, i64::from(self.number));
-        spans.take(Span {
-            place: Place {
-                span: self.span,
-                parent: batch.state(self.invocation.index()).span,
-                parent_is_remote: false,
-                ..place.clone()
-            },
-            kind: SpanKind::Client,
-            name: names::CALL_TOOL.into(),
-            start: batch.record.wall(self.start),
-            end: batch.record.wall(now),
-            attributes: attributes[..count].to_vec(),
-            status: if is_error {
-                SpanStatus::error(message())
-            } else {
-                SpanStatus::Unset
-            },
-        });
+        let count = if code == "OK" { 6 } else { 7 };
+        let duration = now.duration_since(self.start).as_secs_f64();
+        metrics
+            .client_duration
+            .record(duration, &attributes[..count]);
     }
 }
 

@@ -179,7 +179,7 @@ metrics! {
         "calls that wait for their turn";
     QUEUE_WAIT = "fanfare.tool.queue.wait.duration", "histogram", "s",
         &[TOOL_NAME],
-        "how long calls waited for their turn";
+        "how long calls waited for their turn, of those that waited for 0.1 ms or more";
     REQUEST_REJECTIONS = "fanfare.request.rejections", "counter", "{request}",
         &[RPC_METHOD, REJECTION_REASON],
         "requests that were not taken on";
