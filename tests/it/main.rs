@@ -25,6 +25,8 @@ mod hostile_replies;
 mod interop;
 /// Every bound, at it and one above.
 mod limits;
+/// Log lines: never in the way, never lost in silence.
+mod logs;
 /// Any completion order, any mix of outcomes: the same aggregate.
 mod ordering;
 /// Panics where there should be none.
