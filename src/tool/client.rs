@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use h2::client::ResponseFuture;
 use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::{connection::Connection, failure::Fault, grpc, payload};
+use super::{failure::Fault, grpc, payload, upstream::Upstream};
 use crate::{
     call::Outcome,
     config,
@@ -25,22 +26,18 @@ const DEADLINE_TOLERANCE: Duration = Duration::from_millis(25);
 /// A tool that a remote tool service runs.
 #[derive(Clone, Debug)]
 pub struct GrpcTool {
-    connection: Arc<Connection>,
+    upstream: Arc<Upstream>,
     timeout: Duration,
     idempotent: bool,
     max_result_bytes: usize,
 }
 
 impl GrpcTool {
-    /// The tool of `config`, at the end of `connection`. Replies longer than
+    /// The tool of `config`, which `upstream` runs. Replies longer than
     /// `max_result_bytes` fail their call.
-    pub fn new(
-        connection: Arc<Connection>,
-        config: &config::Tool,
-        max_result_bytes: usize,
-    ) -> Self {
+    pub fn new(upstream: Arc<Upstream>, config: &config::Tool, max_result_bytes: usize) -> Self {
         Self {
-            connection,
+            upstream,
             timeout: config.timeout,
             idempotent: config.idempotent,
             max_result_bytes,
@@ -48,14 +45,18 @@ impl GrpcTool {
     }
 
     async fn attempt(&self, invocation: &Invocation) -> Result<Bytes, Fault> {
-        let request = || {
+        let request = |uri| {
             let timeout = invocation.deadline().remaining(Instant::now());
-            let uri = self.connection.method_uri();
             grpc::request(uri, timeout, invocation.call(), invocation.next_attempt())
         };
-        // The link stays until the reply was read: it counts the call.
-        let (_link, response) = self.connection.send(request).await?;
+        let (lease, response) = self.upstream.send(None, request).await?;
         invocation.sent();
+        let outcome = self.observation(response).await;
+        lease.ended(outcome.as_ref().err());
+        outcome
+    }
+
+    async fn observation(&self, response: ResponseFuture) -> Result<Bytes, Fault> {
         let reply = response.await.map_err(Fault::Transport)?;
         let message = grpc::read(reply, self.max_result_bytes).await?;
         let response = pb::CallToolResponse::decode(message).map_err(Fault::Garbage)?;

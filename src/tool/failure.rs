@@ -29,6 +29,21 @@ pub(super) enum Fault {
 }
 
 impl Fault {
+    /// Whether it is the fault of the address that was called, or of what is in
+    /// front of it; `None` if this says nothing about that, as when it says goodbye.
+    pub(super) fn speaks_against_address(&self) -> Option<bool> {
+        match self {
+            Self::NoConnection { .. } => None,
+            Self::Transport(error) => (!is_unprocessed(error) && !error.is_reset()).then_some(true),
+            Self::NotGrpc { status } => Some(status.is_server_error()),
+            Self::Tool { .. }
+            | Self::TooLarge { .. }
+            | Self::Incomplete(_)
+            | Self::Invalid(_)
+            | Self::Garbage(_) => Some(false),
+        }
+    }
+
     /// As the error of a call to a tool that is `idempotent` or not, and whose
     /// replies may have `max_bytes`.
     pub(super) fn into_call_error(self, idempotent: bool, max_bytes: usize) -> CallError {
@@ -76,14 +91,18 @@ impl Fault {
     }
 }
 
+/// Whether the peer has not looked at the call: streams that a GOAWAY without error
+/// or a REFUSED_STREAM ends (RFC 9113, 6.8 and 8.7).
+fn is_unprocessed(error: &h2::Error) -> bool {
+    let reason = error.reason();
+    error.is_remote()
+        && ((error.is_go_away() && reason == Some(h2::Reason::NO_ERROR))
+            || (error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM)))
+}
+
 fn of_transport(error: &h2::Error) -> (Reason, Effect, String) {
     let reason = error.reason().unwrap_or(h2::Reason::INTERNAL_ERROR);
-    // Streams that a GOAWAY without error or a REFUSED_STREAM ends were not
-    // looked at (RFC 9113, 6.8 and 8.7).
-    let unprocessed = error.is_remote()
-        && ((error.is_go_away() && reason == h2::Reason::NO_ERROR)
-            || (error.is_reset() && reason == h2::Reason::REFUSED_STREAM));
-    if unprocessed {
+    if is_unprocessed(error) {
         return (
             Reason::ToolUnavailable,
             Effect::NotStarted,
