@@ -21,6 +21,7 @@ use fanfare::{
     telemetry::{Telemetry, settings::Settings},
 };
 use tokio::{net::TcpListener, sync::oneshot};
+use tokio_rustls::rustls::crypto::ring;
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -72,6 +73,9 @@ enum Command {
 
 /// Runs the command.
 pub(crate) fn run(cli: Cli) -> Outcome {
+    // One provider of cryptography for all, also for libraries that would pick one;
+    // it can't have been installed before.
+    let _ = ring::default_provider().install_default();
     if let Command::Check { config } = &cli.command {
         // `print!` would panic in `fanfare check … | head`.
         return Ok(io::stdout().write_all(Config::load(config)?.to_toml().as_bytes())?);

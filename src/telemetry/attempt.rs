@@ -2,9 +2,9 @@
 //! the trace context that the tool gets. An attempt that is dropped was cancelled
 //! or ran out of time, and says so.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, Uri};
+use http::HeaderMap;
 use opentelemetry::{KeyValue, trace::SpanId};
 use tokio::time::Instant;
 use tonic::Code;
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::fanout::Invocation;
 
-/// The tool service as telemetry names it: by what is configured, not by the
-/// addresses that it resolves to.
+/// An endpoint of a tool service as telemetry names it: by what is configured, not
+/// by the addresses that it resolves to.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     address: Arc<str>,
@@ -26,12 +26,10 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The service at `endpoint`.
-    pub(crate) fn new(endpoint: &Uri) -> Self {
-        let https = endpoint.scheme_str() == Some("https");
-        let port = endpoint.port_u16().unwrap_or(if https { 443 } else { 80 });
+    /// The endpoint at that port of `host`.
+    pub(crate) fn new(host: &str, port: u16) -> Self {
         Self {
-            address: Arc::from(endpoint.host().unwrap_or_default()),
+            address: Arc::from(host),
             port: i64::from(port),
         }
     }
@@ -43,6 +41,8 @@ pub(crate) struct Attempt<'a> {
     batch: Option<&'a BatchTrace>,
     invocation: &'a Invocation,
     target: &'a Target,
+    /// Where it went, once it has.
+    peer: Option<(Target, SocketAddr)>,
     number: u32,
     /// Invalid if the request is not sampled.
     span: SpanId,
@@ -51,7 +51,7 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    /// The next attempt at a call, at `target`.
+    /// The next attempt at a call, at `target` or one of its siblings.
     pub(crate) fn start(invocation: &'a Invocation, target: &'a Target) -> Self {
         let batch = BatchTrace::of(invocation);
         let traced = batch.and_then(|batch| batch.record.traced());
@@ -59,6 +59,7 @@ impl<'a> Attempt<'a> {
             batch,
             invocation,
             target,
+            peer: None,
             number: invocation.next_attempt(),
             span: traced.map_or(SpanId::INVALID, |(spans, _)| spans.new_id()),
             start: Instant::now(),
@@ -75,6 +76,11 @@ impl<'a> Attempt<'a> {
             .filter(|_| batch.record.telemetry.0.propagators.trace_context)
             .map(|(_, place)| traceparent(place.trace, self.span, true));
         batch.record.trace.headers.inject(own, headers);
+    }
+
+    /// Notes where it went.
+    pub(crate) fn sent_to(&mut self, target: &Target, peer: SocketAddr) {
+        self.peer = Some((target.clone(), peer));
     }
 
     /// Notes how it ended, and if that is a failure, what the log would say.
@@ -100,8 +106,13 @@ impl<'a> Attempt<'a> {
         let mut span = Writer::new(place, Kind::Client, names::CALL_TOOL, start, end);
         span.text(names::RPC_SYSTEM, names::GRPC);
         span.text(names::RPC_METHOD, names::CALL_TOOL);
-        span.text(names::SERVER_ADDRESS, &self.target.address);
-        span.int(names::SERVER_PORT, self.target.port);
+        let target = self.target();
+        span.text(names::SERVER_ADDRESS, &target.address);
+        span.int(names::SERVER_PORT, target.port);
+        if let Some((_, peer)) = self.peer {
+            span.text(names::PEER_ADDRESS, &peer.ip().to_string());
+            span.int(names::PEER_PORT, i64::from(peer.port()));
+        }
         span.int(names::ATTEMPT, i64::from(self.number));
         span.text(names::STATUS_CODE, code_name);
         if code != Code::Ok {
@@ -111,16 +122,21 @@ impl<'a> Attempt<'a> {
         spans.take(span);
     }
 
+    fn target(&self) -> &Target {
+        self.peer.as_ref().map_or(self.target, |(target, _)| target)
+    }
+
     fn measure(&self, batch: &BatchTrace, now: Instant, code: &'static str) {
         let Some(metrics) = &batch.record.telemetry.0.metrics else {
             return;
         };
+        let target = self.target();
         let tool = &batch.state(self.invocation.index()).gauges.name;
         let attributes = [
             KeyValue::new(names::RPC_SYSTEM, names::GRPC),
             KeyValue::new(names::RPC_METHOD, names::CALL_TOOL),
-            KeyValue::new(names::SERVER_ADDRESS, Arc::clone(&self.target.address)),
-            KeyValue::new(names::SERVER_PORT, self.target.port),
+            KeyValue::new(names::SERVER_ADDRESS, Arc::clone(&target.address)),
+            KeyValue::new(names::SERVER_PORT, target.port),
             KeyValue::new(names::TOOL_NAME, Arc::clone(tool)),
             KeyValue::new(names::STATUS_CODE, code),
             KeyValue::new(names::ERROR_TYPE, code),

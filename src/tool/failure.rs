@@ -30,6 +30,21 @@ pub(super) enum Fault {
 }
 
 impl Fault {
+    /// Whether it is the fault of the address that was called, or of what is in
+    /// front of it; `None` if this says nothing about that, as when it says goodbye.
+    pub(super) fn speaks_against_address(&self) -> Option<bool> {
+        match self {
+            Self::NoConnection { .. } => None,
+            Self::Transport(error) => (!is_unprocessed(error) && !error.is_reset()).then_some(true),
+            Self::NotGrpc { status } => Some(status.is_server_error()),
+            Self::Tool { .. }
+            | Self::TooLarge { .. }
+            | Self::Incomplete(_)
+            | Self::Invalid(_)
+            | Self::Garbage(_) => Some(false),
+        }
+    }
+
     /// As the error of a call to a tool that is `idempotent` or not, and whose
     /// replies may have `max_bytes`.
     pub(super) fn into_call_error(self, idempotent: bool, max_bytes: usize) -> CallError {
