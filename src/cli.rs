@@ -21,6 +21,7 @@ use fanfare::{
     telemetry::{Telemetry, settings::Settings},
 };
 use tokio::{net::TcpListener, sync::oneshot};
+use tokio_rustls::rustls::crypto::ring;
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -72,6 +73,9 @@ enum Command {
 
 /// Runs the command.
 pub(crate) fn run(cli: Cli) -> Outcome {
+    // One provider of cryptography for all, also for libraries that would pick one;
+    // it can't have been installed before.
+    let _ = ring::default_provider().install_default();
     if let Command::Check { config } = &cli.command {
         // `print!` would panic in `fanfare check … | head`.
         return Ok(io::stdout().write_all(Config::load(config)?.to_toml().as_bytes())?);
@@ -94,6 +98,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     // Dropping it would wait for host names that are being resolved: many seconds
     // where no name server answers.
     runtime.shutdown_background();
+    logging::flush();
     outcome
 }
 
@@ -135,7 +140,7 @@ async fn demo_serve(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
 async fn demo_show(format: Option<LogFormat>) -> Outcome {
     let format = format.unwrap_or(LogFormat::Human);
     let color = io::stderr().is_terminal();
-    logging::init(format, "warn", color, io::stderr)?;
+    logging::init(format, "warn", color, io::stderr())?;
     let demo = Demo::start(server::bind(any_port()).await?).await?;
     let client = demo::connect(demo.address).await?;
     let mut view = View::new(io::stdout(), style());
@@ -211,7 +216,7 @@ fn announce(listener: &TcpListener, tools: usize) -> io::Result<()> {
 fn log_to_stdout(format: Option<LogFormat>) -> Outcome {
     let stdout = io::stdout();
     let format = format.unwrap_or_else(|| logging::default_format(&stdout));
-    logging::init(format, "info", stdout.is_terminal(), io::stdout)
+    logging::init(format, "info", stdout.is_terminal(), stdout)
 }
 
 /// Comes true at the first SIGTERM or SIGINT from now on; a second one ends the
@@ -230,7 +235,10 @@ fn signal() -> io::Result<impl Future<Output = ()>> {
             }
             match first.take() {
                 Some(first) => drop(first.send(())),
-                None => std::process::exit(130),
+                None => {
+                    logging::flush();
+                    std::process::exit(130)
+                }
             }
         }
     });

@@ -6,7 +6,9 @@ use crate::{
     call::ToolName,
     config::{self, Config},
     fanout::Tool,
-    tool::{Breaker, BreakerState, Connect, Connection, GrpcTool, Guard, TcpConnect},
+    tool::{
+        Breaker, BreakerState, Connect, GrpcTool, Guard, Internet, Network, OnePlace, Upstream,
+    },
 };
 
 /// The tools, by name.
@@ -43,31 +45,38 @@ pub struct Listed<'a> {
 impl Registry {
     /// The tools of `config`, reached over TCP. Connects to none of them yet.
     pub fn new(config: &Config) -> Self {
-        Self::with_connect(config, |service| {
-            Arc::new(TcpConnect::new(&service.endpoint))
-        })
+        Self::with_network(config, |_| Arc::new(Internet))
     }
 
-    /// The tools of `config`, each service reached by what `connect` makes.
+    /// The tools of `config`, each service reached by what `connect` makes, whatever
+    /// its endpoints are.
     pub fn with_connect(
         config: &Config,
         connect: impl Fn(&config::Service) -> Arc<dyn Connect>,
     ) -> Self {
+        Self::with_network(config, |service| Arc::new(OnePlace(connect(service))))
+    }
+
+    /// The tools of `config`, each service reached through what `network` makes.
+    pub fn with_network(
+        config: &Config,
+        network: impl Fn(&config::Service) -> Arc<dyn Network>,
+    ) -> Self {
         let mut registry = Self::default();
-        let mut connections = BTreeMap::new();
+        let mut upstreams = BTreeMap::new();
         for (name, service) in &config.services {
-            let connection = Connection::new(name, connect(service), service);
-            connections.insert(name, Arc::new(connection));
+            let upstream = Upstream::new(name, network(service), service);
+            upstreams.insert(name, Arc::new(upstream));
             let guard = Arc::new(Guard::new(name, service));
             registry.guards.insert(name.clone(), guard);
         }
         for (name, tool) in &config.tools {
             // The configuration was checked: its tools name services it has.
-            let connection = connections.get(&tool.service).map(Arc::clone);
+            let upstream = upstreams.get(&tool.service).map(Arc::clone);
             let guard = registry.guards.get(&tool.service).map(Arc::clone);
-            if let (Some(connection), Some(guard)) = (connection, guard) {
+            if let (Some(upstream), Some(guard)) = (upstream, guard) {
                 let max_result_bytes = config.limits.max_result_bytes;
-                let client = GrpcTool::new(connection, Arc::clone(&guard), tool, max_result_bytes);
+                let client = GrpcTool::new(upstream, Arc::clone(&guard), tool, max_result_bytes);
                 let entry = Entry {
                     description: tool.description.clone(),
                     tool: Arc::new(client),

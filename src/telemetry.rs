@@ -16,14 +16,17 @@ pub mod export;
 mod metrics;
 pub mod names;
 mod propagation;
+mod queue;
 pub(crate) mod rpc;
 pub mod settings;
+mod span;
 mod spans;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::metrics::PeriodicReader;
+use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::call::ToolName;
 use metrics::{Metrics, Outlets, Running, Tools};
@@ -61,10 +64,7 @@ impl Telemetry {
         let resource = export::resource(&settings.resource);
         let spans = match &settings.traces {
             None => None,
-            Some(traces) => {
-                let exporter = export::span_exporter(&traces.otlp)?;
-                Some(Spans::new(exporter, traces, &resource))
-            }
+            Some(traces) => Some(Spans::start(traces, &resource)?),
         };
         let otlp = match &settings.metrics.otlp {
             None => None,
@@ -92,20 +92,23 @@ impl Telemetry {
     /// Sends what is left, for at most `limit`, and ends. What an unreachable
     /// collector does not take by then is lost.
     pub async fn shutdown(self, limit: Duration) {
-        let sent = tokio::task::spawn_blocking(move || {
-            let inner = &self.0;
-            if let Some(spans) = &inner.spans {
-                let _ = spans.shutdown(limit);
-            }
+        let inner = Arc::clone(&self.0);
+        // The SDK blocks, and longer than this: its limit can't be set.
+        let metrics = spawn_blocking(move || {
             if let Some(metrics) = &inner.metrics {
                 let _ = metrics.shutdown();
             }
         });
-        // The SDK's own limits are longer, and not all of them can be set.
-        if tokio::time::timeout(limit, sent).await.is_err() {
+        let spans = async {
+            if let Some(spans) = &self.0.spans {
+                spans.shutdown(limit).await;
+            }
+        };
+        let (_, pushed) = tokio::join!(spans, timeout(limit, metrics));
+        if pushed.is_err() {
             tracing::warn!(
                 ?limit,
-                "the collector did not take the last telemetry in time"
+                "the collector did not take the last metrics in time"
             );
         }
     }

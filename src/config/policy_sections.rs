@@ -34,6 +34,7 @@ pub(super) fn read_retry(table: &mut Reader<'_, '_>, idempotent: bool) -> Retry 
         table.refuse("codes", NOT_IDEMPOTENT);
     }
     table.set("initial_backoff", &mut r.initial_backoff, duration(TICK));
+    r.max_backoff = r.max_backoff.max(r.initial_backoff);
     table.set("max_backoff", &mut r.max_backoff, duration(TICK));
     let patience = duration(Duration::ZERO);
     table.set("connect_patience", &mut r.connect_patience, patience);
@@ -60,6 +61,7 @@ pub(super) fn read_breaker(table: &mut Reader<'_, '_>) -> Breaker {
     let mut b = Breaker::default();
     table.set("failures", &mut b.failures, count);
     table.set("open_time", &mut b.open_time, duration(TICK));
+    b.max_open_time = b.max_open_time.max(b.open_time);
     table.set("max_open_time", &mut b.max_open_time, duration(TICK));
     table.set("probes", &mut b.probes, count);
     check_order(

@@ -7,11 +7,10 @@ use toml::de::DeValue;
 
 use super::{
     Config, KIB, Limits, Server, Service, Tool,
-    policy_sections::{
-        read_breaker, read_budget, read_hedge, read_retry, service_sections, tool_sections,
-    },
+    policy_sections::{read_hedge, read_retry, service_sections, tool_sections},
     reader::{Reader, nearest},
-    scalar::{self, address, boolean, bytes, count, duration, endpoint, format_bytes, text},
+    scalar::{self, address, boolean, bytes, count, duration, format_bytes, text},
+    service, tls,
 };
 use crate::call::ToolName;
 
@@ -31,7 +30,7 @@ const MAX_SERVICE_NAME: usize = 64;
 pub(super) fn read(root: &mut Reader<'_, '_>) -> Config {
     let server = root.table("server", read_server);
     let limits = root.table("limits", read_limits);
-    let services = root.named("services", service_name, read_service);
+    let services = root.named("services", service_name, service::read);
     let tools = root.named("tools", tool_name, |tool| {
         read_tool(tool, &services, &limits)
     });
@@ -49,6 +48,7 @@ macro_rules! set {
         $($table.set(stringify!($key), &mut $into.$key, $parse);)*
     };
 }
+pub(super) use set;
 
 fn read_server(table: &mut Reader<'_, '_>) -> Server {
     let mut s = Server::default();
@@ -122,19 +122,6 @@ fn read_limits(table: &mut Reader<'_, '_>) -> Limits {
     l
 }
 
-fn read_service(table: &mut Reader<'_, '_>) -> Service {
-    let mut s = Service::new(http::Uri::default());
-    table.require("endpoint", &mut s.endpoint, endpoint);
-    set!(table => s {
-        connect_timeout: duration(TICK),
-        keepalive_interval: duration(TICK),
-        keepalive_timeout: duration(TICK),
-    });
-    s.breaker = table.table("breaker", read_breaker);
-    s.retry_budget = table.table("retry_budget", read_budget);
-    s
-}
-
 fn read_tool(
     table: &mut Reader<'_, '_>,
     services: &BTreeMap<String, Service>,
@@ -154,7 +141,8 @@ fn read_tool(
     // Nothing is held against a value that is mistaken itself.
     let idempotent = t.idempotent || table.is_mistaken("idempotent");
     t.retry = table.table("retry", |retry| read_retry(retry, idempotent));
-    t.hedge = table.optional_table("hedge", |hedge| read_hedge(hedge, idempotent));
+    let hedge = table.optional_table("hedge", |hedge| read_hedge(hedge, idempotent));
+    t.hedge = hedge.flatten();
     t
 }
 
@@ -195,7 +183,10 @@ pub(super) fn write(config: &Config) -> String {
     ];
     for (name, service) in &config.services {
         let header = format!("services.{}", scalar::key(name));
-        sections.push(section(&header, &service_entries(service)));
+        sections.push(section(&header, &service::entries(service)));
+        if let Some(tls) = &service.tls {
+            sections.push(section(&format!("{header}.tls"), &tls::entries(tls)));
+        }
         sections.extend(service_sections(&header, service));
     }
     for (name, tool) in &config.tools {
@@ -255,15 +246,6 @@ fn limit_entries(l: &Limits) -> [Entry; 8] {
     ]
 }
 
-fn service_entries(s: &Service) -> [Entry; 4] {
-    [
-        ("endpoint", string(&s.endpoint)),
-        ("connect_timeout", duration_string(s.connect_timeout)),
-        ("keepalive_interval", duration_string(s.keepalive_interval)),
-        ("keepalive_timeout", duration_string(s.keepalive_timeout)),
-    ]
-}
-
 fn tool_entries(t: &Tool) -> [Entry; 6] {
     [
         ("service", string(&t.service)),
@@ -275,7 +257,7 @@ fn tool_entries(t: &Tool) -> [Entry; 6] {
     ]
 }
 
-pub(super) fn string(value: &impl ToString) -> String {
+pub(super) fn string(value: &(impl ToString + ?Sized)) -> String {
     scalar::quoted(&value.to_string())
 }
 

@@ -92,39 +92,21 @@ fn timeout_ms(metadata: &MetadataMap) -> Option<f64> {
 mod tests {
     use std::{
         future::Future,
-        io,
         pin::pin,
-        sync::{Arc, Mutex},
         task::{Context, Waker},
     };
 
     use serde_json::{Value as Json, json};
 
     use super::*;
-    use crate::{demo::tools::DemoTools, json, pb::tool_service_server::ToolService as _};
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::{
+        demo::tools::DemoTools, json, logging::tests::json_lines,
+        pb::tool_service_server::ToolService as _,
+    };
 
     /// Polls one call once, drops it, and returns the fields of what it logged.
     fn ledger_of(tool: &str, arguments: &Json) -> Vec<Json> {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .json()
-            .with_writer(move || writer.clone())
-            .finish();
-        tracing::subscriber::with_default(subscriber, || {
+        let lines = json_lines(|| {
             let mut request = Request::new(CallToolRequest {
                 id: "call_1".to_owned(),
                 name: tool.to_owned(),
@@ -137,19 +119,18 @@ mod tests {
             let call = pin!(tools.call_tool(request));
             let _ = call.poll(&mut Context::from_waker(Waker::noop()));
         });
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        log.lines()
-            .map(|line| {
-                let mut line: Json = serde_json::from_str(line).unwrap();
-                assert_eq!(line["target"], "fanfare::demo");
-                let mut fields = line["fields"].take();
-                if let Some(elapsed) = fields.get_mut("elapsed_ms") {
-                    assert!(elapsed.as_f64().unwrap() >= 0.0);
-                    *elapsed = Json::Null;
-                }
-                fields
-            })
-            .collect()
+        let fields = lines.into_iter().map(|mut line| {
+            let fields = line.as_object_mut().unwrap();
+            assert_eq!(fields.remove("target").unwrap(), "fanfare::demo");
+            assert!(fields.remove("timestamp").is_some());
+            assert!(fields.remove("level").is_some());
+            if let Some(elapsed) = fields.get_mut("elapsed_ms") {
+                assert!(elapsed.as_f64().unwrap() >= 0.0);
+                *elapsed = Json::Null;
+            }
+            line
+        });
+        fields.collect()
     }
 
     #[test]

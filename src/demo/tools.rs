@@ -68,7 +68,10 @@ impl DemoTools {
             "hang" => std::future::pending().await,
             "payload" => payload(&arguments),
             "panic" => panic!("the demo tool \"panic\" was called"),
-            "crash" => std::process::abort(),
+            "crash" => {
+                crate::logging::flush();
+                std::process::abort()
+            }
             _ => {
                 let shown = text::cut(&text::escaped(tool), MAX_SHOWN);
                 Err(Status::unimplemented(format!("no demo tool `{shown}`")))

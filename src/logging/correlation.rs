@@ -1,53 +1,79 @@
-//! Which RPC the current thread is working for, so that a line in the log finds
-//! its trace.
-
-use std::fmt::Write as _;
+//! Which trace the code that runs belongs to, for the lines that it logs. It is
+//! told by whoever polls a future on behalf of an RPC, and forgotten between.
 
 tokio::task_local! {
-    static CURRENT: Ids;
+    static IDS: Ids;
 }
 
-/// A trace, and a span in it.
+/// A span, as W3C Trace Context names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ids {
-    /// The trace.
+    /// The trace: the caller's, or begun here.
     pub trace_id: [u8; 16],
-    /// The span.
+    /// The span that does the work.
     pub span_id: [u8; 8],
-    /// Whether the span is recorded.
+    /// Whether the trace is recorded.
     pub sampled: bool,
 }
 
-impl Ids {
-    /// The trace in hexadecimal digits.
-    pub fn trace_id(&self) -> String {
-        hex(&self.trace_id)
-    }
-
-    /// The span in hexadecimal digits.
-    pub fn span_id(&self) -> String {
-        hex(&self.span_id)
-    }
-}
-
-/// Runs `future`; what is logged meanwhile belongs to `ids`.
+/// Runs `future` as part of the span `ids`, if there is one. Tasks that it spawns are not part of
+/// it, unless they are wrapped too.
 pub async fn correlate<F: Future>(ids: Option<Ids>, future: F) -> F::Output {
     match ids {
-        Some(ids) => CURRENT.scope(ids, future).await,
+        Some(ids) => IDS.scope(ids, future).await,
         None => future.await,
     }
 }
 
-/// What is being worked for.
+/// The span that the code which asks is part of.
 pub fn current() -> Option<Ids> {
-    CURRENT.try_with(|ids| *ids).ok()
+    IDS.try_with(|ids| *ids).ok()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
+impl Ids {
+    /// 32 hexadecimal digits.
+    pub fn trace_id(&self) -> String {
+        format!("{:032x}", u128::from_be_bytes(self.trace_id))
     }
-    text
+
+    /// 16 hexadecimal digits.
+    pub fn span_id(&self) -> String {
+        format!("{:016x}", u64::from_be_bytes(self.span_id))
+    }
+
+    /// Two hexadecimal digits.
+    pub(super) fn trace_flags(&self) -> &'static str {
+        if self.sampled { "01" } else { "00" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(number: u8) -> Ids {
+        Ids {
+            trace_id: [number; 16],
+            span_id: [number; 8],
+            sampled: true,
+        }
+    }
+
+    #[tokio::test]
+    async fn ids_are_those_of_the_future_that_is_polled() {
+        let work = |number| async move {
+            for _ in 0..3 {
+                assert_eq!(current(), Some(ids(number)));
+                tokio::task::yield_now().await;
+            }
+        };
+        assert_eq!(current(), None);
+        let inner = correlate(Some(ids(3)), work(3));
+        let nested = correlate(Some(ids(2)), async {
+            inner.await;
+            work(2).await;
+        });
+        tokio::join!(correlate(Some(ids(1)), work(1)), nested);
+        assert_eq!(current(), None);
+    }
 }

@@ -2,13 +2,10 @@
 //! the trace context that the tool gets. An attempt that is dropped was cancelled
 //! or ran out of time, and says so.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderMap, Uri};
-use opentelemetry::{
-    KeyValue,
-    trace::{SpanId, SpanKind, Status as SpanStatus},
-};
+use http::HeaderMap;
+use opentelemetry::{KeyValue, trace::SpanId};
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -16,12 +13,12 @@ use super::{
     batch::BatchTrace,
     names,
     propagation::traceparent,
-    spans::{Place, Span},
+    span::{Kind, Place, Writer},
 };
 use crate::fanout::Invocation;
 
-/// The tool service as telemetry names it: by what is configured, not by the
-/// addresses that it resolves to.
+/// An endpoint of a tool service as telemetry names it: by what is configured, not
+/// by the addresses that it resolves to.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     address: Arc<str>,
@@ -29,12 +26,10 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// The service at `endpoint`.
-    pub(crate) fn new(endpoint: &Uri) -> Self {
-        let https = endpoint.scheme_str() == Some("https");
-        let port = endpoint.port_u16().unwrap_or(if https { 443 } else { 80 });
+    /// The endpoint at that port of `host`.
+    pub(crate) fn new(host: &str, port: u16) -> Self {
         Self {
-            address: Arc::from(endpoint.host().unwrap_or_default()),
+            address: Arc::from(host),
             port: i64::from(port),
         }
     }
@@ -46,6 +41,8 @@ pub(crate) struct Attempt<'a> {
     batch: Option<&'a BatchTrace>,
     invocation: &'a Invocation,
     target: &'a Target,
+    /// Where it went, once it has.
+    peer: Option<(Target, SocketAddr)>,
     number: u32,
     /// Invalid if the request is not sampled.
     span: SpanId,
@@ -54,19 +51,17 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    /// The next attempt at a call, at `target`.
+    /// The next attempt at a call, at `target` or one of its siblings.
     pub(crate) fn start(invocation: &'a Invocation, target: &'a Target) -> Self {
         let batch = BatchTrace::of(invocation);
-        let span = batch
-            .filter(|batch| batch.record.trace.sampled)
-            .and_then(|batch| batch.record.telemetry.0.spans.as_ref())
-            .map_or(SpanId::INVALID, |spans| spans.new_id());
+        let traced = batch.and_then(|batch| batch.record.traced());
         Self {
             batch,
             invocation,
             target,
+            peer: None,
             number: invocation.next_attempt(),
-            span,
+            span: traced.map_or(SpanId::INVALID, |(spans, _)| spans.new_id()),
             start: Instant::now(),
             ended: false,
         }
@@ -75,14 +70,17 @@ impl<'a> Attempt<'a> {
     /// Writes the context that the tool gets.
     pub(crate) fn inject(&self, headers: &mut HeaderMap) {
         let Some(batch) = self.batch else { return };
-        let trace = &batch.record.trace;
-        let propagators = batch.record.telemetry.0.propagators;
-        let own = trace
-            .place
-            .as_ref()
-            .filter(|_| trace.sampled && propagators.trace_context)
-            .map(|place| traceparent(place.trace, self.span, true));
-        trace.headers.inject(own, headers);
+        let own = batch
+            .record
+            .traced()
+            .filter(|_| batch.record.telemetry.0.propagators.trace_context)
+            .map(|(_, place)| traceparent(place.trace, self.span, true));
+        batch.record.trace.headers.inject(own, headers);
+    }
+
+    /// Notes where it went.
+    pub(crate) fn sent_to(&mut self, target: &Target, peer: SocketAddr) {
+        self.peer = Some((target.clone(), peer));
     }
 
     /// Notes how it ended, and if that is a failure, what the log would say.
@@ -94,54 +92,60 @@ impl<'a> Attempt<'a> {
         let Some(batch) = self.batch else { return };
         let now = Instant::now();
         let code_name = names::code(code);
-        let is_error = code != Code::Ok;
-        let mut attributes = [
-            KeyValue::new(names::RPC_SYSTEM, names::GRPC),
-            KeyValue::new(names::RPC_METHOD, names::CALL_TOOL),
-            KeyValue::new(names::SERVER_ADDRESS, Arc::clone(&self.target.address)),
-            KeyValue::new(names::SERVER_PORT, self.target.port),
-            KeyValue::new(names::STATUS_CODE, code_name),
-            KeyValue::new(
-                names::TOOL_NAME,
-                Arc::clone(&batch.state(self.invocation.index()).gauges.name),
-            ),
-            KeyValue::new(names::ERROR_TYPE, code_name),
-        ];
-        let count = if is_error { 7 } else { 6 };
-        if let Some(metrics) = &batch.record.telemetry.0.metrics {
-            let duration = now.duration_since(self.start).as_secs_f64();
-            metrics
-                .client_duration
-                .record(duration, &attributes[..count]);
-        }
-        let (Some(spans), Some(place)) =
-            (&batch.record.telemetry.0.spans, &batch.record.trace.place)
-        else {
+        self.measure(batch, now, code_name);
+        let Some((spans, place)) = batch.record.traced() else {
             return;
         };
-        if !batch.record.trace.sampled {
-            return;
+        let place = Place {
+            span: self.span,
+            parent: batch.state(self.invocation.index()).span,
+            parent_is_remote: false,
+            ..place
+        };
+        let (start, end) = (batch.record.wall(self.start), batch.record.wall(now));
+        let mut span = Writer::new(place, Kind::Client, names::CALL_TOOL, start, end);
+        span.text(names::RPC_SYSTEM, names::GRPC);
+        span.text(names::RPC_METHOD, names::CALL_TOOL);
+        let target = self.target();
+        span.text(names::SERVER_ADDRESS, &target.address);
+        span.int(names::SERVER_PORT, target.port);
+        if let Some((_, peer)) = self.peer {
+            span.text(names::PEER_ADDRESS, &peer.ip().to_string());
+            span.int(names::PEER_PORT, i64::from(peer.port()));
         }
-        // The parent says which tool it is.
-        attributes[5] = KeyValue::new(names::ATTEMPT, i64::from(self.number));
-        spans.take(Span {
-            place: Place {
-                span: self.span,
-                parent: batch.state(self.invocation.index()).span,
-                parent_is_remote: false,
-                ..place.clone()
-            },
-            kind: SpanKind::Client,
-            name: names::CALL_TOOL.into(),
-            start: batch.record.wall(self.start),
-            end: batch.record.wall(now),
-            attributes: attributes[..count].to_vec(),
-            status: if is_error {
-                SpanStatus::error(message())
-            } else {
-                SpanStatus::Unset
-            },
-        });
+        span.int(names::ATTEMPT, i64::from(self.number));
+        span.text(names::STATUS_CODE, code_name);
+        if code != Code::Ok {
+            span.text(names::ERROR_TYPE, code_name);
+            span.error(&message());
+        }
+        spans.take(span);
+    }
+
+    fn target(&self) -> &Target {
+        self.peer.as_ref().map_or(self.target, |(target, _)| target)
+    }
+
+    fn measure(&self, batch: &BatchTrace, now: Instant, code: &'static str) {
+        let Some(metrics) = &batch.record.telemetry.0.metrics else {
+            return;
+        };
+        let target = self.target();
+        let tool = &batch.state(self.invocation.index()).gauges.name;
+        let attributes = [
+            KeyValue::new(names::RPC_SYSTEM, names::GRPC),
+            KeyValue::new(names::RPC_METHOD, names::CALL_TOOL),
+            KeyValue::new(names::SERVER_ADDRESS, Arc::clone(&target.address)),
+            KeyValue::new(names::SERVER_PORT, target.port),
+            KeyValue::new(names::TOOL_NAME, Arc::clone(tool)),
+            KeyValue::new(names::STATUS_CODE, code),
+            KeyValue::new(names::ERROR_TYPE, code),
+        ];
+        let count = if code == "OK" { 6 } else { 7 };
+        let duration = now.duration_since(self.start).as_secs_f64();
+        metrics
+            .client_duration
+            .record(duration, &attributes[..count]);
     }
 }
 

@@ -10,10 +10,7 @@ use std::{
     time::Duration,
 };
 
-use opentelemetry::{
-    KeyValue,
-    trace::{SpanId, SpanKind, Status as SpanStatus},
-};
+use opentelemetry::{KeyValue, trace::SpanId};
 use tokio::time::Instant;
 
 use super::{
@@ -21,13 +18,17 @@ use super::{
     metrics::ToolGauges,
     names,
     rpc::Record,
-    spans::{Place, Span},
+    span::{Kind, Place, Writer},
+    spans::Spans,
 };
 use crate::{
-    call::{Attachment, Completion, Outcome, ToolCall},
+    call::{Attachment, Completion, ToolCall},
     error::{CallError, Effect, Reason},
     fanout::Invocation,
 };
+
+/// Calls that waited less did not wait for each other.
+const LEAST_WAIT: Duration = Duration::from_micros(100);
 
 /// How far a call is.
 const QUEUED: u8 = 0;
@@ -65,13 +66,13 @@ impl BatchTelemetry {
         let trace = record.map(|record| {
             let telemetry = &record.telemetry.0;
             let _ = record.batch_size.set(calls.len());
-            let spans = telemetry.spans.as_ref().filter(|_| record.trace.sampled);
+            let spans = record.traced().map(|(spans, _)| spans);
             let state = |call: &ToolCall| {
                 let gauges = Arc::clone(telemetry.tools.get(&call.name));
                 gauges.queued.fetch_add(1, Ordering::Relaxed);
                 CallState {
                     gauges,
-                    span: spans.map_or(SpanId::INVALID, |spans| spans.new_id()),
+                    span: spans.map_or(SpanId::INVALID, Spans::new_id),
                     stage: AtomicU8::new(QUEUED),
                 }
             };
@@ -167,9 +168,7 @@ impl BatchTrace {
         if let Some(error) = error.filter(|_| log) {
             self.log(error, completion);
         }
-        if self.record.trace.sampled {
-            self.trace_end(state.span, completion);
-        }
+        self.trace_end(state, completion);
     }
 
     fn measure(&self, gauges: &ToolGauges, completion: &Completion) {
@@ -190,9 +189,10 @@ impl BatchTrace {
         metrics
             .tool_duration
             .record(duration.as_secs_f64(), &attributes[..count]);
-        metrics
-            .queue_wait
-            .record(completion.queued.as_secs_f64(), &attributes[..1]);
+        if completion.queued >= LEAST_WAIT {
+            let waited = completion.queued.as_secs_f64();
+            metrics.queue_wait.record(waited, &attributes[..1]);
+        }
         if completion.attempts > 1 {
             let retries = u64::from(completion.attempts - 1);
             metrics.retries.add(retries, &attributes[..1]);
@@ -239,47 +239,42 @@ impl BatchTrace {
         );
     }
 
-    fn trace_end(&self, span: SpanId, completion: &Completion) {
-        let telemetry = &self.record.telemetry.0;
-        let (Some(spans), Some(place)) = (&telemetry.spans, &self.record.trace.place) else {
+    fn trace_end(&self, state: &CallState, completion: &Completion) {
+        let Some((spans, place)) = self.record.traced() else {
             return;
         };
         let call = &self.calls[completion.index];
-        let name = &self.states[completion.index].gauges.name;
-        let mut attributes = Vec::with_capacity(8);
-        attributes.extend([
-            KeyValue::new(names::OPERATION, names::EXECUTE_TOOL),
-            KeyValue::new(names::TOOL_TYPE, names::EXTENSION),
-            KeyValue::new(names::CALL_INDEX, completion.index as i64),
-            KeyValue::new(names::CALL_ATTEMPTS, i64::from(completion.attempts)),
-            KeyValue::new(names::CALL_QUEUED, completion.queued.as_secs_f64()),
-        ]);
-        attributes.push(if &**name == names::OTHER {
-            KeyValue::new(names::TOOL_NAME, call.name.as_str().to_owned())
-        } else {
-            KeyValue::new(names::TOOL_NAME, Arc::clone(name))
-        });
+        let place = Place {
+            span: state.span,
+            parent: place.span,
+            parent_is_remote: false,
+            ..place
+        };
+        let start = self.record.wall(self.started);
+        let end = self.record.wall(completion.end);
+        let name = &state.gauges.span_name;
+        let mut span = Writer::new(place, Kind::Internal, name, start, end);
+        span.text(names::OPERATION, names::EXECUTE_TOOL);
+        span.text(names::TOOL_NAME, call.name.as_str());
+        span.text(names::TOOL_TYPE, names::EXTENSION);
         if !call.id.is_empty() {
-            attributes.push(KeyValue::new(names::CALL_ID, call.id.clone()));
+            span.text(names::CALL_ID, &call.id);
         }
-        if let Some(max_bytes) = telemetry.capture_content {
-            content::add(&mut attributes, call, &completion.outcome, max_bytes);
+        span.int(names::CALL_INDEX, completion.index as i64);
+        span.int(names::CALL_ATTEMPTS, i64::from(completion.attempts));
+        span.float(names::CALL_QUEUED, completion.queued.as_secs_f64());
+        if let Some(max_bytes) = self.record.telemetry.0.capture_content {
+            content::add(&mut span, call, &completion.outcome, max_bytes);
         }
-        let status = end_of(&completion.outcome, &mut attributes);
-        spans.take(Span {
-            place: Place {
-                span,
-                parent: place.span,
-                parent_is_remote: false,
-                ..place.clone()
-            },
-            kind: SpanKind::Internal,
-            name: format!("{} {name}", names::EXECUTE_TOOL).into(),
-            start: self.record.wall(self.started),
-            end: self.record.wall(completion.end),
-            attributes,
-            status,
-        });
+        if let Err(error) = &completion.outcome {
+            span.text(names::ERROR_TYPE, error.reason.as_str());
+            span.text(names::CALL_EFFECT, error.effect.as_str());
+            if let Reason::DeadlineExceeded(limit) = error.reason {
+                span.text(names::CALL_LIMIT, limit.as_str());
+            }
+            span.error(&error.message);
+        }
+        spans.take(span);
     }
 }
 
@@ -297,18 +292,4 @@ pub(crate) fn turn_has_come(invocation: &Invocation) {
             state.gauges.active.fetch_add(1, Ordering::Relaxed);
         }
     }
-}
-
-fn end_of(outcome: &Outcome, attributes: &mut Vec<KeyValue>) -> SpanStatus {
-    let Err(error) = outcome else {
-        return SpanStatus::Unset;
-    };
-    attributes.extend([
-        KeyValue::new(names::ERROR_TYPE, error.reason.as_str()),
-        KeyValue::new(names::CALL_EFFECT, error.effect.as_str()),
-    ]);
-    if let Reason::DeadlineExceeded(limit) = error.reason {
-        attributes.push(KeyValue::new(names::CALL_LIMIT, limit.as_str()));
-    }
-    SpanStatus::error(error.message.clone())
 }

@@ -2,27 +2,21 @@
 //! be personal, and cut to size.
 
 use bytes::Bytes;
-use opentelemetry::KeyValue;
 
-use super::names;
+use super::{names, span::Writer};
 use crate::{
     call::{Outcome, ToolCall},
     json,
 };
 
 /// Adds arguments and observation as JSON, each of at most `max_bytes`.
-pub(super) fn add(
-    attributes: &mut Vec<KeyValue>,
-    call: &ToolCall,
-    outcome: &Outcome,
-    max_bytes: usize,
-) {
+pub(super) fn add(span: &mut Writer, call: &ToolCall, outcome: &Outcome, max_bytes: usize) {
     let arguments = call.arguments.as_ref().map(json_of_struct);
     let result = outcome.as_ref().ok().map(json_of_value);
     for (name, text) in [(names::ARGUMENTS, arguments), (names::RESULT, result)] {
         if let Some(mut text) = text {
             text.truncate(text.floor_char_boundary(max_bytes));
-            attributes.push(KeyValue::new(name, text));
+            span.text(name, &text);
         }
     }
 }

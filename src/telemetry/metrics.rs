@@ -26,7 +26,7 @@ use prometheus::{Encoder as _, Registry, TextEncoder};
 
 use super::{
     names::{self, Metric},
-    spans::Queue,
+    queue::Queue,
 };
 use crate::call::ToolName;
 
@@ -63,6 +63,7 @@ pub(super) struct Metrics {
 #[derive(Debug)]
 pub(super) struct ToolGauges {
     pub(super) name: Arc<str>,
+    pub(super) span_name: String,
     pub(super) queued: AtomicI64,
     pub(super) active: AtomicI64,
 }
@@ -82,6 +83,7 @@ impl Tools {
         let gauges = |name: &str| {
             Arc::new(ToolGauges {
                 name: Arc::from(name),
+                span_name: format!("{} {name}", names::EXECUTE_TOOL),
                 queued: AtomicI64::new(0),
                 active: AtomicI64::new(0),
             })
@@ -240,7 +242,7 @@ fn observe_lost_spans(meter: &Meter, queue: Arc<Queue>) {
         .with_unit(names::DROPPED_SPANS.unit)
         .with_description(names::DROPPED_SPANS.meaning)
         .with_callback(move |observer| {
-            for (reason, count) in queue.lost.counts() {
+            for (reason, count) in queue.lost() {
                 observer.observe(count, &[KeyValue::new(names::ERROR_TYPE, reason)]);
             }
         })

@@ -31,8 +31,10 @@ pub const ERROR_TYPE: &str = "error.type";
 pub const SERVER_ADDRESS: &str = "server.address";
 /// The tool service's port.
 pub const SERVER_PORT: &str = "server.port";
-/// Where the caller's connection comes from.
+/// The IP address at the other end of the connection.
 pub const PEER_ADDRESS: &str = "network.peer.address";
+/// The port at the other end of the connection.
+pub const PEER_PORT: &str = "network.peer.port";
 /// `execute_tool`.
 pub const OPERATION: &str = "gen_ai.operation.name";
 /// The one operation here.
@@ -96,7 +98,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     on("SERVER, CLIENT", RPC_METHOD, "service and method; `_OTHER` for what is not served"),
     on("SERVER, CLIENT", STATUS_CODE, "the gRPC status, such as `OK`"),
     on("all", ERROR_TYPE, "on failure: the status, or for a call the `reason` of its error"),
-    on("SERVER", PEER_ADDRESS, "the caller's IP address"),
+    on("SERVER, CLIENT", PEER_ADDRESS, "the IP address of the caller, or of the replica that was asked"),
     on("SERVER", BATCH_SIZE, "calls in the request"),
     on("SERVER", BATCH_FAILED, "how many of them failed"),
     on("SERVER", REQUEST_TIMEOUT, "seconds that the request had when it arrived"),
@@ -113,6 +115,7 @@ pub const ATTRIBUTES: &[Attribute] = &[
     on("INTERNAL", RESULT, "opt-in: the observation as JSON, cut to size"),
     on("CLIENT", SERVER_ADDRESS, "the tool service's host, as configured"),
     on("CLIENT", SERVER_PORT, "its port"),
+    on("CLIENT", PEER_PORT, "the port of the replica that was asked"),
     on("CLIENT", ATTEMPT, "the number of the attempt, from 1"),
 ];
 
@@ -179,7 +182,7 @@ metrics! {
         "calls that wait for their turn";
     QUEUE_WAIT = "fanfare.tool.queue.wait.duration", "histogram", "s",
         &[TOOL_NAME],
-        "how long calls waited for their turn";
+        "how long calls waited for their turn, of those that waited for 0.1 ms or more";
     REQUEST_REJECTIONS = "fanfare.request.rejections", "counter", "{request}",
         &[RPC_METHOD, REJECTION_REASON],
         "requests that were not taken on";

@@ -60,6 +60,13 @@ impl Propagators {
 }
 
 impl Headers {
+    pub(super) fn state(&self) -> &str {
+        let state = self.tracestate.as_ref();
+        state
+            .and_then(|state| state.to_str().ok())
+            .unwrap_or_default()
+    }
+
     /// Writes them, with `traceparent` instead of the own one if given.
     pub(super) fn inject(&self, traceparent: Option<HeaderValue>, into: &mut HeaderMap) {
         let traceparent = traceparent.or_else(|| self.traceparent.clone());

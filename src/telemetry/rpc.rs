@@ -16,7 +16,7 @@ use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
 use opentelemetry::{
     KeyValue,
-    trace::{SpanKind, Status as SpanStatus},
+    trace::{SpanContext, SpanId, TraceId},
 };
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
@@ -24,7 +24,8 @@ use tonic::{Code, Status, body::Body};
 use super::{
     Telemetry, names,
     propagation::{Headers, traceparent},
-    spans::{Place, Span},
+    span::{Kind, Place, Writer},
+    spans::Spans,
 };
 use crate::{deadline::Deadline, error::Limit, logging::correlation::Ids};
 
@@ -50,8 +51,10 @@ pub(crate) struct Record {
 /// Where an RPC stands in a trace.
 #[derive(Debug)]
 pub(super) struct Trace {
-    /// The RPC's own span; `None` if no spans are made here.
-    pub(super) place: Option<Place>,
+    /// The trace and the RPC's own span; `None` if no spans are made here.
+    own: Option<(TraceId, SpanId)>,
+    /// The caller's span, or the invalid one.
+    parent: SpanId,
     pub(super) sampled: bool,
     /// What is passed on to tools. With spans, of an RPC that is not sampled.
     pub(super) headers: Headers,
@@ -136,7 +139,8 @@ impl Trace {
         let incoming = telemetry.0.propagators.extract(headers);
         let Some(spans) = &telemetry.0.spans else {
             return Self {
-                place: None,
+                own: None,
+                parent: SpanId::INVALID,
                 sampled: false,
                 headers: incoming.headers,
                 ids: incoming.parent.map(|parent| Ids {
@@ -146,20 +150,23 @@ impl Trace {
                 }),
             };
         };
-        let (place, sampled) = spans.first(incoming.parent, method);
+        let parent = incoming.parent.as_ref();
+        let (trace, sampled) = spans.trace(parent, method);
+        let span = spans.new_id();
         let mut headers = incoming.headers;
         // Without trace context, tools begin traces of their own.
         headers.traceparent = (telemetry.0.propagators.trace_context && !sampled)
-            .then(|| traceparent(place.trace, place.span, false));
+            .then(|| traceparent(trace, span, false));
         Self {
-            ids: Some(Ids {
-                trace_id: place.trace.to_bytes(),
-                span_id: place.span.to_bytes(),
-                sampled,
-            }),
-            place: Some(place),
+            own: Some((trace, span)),
+            parent: parent.map_or(SpanId::INVALID, SpanContext::span_id),
             sampled,
             headers,
+            ids: Some(Ids {
+                trace_id: trace.to_bytes(),
+                span_id: span.to_bytes(),
+                sampled,
+            }),
         }
     }
 }
@@ -201,9 +208,7 @@ impl Record {
         let is_error = is_server_error(code);
         self.measure(now, name, is_error);
         self.log(now, name);
-        if self.trace.sampled {
-            self.trace_end(now, name, is_error);
-        }
+        self.trace_end(now, name, is_error);
     }
 
     fn measure(&self, now: Instant, code: &'static str, is_error: bool) {
@@ -271,51 +276,56 @@ impl Record {
         }
     }
 
-    fn trace_end(&self, now: Instant, code: &'static str, is_error: bool) {
-        let (Some(spans), Some(place)) = (&self.telemetry.0.spans, &self.trace.place) else {
+    fn trace_end(&self, now: Instant, code: &str, is_error: bool) {
+        let Some((spans, place)) = self.traced() else {
             return;
         };
-        let mut attributes = Vec::with_capacity(8);
-        attributes.extend([
-            KeyValue::new(names::RPC_SYSTEM, names::GRPC),
-            KeyValue::new(names::RPC_METHOD, self.method()),
-            KeyValue::new(names::STATUS_CODE, code),
-        ]);
+        let method = self.method();
+        // As the conventions ask for a method that is not known.
+        let name = if method == names::OTHER {
+            names::GRPC
+        } else {
+            method
+        };
+        let (start, end) = (self.wall, self.wall(now));
+        let mut span = Writer::new(place, Kind::Server, name, start, end);
+        span.text(names::RPC_SYSTEM, names::GRPC);
+        span.text(names::RPC_METHOD, method);
+        span.text(names::STATUS_CODE, code);
         if is_error {
-            attributes.push(KeyValue::new(names::ERROR_TYPE, code));
+            span.text(names::ERROR_TYPE, code);
+            span.error("");
         }
         if let Some(peer) = self.peer {
-            attributes.push(KeyValue::new(names::PEER_ADDRESS, peer.to_string()));
+            span.text(names::PEER_ADDRESS, &peer.to_string());
         }
         if let Some(deadline) = self.deadline.get() {
             let timeout = deadline.remaining(self.arrival).as_secs_f64();
-            attributes.push(KeyValue::new(names::REQUEST_TIMEOUT, timeout));
+            span.float(names::REQUEST_TIMEOUT, timeout);
         }
         for (name, count) in [
             (names::BATCH_SIZE, &self.batch_size),
             (names::BATCH_FAILED, &self.batch_failed),
         ] {
             if let Some(count) = count.get() {
-                attributes.push(KeyValue::new(name, *count as i64));
+                span.int(name, *count as i64);
             }
         }
-        spans.take(Span {
-            place: place.clone(),
-            kind: SpanKind::Server,
-            name: match self.method() {
-                // As the conventions ask for a method that is not known.
-                names::OTHER => names::GRPC.into(),
-                method => method.into(),
-            },
-            start: self.wall,
-            end: self.wall(now),
-            attributes,
-            status: if is_error {
-                SpanStatus::error("")
-            } else {
-                SpanStatus::Unset
-            },
-        });
+        spans.take(span);
+    }
+
+    /// Where spans go, and the place of the RPC's; `None` if it is not sampled.
+    pub(super) fn traced(&self) -> Option<(&Spans, Place<'_>)> {
+        let spans = self.telemetry.0.spans.as_ref();
+        let (spans, (trace, span)) = spans.zip(self.trace.own)?;
+        let place = Place {
+            trace,
+            span,
+            parent: self.trace.parent,
+            parent_is_remote: true,
+            state: self.trace.headers.state(),
+        };
+        self.trace.sampled.then_some((spans, place))
     }
 }
 

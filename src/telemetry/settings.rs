@@ -173,7 +173,7 @@ fn traces(reader: &mut Reader<'_>) -> Option<Traces> {
         otlp,
         sampler: sampler(reader),
         queue_size,
-        batch_size: batch_size.unwrap_or(queue_size.min(512)),
+        batch_size: batch_size.unwrap_or_else(|| queue_size.min(512)),
         schedule_delay: reader
             .read(&["OTEL_BSP_SCHEDULE_DELAY"], milliseconds)
             .unwrap_or(Duration::from_secs(5)),

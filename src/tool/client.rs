@@ -1,26 +1,31 @@
 //! Calls one tool over gRPC. An attempt is made here; when there is another, and
 //! whether there is one at all, `policy.rs` decides.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use h2::client::ResponseFuture;
 use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Code;
 
 use super::{
-    connection::Connection,
     failure::Fault,
     grpc, payload,
     policy::{Guard, Policy},
+    upstream::Upstream,
 };
 use crate::{
     call::Outcome,
     config,
     fanout::{Invocation, Tool},
     pb,
-    telemetry::attempt::{Attempt, Target},
+    telemetry::attempt::Attempt,
 };
 
 /// A tool enforces the `grpc-timeout` that we send it, too, and its answer may
@@ -34,26 +39,29 @@ pub struct GrpcTool(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    connection: Arc<Connection>,
+    upstream: Arc<Upstream>,
     policy: Policy,
-    target: Target,
     timeout: Duration,
     idempotent: bool,
     max_result_bytes: usize,
 }
 
+/// Where the last attempt at a call went: the next one is better made elsewhere.
+// std's Mutex: held for a few instructions, never across an await.
+#[derive(Debug, Default)]
+struct Trail(Mutex<Option<SocketAddr>>);
+
 impl GrpcTool {
-    /// The tool of `config`, at the end of `connection`, which has this `guard`.
-    /// Replies longer than `max_result_bytes` fail their call.
+    /// The tool of `config`, which `upstream` runs, behind its `guard`. Replies
+    /// longer than `max_result_bytes` fail their call.
     pub fn new(
-        connection: Arc<Connection>,
+        upstream: Arc<Upstream>,
         guard: Arc<Guard>,
         config: &config::Tool,
         max_result_bytes: usize,
     ) -> Self {
         Self(Arc::new(Inner {
-            target: Target::new(&connection.method_uri()),
-            connection,
+            upstream,
             policy: Policy::new(guard, config),
             timeout: config.timeout,
             idempotent: config.idempotent,
@@ -64,12 +72,9 @@ impl GrpcTool {
 
 impl Inner {
     /// One attempt, observed.
-    async fn attempt(&self, invocation: &Invocation) -> Result<Bytes, Fault> {
-        let mut attempt = Attempt::start(invocation, &self.target);
-        let result = self
-            .exchange(invocation, &attempt)
-            .await
-            .map_err(|fault| if_late(fault, invocation));
+    async fn attempt(&self, invocation: &Invocation, trail: &Trail) -> Result<Bytes, Fault> {
+        let mut attempt = Attempt::start(invocation, self.upstream.target());
+        let result = self.exchange(invocation, &mut attempt, trail).await;
         match &result {
             Ok(_) => attempt.end(Code::Ok, String::new),
             Err(fault) => attempt.end(fault.code(), || fault.message(self.max_result_bytes)),
@@ -80,19 +85,28 @@ impl Inner {
     async fn exchange(
         &self,
         invocation: &Invocation,
-        attempt: &Attempt<'_>,
+        attempt: &mut Attempt<'_>,
+        trail: &Trail,
     ) -> Result<Bytes, Fault> {
-        let request = || {
+        let request = |uri| {
             let timeout = invocation.deadline().remaining(Instant::now());
-            let uri = self.connection.method_uri();
             let number = invocation.next_attempt();
             grpc::request(uri, timeout, invocation.call(), number, |headers| {
                 attempt.inject(headers);
             })
         };
-        // The link stays until the reply was read: it counts the call.
-        let (_link, response) = self.connection.send(request).await?;
+        let (lease, response) = self.upstream.send(trail.last(), request).await?;
         invocation.sent();
+        let address = lease.address();
+        trail.note(address.socket());
+        attempt.sent_to(&address.endpoint().target, address.socket());
+        let outcome = self.observation(response).await;
+        let outcome = outcome.map_err(|fault| if_late(fault, invocation));
+        lease.ended(outcome.as_ref().err());
+        outcome
+    }
+
+    async fn observation(&self, response: ResponseFuture) -> Result<Bytes, Fault> {
         let reply = response.await.map_err(Fault::Transport)?;
         let message = grpc::read(reply, self.max_result_bytes).await?;
         let response = pb::CallToolResponse::decode(message).map_err(Fault::Garbage)?;
@@ -104,18 +118,13 @@ impl Inner {
     }
 }
 
-/// What the tool says when its time is up is what our timer says.
-fn if_late(fault: Fault, invocation: &Invocation) -> Fault {
-    let deadline = invocation.deadline();
-    match &fault {
-        Fault::Tool { status, .. }
-            if matches!(status.code.into(), Code::Cancelled | Code::DeadlineExceeded)
-                && deadline.remaining(Instant::now()) <= DEADLINE_TOLERANCE =>
-        {
-            let limit = deadline.limit;
-            Fault::OutOfTime { limit }
-        }
-        _ => fault,
+impl Trail {
+    fn last(&self) -> Option<SocketAddr> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, address: SocketAddr) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
     }
 }
 
@@ -131,13 +140,29 @@ impl Tool for GrpcTool {
     fn call(&self, invocation: Invocation) -> BoxFuture<'static, Outcome> {
         let this = Arc::clone(&self.0);
         Box::pin(async move {
-            let attempt = || this.attempt(&invocation);
+            let trail = Trail::default();
+            let attempt = || this.attempt(&invocation, &trail);
             let outcome = this.policy.run(&invocation, attempt).await;
             outcome.map_err(|fault| {
                 let may_have_run = invocation.possible_runs() > 0;
                 fault.into_call_error(this.idempotent, may_have_run, this.max_result_bytes)
             })
         })
+    }
+}
+
+/// What the tool says when its time is up is what our timer says.
+fn if_late(fault: Fault, invocation: &Invocation) -> Fault {
+    let deadline = invocation.deadline();
+    match &fault {
+        Fault::Tool { status, .. }
+            if matches!(status.code.into(), Code::Cancelled | Code::DeadlineExceeded)
+                && deadline.remaining(Instant::now()) <= DEADLINE_TOLERANCE =>
+        {
+            let limit = deadline.limit;
+            Fault::OutOfTime { limit }
+        }
+        _ => fault,
     }
 }
 

@@ -67,6 +67,8 @@ pub(super) enum Scope {
     Refused,
     /// It was sent and nothing came back.
     Lost,
+    /// It was sent, and the service ended it without an answer.
+    Reset,
     /// It was sent and took too long.
     TimedOut,
     /// Somebody answered.
@@ -85,6 +87,24 @@ impl Pushback {
 }
 
 impl Fault {
+    /// Whether it is the fault of the address that was called, or of what is in
+    /// front of it; `None` if this says nothing about that, as when it says goodbye.
+    pub(super) fn speaks_against_address(&self) -> Option<bool> {
+        match self {
+            Self::NoConnection { .. }
+            | Self::CircuitOpen { .. }
+            | Self::Overloaded { .. }
+            | Self::OutOfTime { .. } => None,
+            Self::Transport(error) => (!is_unprocessed(error) && !error.is_reset()).then_some(true),
+            Self::NotGrpc { status } => Some(status.is_server_error()),
+            Self::Tool { .. }
+            | Self::TooLarge { .. }
+            | Self::Incomplete(_)
+            | Self::Invalid(_)
+            | Self::Garbage(_) => Some(false),
+        }
+    }
+
     /// How far the attempt got.
     pub(super) fn scope(&self) -> Scope {
         match self {
@@ -93,6 +113,7 @@ impl Fault {
             Self::OutOfTime { .. } => Scope::TimedOut,
             Self::Transport(error) if is_unprocessed(error) => Scope::Refused,
             Self::Transport(error) if is_broken_http(error) => Scope::Answered,
+            Self::Transport(error) if error.is_reset() => Scope::Reset,
             Self::Transport(_) => Scope::Lost,
             Self::NotGrpc { status } if status.is_server_error() => Scope::Lost,
             Self::Tool { .. }

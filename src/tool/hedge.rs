@@ -205,7 +205,7 @@ mod tests {
             for &micros in &micros {
                 estimator.record(Duration::from_micros(micros));
             }
-            let mut sorted = micros.clone();
+            let mut sorted = micros;
             sorted.sort_unstable();
             let above = sorted.len() / 20;
             let truth = Duration::from_micros(sorted[sorted.len() - 1 - above]);

@@ -274,7 +274,7 @@ impl Policy {
                     Scope::Answered => End::Answered,
                     Scope::Unsent | Scope::Lost => End::Lost,
                     Scope::TimedOut => watch.out_of_time(),
-                    Scope::Barred => End::Unknown,
+                    Scope::Barred | Scope::Reset => End::Unknown,
                     Scope::Refused => {
                         invocation.refused();
                         End::Unknown

@@ -126,7 +126,7 @@ impl RetryPolicy {
             // A call that begins does not wait for the breaker.
             Scope::Barred if !was_under_way => return None,
             Scope::Barred | Scope::Unsent => history.unsent.unwrap_or((start, 0)),
-            Scope::Lost | Scope::TimedOut | Scope::Answered => {
+            Scope::Lost | Scope::Reset | Scope::TimedOut | Scope::Answered => {
                 history.was_lost = true;
                 history.unsent = None;
                 return None;
@@ -159,7 +159,7 @@ impl RetryPolicy {
                 None => Verdict::Retryable,
             },
             fault => match fault.scope() {
-                Scope::Refused | Scope::Lost => Verdict::Retryable,
+                Scope::Refused | Scope::Lost | Scope::Reset => Verdict::Retryable,
                 Scope::Unsent | Scope::Barred | Scope::TimedOut | Scope::Answered => Verdict::Final,
             },
         }

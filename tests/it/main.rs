@@ -17,12 +17,16 @@ mod cancel;
 mod deadline;
 /// All calls at once, the results in the order of the calls.
 mod execute;
+/// OTLP exporters and collectors, with TLS and without, there and not there.
+mod export;
 /// Tool services that answer with what they should not.
 mod hostile_replies;
 /// Reflection, health and what gRPC's interop tests ask for.
 mod interop;
 /// Every bound, at it and one above.
 mod limits;
+/// Log lines: never in the way, never lost in silence.
+mod logs;
 /// Any completion order, any mix of outcomes: the same aggregate.
 mod ordering;
 /// Panics where there should be none.
@@ -33,6 +37,8 @@ mod shutdown;
 mod slow_reader;
 /// Each completion at the moment it is known, then the aggregate.
 mod stream;
+/// What a caller's request leaves behind: spans, metrics, the trace at the tool.
+mod telemetry;
 /// Files stay small, the core stays free of gRPC.
 mod tidy;
 /// Tool services that die, freeze, refuse or never answer: real processes.

@@ -9,7 +9,7 @@ use opentelemetry_otlp::Compression;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::{
-    reader::{Reader, boolean, milliseconds, one_of},
+    reader::{Reader, boolean, milliseconds, one_of, shown},
     resource::pairs,
 };
 
@@ -139,8 +139,12 @@ fn endpoint(text: &str, insecure: bool) -> Result<Uri, String> {
         (false, false) => "https://",
     };
     let uri = format!("{scheme}{text}").parse().ok();
-    uri.filter(is_plain)
-        .ok_or_else(|| format!("expected http://host:port or https://host:port, got {text:?}"))
+    uri.filter(is_plain).ok_or_else(|| {
+        format!(
+            "expected http://host:port or https://host:port, got {}",
+            shown(text)
+        )
+    })
 }
 
 /// A scheme, a host and a port only: gRPC has paths of its own.

@@ -4,12 +4,16 @@
 pub mod amid_others;
 pub mod bare;
 pub mod caller;
+pub mod collector;
 pub mod hostile;
 pub mod ledger;
+pub mod observed;
+pub mod page;
 pub mod pipes;
 pub mod process;
 pub mod raw;
 pub mod sockets;
+pub mod spans;
 pub mod tools;
 
 use std::time::Duration;

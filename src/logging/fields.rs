@@ -1,0 +1,78 @@
+//! What an event says: its message, and its fields with their types.
+
+use std::{error::Error, fmt};
+
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+
+/// The content of one event.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    pub(super) message: String,
+    pub(super) rest: Vec<(&'static str, Value)>,
+}
+
+impl Fields {
+    pub(super) fn of(event: &tracing::Event<'_>) -> Self {
+        let mut fields = Self::default();
+        event.record(&mut fields);
+        fields
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.rest.iter().any(|(known, _)| *known == name)
+    }
+
+    fn add(&mut self, field: &Field, value: impl Into<Value>) {
+        match (field.name(), value.into()) {
+            ("message", Value::String(message)) => self.message = message,
+            ("message", other) => self.message = other.to_string(),
+            (name, value) => {
+                // Names that are keywords.
+                let name = name.strip_prefix("r#").unwrap_or(name);
+                self.rest.push((name, value));
+            }
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if value.is_finite() {
+            self.add(field, value);
+        } else {
+            // JSON has no such numbers.
+            self.add(field, value.to_string());
+        }
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value);
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        let mut text = value.to_string();
+        let mut cause = value.source();
+        while let Some(error) = cause {
+            text.extend([": ", &error.to_string()]);
+            cause = error.source();
+        }
+        self.add(field, text);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, format!("{value:?}"));
+    }
+}

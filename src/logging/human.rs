@@ -1,0 +1,99 @@
+//! A log line for a terminal: time, level, where, message, fields. Whatever comes
+//! from elsewhere is escaped: it can neither forge a line nor steer the terminal.
+
+use std::{fmt, time::SystemTime};
+
+use serde_json::Value;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::{
+    FmtContext, FormatEvent,
+    format::{FormatFields, Writer},
+};
+
+use super::{correlation, escaped, fields::Fields};
+
+/// One line per event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Human {
+    pub(super) color: bool,
+}
+
+impl<S: Subscriber, N> FormatEvent<S, N> for Human
+where
+    S: for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        self.line(&mut writer, event, SystemTime::now())
+    }
+}
+
+impl Human {
+    fn line(self, writer: &mut dyn fmt::Write, event: &Event<'_>, now: SystemTime) -> fmt::Result {
+        let fields = Fields::of(event);
+        let level = *event.metadata().level();
+        write!(
+            writer,
+            "{} {} {}: {}",
+            self.dimmed(humantime::format_rfc3339_micros(now)),
+            self.colored(level),
+            self.dimmed(event.metadata().target()),
+            escaped(&fields.message),
+        )?;
+        for (name, value) in &fields.rest {
+            let name = self.dimmed(format_args!("{name}=")).to_string();
+            match value {
+                Value::String(text) => write!(writer, " {name}{}", escaped(text))?,
+                other => write!(writer, " {name}{other}")?,
+            }
+        }
+        if let Some(ids) = correlation::current().filter(|_| !fields.has("trace_id")) {
+            write!(writer, " {}{}", self.dimmed("trace_id="), ids.trace_id())?;
+        }
+        writer.write_char('\n')
+    }
+}
+
+impl Human {
+    fn dimmed(self, text: impl fmt::Display) -> Painted<impl fmt::Display> {
+        self.painted("2", text)
+    }
+
+    fn colored(self, level: Level) -> Painted<impl fmt::Display> {
+        let color = match level {
+            Level::ERROR => "31",
+            Level::WARN => "33",
+            Level::INFO => "32",
+            Level::DEBUG => "34",
+            _ => "35",
+        };
+        self.painted(color, format!("{level:>5}"))
+    }
+
+    fn painted<T: fmt::Display>(self, style: &'static str, text: T) -> Painted<T> {
+        Painted {
+            style: self.color.then_some(style),
+            text,
+        }
+    }
+}
+
+/// A text in an ANSI style.
+struct Painted<T> {
+    style: Option<&'static str>,
+    text: T,
+}
+
+impl<T: fmt::Display> fmt::Display for Painted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.style {
+            Some(style) => write!(f, "\x1b[{style}m{}\x1b[0m", self.text),
+            None => self.text.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What lines look like, and what becomes of them when the output is stuck.
+
+use std::{io, sync::Mutex, sync::mpsc, time::Duration};
+
+use serde_json::{Value, json};
+use tracing_subscriber::fmt::{FormatEvent, format::DefaultFields};
+
+use super::{
+    correlation::{Ids, correlate},
+    *,
+};
+
+const IDS: Ids = Ids {
+    trace_id: [0xab; 16],
+    span_id: [1; 8],
+    sampled: false,
+};
+
+#[derive(Default)]
+struct Sink(Mutex<Vec<u8>>);
+
+impl io::Write for &Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What `log` logs in a format.
+fn logged<F>(format: F, log: impl FnOnce()) -> String
+where
+    F: FormatEvent<tracing_subscriber::Registry, DefaultFields> + Send + Sync + 'static,
+{
+    use tracing_subscriber::layer::SubscriberExt as _;
+    let sink = Arc::new(Sink::default());
+    let layer = tracing_subscriber::fmt::layer()
+        .event_format(format)
+        .with_writer(Arc::clone(&sink));
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::with_default(subscriber, log);
+    let bytes = sink.0.lock().unwrap();
+    String::from_utf8(bytes.clone()).unwrap()
+}
+
+/// The objects that `log` logs.
+pub(crate) fn json_lines(log: impl FnOnce()) -> Vec<Value> {
+    let lines = logged(json::Json, log);
+    let lines = lines.lines().map(serde_json::from_str);
+    lines.collect::<Result<_, _>>().expect("JSON lines")
+}
+
+/// The object that `log` logs, without its time.
+#[track_caller]
+fn object(log: impl FnOnce()) -> Value {
+    let line = logged(json::Json, log);
+    assert_eq!(line.matches('\n').count(), 1, "{line}");
+    let mut object: Value = serde_json::from_str(&line).expect(&line);
+    let time = object.as_object_mut().unwrap().remove("timestamp");
+    let time = time.unwrap().as_str().unwrap().to_owned();
+    assert_eq!(time.len(), "2026-11-22T23:59:59.123456Z".len());
+    assert!(humantime::parse_rfc3339(&time).is_ok(), "{time}");
+    object
+}
+
+#[test]
+fn fields_are_flat_and_keep_their_types() {
+    let line = object(|| {
+        let error = io::Error::other("broken");
+        let error: &(dyn std::error::Error + 'static) = &error;
+        tracing::warn!(
+            target: "there",
+            int = -1, big = u64::MAX, float = 1.5, none = f64::NAN, yes = true, text = "a\"b",
+            debug = ?Some(1), display = %"x", r#type = "t", dotted.name = 1, error,
+            "said {}", "so"
+        );
+    });
+    let expected = json!({
+        "level": "WARN", "target": "there", "message": "said so", "int": -1, "big": u64::MAX,
+        "float": 1.5, "none": "NaN", "yes": true, "text": "a\"b", "debug": "Some(1)",
+        "display": "x", "type": "t", "dotted.name": 1, "error": "broken",
+    });
+    assert_eq!(line, expected);
+}
+
+#[test]
+fn a_line_begins_with_what_all_lines_have() {
+    let line = logged(json::Json, || tracing::info!(a = 1, "b"));
+    let keys = [
+        "{\"timestamp\":",
+        "\"level\":",
+        "\"target\":",
+        "\"message\":",
+        "\"a\":",
+    ];
+    let places = keys.map(|key| line.find(key).expect(key));
+    assert!(places.is_sorted(), "{line}");
+}
+
+#[test]
+fn nothing_forges_a_line() {
+    let evil = "a\n{\"level\":\"INFO\"}\r\u{1b}[2J\u{0}\u{7f}";
+    let line = object(|| tracing::info!(evil, level = "x", timestamp = 1, "{evil}"));
+    assert_eq!(line["message"], evil);
+    assert_eq!(line["evil"], evil);
+    assert_eq!(line["level"], "INFO");
+    assert_eq!(line["field.level"], "x");
+    assert_eq!(line["field.timestamp"], 1);
+
+    let line = logged(human::Human { color: false }, || {
+        tracing::info!(evil, "{evil}");
+    });
+    let controls = line
+        .trim_end_matches('\n')
+        .chars()
+        .filter(|c| c.is_control());
+    assert_eq!(controls.count(), 0, "{line:?}");
+}
+
+#[tokio::test]
+async fn lines_name_the_span_that_runs() {
+    correlate(Some(IDS), async {
+        let line = object(|| tracing::info!("inside"));
+        assert_eq!(line["trace_id"], "ab".repeat(16));
+        assert_eq!(line["span_id"], "01".repeat(8));
+        assert_eq!(line["trace_flags"], "00");
+        // Unless they are about another.
+        let line = object(|| tracing::info!(trace_id = "other", "inside"));
+        assert_eq!(line["trace_id"], "other");
+        assert_eq!(line.get("span_id"), None);
+
+        let line = logged(human::Human { color: false }, || tracing::info!("inside"));
+        assert!(
+            line.ends_with(&format!(" trace_id={}\n", "ab".repeat(16))),
+            "{line}"
+        );
+    })
+    .await;
+    assert_eq!(object(|| tracing::info!("outside")).get("trace_id"), None);
+}
+
+#[test]
+fn people_read_a_line_from_left_to_right() {
+    let log = || tracing::warn!(target: "there", count = 3, name = "a b", "said so");
+    let line = logged(human::Human { color: false }, log);
+    let (_, line) = line.split_once(' ').unwrap();
+    assert_eq!(line, " WARN there: said so count=3 name=a b\n");
+
+    let line = logged(human::Human { color: true }, log);
+    assert!(line.contains("\x1b[33m WARN\x1b[0m"), "{line:?}");
+}
+
+/// An output that takes something only when it is told to.
+struct Stuck(mpsc::Receiver<()>, mpsc::Sender<Vec<u8>>);
+
+impl io::Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.recv().map_err(io::Error::other)?;
+        self.1.send(bytes.to_owned()).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_stuck_output_holds_nobody_up_and_loses_lines_beyond_a_bound() {
+    use std::io::Write as _;
+    let (go, wait) = mpsc::channel();
+    let (written, taken) = mpsc::channel();
+    let queue = queue::start(Stuck(wait, written)).unwrap();
+    let line = [b'x'; 1 << 10];
+    let count = 3 << 10;
+    for _ in 0..count {
+        (&*queue).write_all(&line).unwrap();
+    }
+    queue.flush(Duration::from_millis(10));
+    assert!(taken.try_recv().is_err());
+
+    // Two batches, and with a subscriber a line about the rest.
+    go.send(()).unwrap();
+    go.send(()).unwrap();
+    queue.flush(Duration::from_secs(30));
+    let bytes: usize = taken.try_iter().map(|bytes| bytes.len()).sum();
+    assert!(((1 << 20)..=(2 << 20)).contains(&bytes), "{bytes}");
+
+    (&*queue).write_all(b"again").unwrap();
+    go.send(()).unwrap();
+    queue.flush(Duration::from_secs(30));
+    assert_eq!(taken.try_recv().unwrap(), b"again");
+}
+
+#[test]
+fn an_unreadable_directive_is_named() {
+    for good in [
+        "info",
+        "warn,fanfare=debug",
+        "fanfare::tool=off",
+        "h2=trace,",
+    ] {
+        assert!(filter(good).is_ok(), "{good}");
+    }
+    for (bad, named) in [
+        ("info,fanfare=loud", "\"fanfare=loud\""),
+        ("a=b=c", "\"a=b=c\""),
+        ("fanfare[", "\"fanfare[\""),
+    ] {
+        let error = filter(bad).unwrap_err();
+        assert!(
+            error.contains("RUST_LOG") && error.contains(named),
+            "{error}"
+        );
+    }
+}

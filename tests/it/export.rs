@@ -1,0 +1,174 @@
+//! Spans and metrics on their way to a collector, with and without TLS: what
+//! arrives, and that one which is not there holds nobody up.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use fanfare::{call::ToolName, pb, registry::Registry, server::Server, telemetry::Telemetry};
+use tokio::time::{Instant, timeout};
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+
+use crate::support::{
+    SECOND,
+    collector::{Collector, settings},
+    config, ms,
+    page::Page,
+    pipes,
+    process::PATIENCE,
+    sockets,
+    spans::{attributes, rpc},
+};
+
+const AUTHORITY: &str = include_str!("support/tls/authority.pem");
+const CERTIFICATE: &str = include_str!("support/tls/server.pem");
+const KEY: &str = include_str!("support/tls/server.key");
+
+/// The variables for a collector with our own certificate at `address`.
+fn over_tls(address: SocketAddr) -> [(&'static str, String); 4] {
+    let file = |name| format!("{}/tests/it/support/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("https://{address}")),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", file("authority.pem")),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", file("client.pem")),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", file("client.key")),
+    ]
+}
+
+/// Serves one RPC with telemetry as `environment` says. Its span leaves at once.
+async fn observe_an_rpc(environment: &[(&str, &str)]) -> Telemetry {
+    let mut environment = environment.to_vec();
+    environment.push(("OTEL_METRICS_EXPORTER", "otlp,prometheus"));
+    environment.push(("OTEL_BSP_SCHEDULE_DELAY", "1"));
+    let telemetry = Telemetry::start(&settings(&environment), &[] as &[ToolName]).unwrap();
+    let server = Server::orchestrator(&config(), Registry::default()).await;
+    let server = Arc::new(server.with_telemetry(telemetry.clone()));
+    let mut client = pipes::client_of(&server).await;
+    client.list_tools(pb::ListToolsRequest {}).await.unwrap();
+    telemetry
+}
+
+fn lost_spans(telemetry: &Telemetry) -> f64 {
+    Page::of(telemetry).sum("fanfare_telemetry_dropped_spans_total", &[])
+}
+
+/// Waits until a span is lost, then ends; how long that takes.
+async fn end_without_collector(telemetry: Telemetry) -> Duration {
+    let lost = async {
+        while lost_spans(&telemetry) != 1.0 {
+            tokio::time::sleep(ms(5)).await;
+        }
+    };
+    let lost = timeout(PATIENCE, lost).await;
+    lost.expect("the span to be given up");
+    let start = Instant::now();
+    telemetry.shutdown(PATIENCE).await;
+    start.elapsed()
+}
+
+#[tokio::test]
+async fn spans_and_metrics_arrive_as_the_variables_say() {
+    let collector = Collector::start();
+    let endpoint = format!("http://{}", collector.address);
+
+    let telemetry = observe_an_rpc(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20b,x-key=c"),
+        ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-key=d"),
+        ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip"),
+        ("OTEL_SERVICE_NAME", "tester"),
+    ])
+    .await;
+
+    collector.has_taken(1).await;
+    assert_eq!(lost_spans(&telemetry), 0.0);
+    telemetry.shutdown(PATIENCE).await;
+    let received = collector.received();
+    let metadata = &received.with_traces;
+    let keys: Vec<_> = metadata.get_all("x-key").iter().collect();
+    assert_eq!(keys, ["a b", "c"]);
+    assert_eq!(metadata.get("grpc-encoding").unwrap(), "gzip");
+    let metadata = &received.with_metrics;
+    let keys: Vec<_> = metadata.get_all("x-key").iter().collect();
+    assert_eq!(keys, ["d"]);
+    assert_eq!(metadata.get("grpc-encoding"), None);
+    for metadata in [&received.with_traces, &received.with_metrics] {
+        let agent = metadata.get("user-agent").unwrap().to_str().unwrap();
+        assert!(agent.starts_with("fanfare/"), "{agent}");
+    }
+
+    let trace = &received.traces[0].resource_spans[0];
+    let metrics = &received.metrics[0].resource_metrics[0];
+    let resource = attributes(&trace.resource.as_ref().unwrap().attributes);
+    let names: Vec<_> = resource.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "service.instance.id",
+            "service.name",
+            "service.version",
+            "telemetry.sdk.language",
+            "telemetry.sdk.name",
+            "telemetry.sdk.version",
+        ]
+    );
+    assert_eq!(resource["service.name"], "tester");
+    let of_metrics = attributes(&metrics.resource.as_ref().unwrap().attributes);
+    assert_eq!(resource, of_metrics);
+    let scope = trace.scope_spans[0].scope.as_ref().unwrap();
+    assert_eq!(scope.name, "fanfare");
+    assert_eq!(scope.version, env!("CARGO_PKG_VERSION"));
+    let conventions = "https://opentelemetry.io/schemas/1.44.0";
+    assert_eq!(trace.scope_spans[0].schema_url, conventions);
+    let trees = collector.trees().into_iter().map(|tree| tree.timeless());
+    let expected = [rpc("ListTools", "OK").timeless()];
+    assert_eq!(trees.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn both_sides_can_ask_for_certificates() {
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(CERTIFICATE, KEY))
+        .client_ca_root(Certificate::from_pem(AUTHORITY));
+    let any = "127.0.0.1:0".parse().unwrap();
+    let collector = Collector::start_at(any, Some(tls));
+    let variables = over_tls(collector.address);
+    let mut variables = variables
+        .each_ref()
+        .map(|(name, value)| (*name, &**value))
+        .to_vec();
+
+    observe_an_rpc(&variables).await.shutdown(PATIENCE).await;
+    let received = collector.received();
+    assert_eq!((received.traces.len(), received.metrics.len()), (1, 1));
+
+    // With nobody's certificate; and without trust in the collector's authority.
+    variables.insert(0, ("OTEL_EXPORTER_OTLP_TIMEOUT", "300"));
+    for known in [3, 2] {
+        let telemetry = observe_an_rpc(&variables[..known]).await;
+        end_without_collector(telemetry).await;
+    }
+    assert_eq!(collector.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_collector_that_is_not_there_holds_nobody_up() {
+    let dropped = sockets::black_hole().await;
+    let addresses = [
+        sockets::reserved().address,
+        dropped.address,
+        sockets::silent(b"").await,
+        sockets::silent(sockets::SETTINGS).await,
+        sockets::resetting().await,
+    ];
+    for address in addresses {
+        for scheme in ["http", "https"] {
+            let endpoint = format!("{scheme}://{address}");
+            let telemetry = observe_an_rpc(&[
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+                ("OTEL_EXPORTER_OTLP_TIMEOUT", "300"),
+            ])
+            .await;
+            let took = end_without_collector(telemetry).await;
+            assert!(took < 3 * SECOND, "{endpoint}: {took:?}");
+        }
+    }
+}
