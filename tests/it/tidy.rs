@@ -32,7 +32,7 @@ const EDGES: [&str; 10] = [
 ];
 /// Who may wait for time to pass, and for what. The instants come from
 /// `deadline.rs` or the configuration.
-const WITH_TIMERS: [&str; 11] = [
+const WITH_TIMERS: [&str; 13] = [
     // The demo's tools and its live view.
     "src/demo/scenario.rs",
     "src/demo/tools.rs",
@@ -48,6 +48,10 @@ const WITH_TIMERS: [&str; 11] = [
     "src/server/edge.rs",
     // Gathering small messages; the deadline of a slow reader.
     "src/stream.rs",
+    // The end of the process, as far as the collector is concerned.
+    "src/telemetry.rs",
+    // Batches of spans; an export that has to be tried again.
+    "src/telemetry/spans.rs",
     // Connecting to a tool service.
     "src/tool/dial.rs",
     // Keepalive.
