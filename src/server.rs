@@ -7,6 +7,7 @@
 //! as they are.
 
 mod accept;
+pub mod admin;
 mod connection;
 mod edge;
 
@@ -15,6 +16,7 @@ use std::{io, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -46,9 +48,21 @@ pub struct Server {
     edge: Edge,
     settings: config::Server,
     health: HealthReporter,
+    readiness: watch::Sender<Readiness>,
     service: &'static str,
     controller: DrainController,
     drain: Drain,
+}
+
+/// Whether new callers are welcome, which is what health says too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Not yet.
+    Starting,
+    /// They are.
+    Ready,
+    /// No longer, from the beginning of the drain delay.
+    Draining,
 }
 
 impl Server {
@@ -100,6 +114,7 @@ impl Server {
             edge: Edge::new(routes, timeout, drain.clone()),
             settings: config.server.clone(),
             health,
+            readiness: watch::Sender::new(Readiness::Starting),
             service,
             controller,
             drain,
@@ -107,6 +122,11 @@ impl Server {
         // tonic-health begins with SERVING.
         server.set_health(ServingStatus::NotServing).await;
         server
+    }
+
+    /// Watches whether new callers are welcome.
+    pub fn readiness(&self) -> watch::Receiver<Readiness> {
+        self.readiness.subscribe()
     }
 
     /// Takes connections from `listener` until `shutdown` comes true, then
@@ -117,9 +137,11 @@ impl Server {
         let acceptor = Acceptor::new(listener, self.settings.max_connections);
         let mut connections = JoinSet::new();
         self.set_health(ServingStatus::Serving).await;
+        self.readiness.send_replace(Readiness::Ready);
         self.accept_until(&acceptor, &mut connections, shutdown)
             .await;
 
+        self.readiness.send_replace(Readiness::Draining);
         tracing::info!(delay = ?self.settings.drain_delay, "shutting down: not ready any more");
         self.set_health(ServingStatus::NotServing).await;
         let delay = sleep(self.settings.drain_delay);

@@ -20,6 +20,8 @@ const BYTE_UNITS: [(&str, u64); 4] = [
 ];
 /// The longest part of an offending value that is repeated, in characters.
 const MAX_SHOWN: usize = 80;
+/// What switches a listener off.
+pub(super) const OFF: &str = "off";
 
 pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
     value.as_bool().ok_or_else(|| "true or false".to_owned())
@@ -76,6 +78,16 @@ pub(super) fn address(value: &DeValue<'_>) -> Result<SocketAddr, String> {
         .as_str()
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| "an IP address and port such as \"127.0.0.1:50051\"".to_owned())
+}
+
+/// `None` if it is [`OFF`].
+pub(super) fn address_or_off(value: &DeValue<'_>) -> Result<Option<SocketAddr>, String> {
+    if value.as_str() == Some(OFF) {
+        return Ok(None);
+    }
+    address(value)
+        .map(Some)
+        .map_err(|expected| format!("{expected}, or \"{OFF}\""))
 }
 
 /// The `http://host:port` of a tool service.
