@@ -31,7 +31,8 @@
 //! 5. [`tool`] is the other edge: one outgoing gRPC call, straight on h2, over a
 //!    connection that is made when needed, with every failure classified.
 //!
-//! [`drain`] is how the end of the process reaches all of them. [`config`] and
+//! [`drain`] is how the end of the process reaches all of them. Beside the path
+//! stand [`server::admin`], the page for operators, and [`telemetry`]. [`config`] and
 //! [`logging`] are for the binary, [`demo`] is a tool service to try things with.
 //!
 //! # What always holds
