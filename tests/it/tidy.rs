@@ -32,7 +32,7 @@ const EDGES: [&str; 10] = [
 ];
 /// Who may wait for time to pass, and for what. The instants come from
 /// `deadline.rs` or the configuration.
-const WITH_TIMERS: [&str; 13] = [
+const WITH_TIMERS: [&str; 14] = [
     // The demo's tools and its live view.
     "src/demo/scenario.rs",
     "src/demo/tools.rs",
@@ -42,6 +42,8 @@ const WITH_TIMERS: [&str; 13] = [
     "src/server.rs",
     // No file descriptors left.
     "src/server/accept.rs",
+    // A probe that does not speak, a scraper that does not read.
+    "src/server/admin.rs",
     // First byte, keepalive, age.
     "src/server/connection.rs",
     // The deadline of a request that is not complete.

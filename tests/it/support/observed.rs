@@ -16,8 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     collector::{Collector, Received},
-    config,
-    ms,
+    config, ms,
     page::Page,
     pipes::{self, Client, PipeConnect},
     process::PATIENCE,
