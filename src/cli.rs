@@ -8,19 +8,27 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use clap::{Parser, Subcommand};
 use fanfare::{
-    config::Config,
+    config::{self, Config},
     demo::{self, scenario, style::Style, tools::DemoTools, view::View},
     logging::{self, LogFormat},
     registry::Registry,
-    server::{self, Server},
+    server::{
+        self, Readiness, Server,
+        admin::{self, Admin, MetricsPage},
+    },
     telemetry::{Telemetry, settings::Settings},
 };
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 use tokio_rustls::rustls::crypto::ring;
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -106,12 +114,23 @@ async fn serve(config: Config, format: Option<LogFormat>) -> Outcome {
     log_to_stdout(format)?;
     let telemetry = Telemetry::start(&Settings::from_env()?, config.tools.keys())?;
     let listener = server::bind(config.server.listen).await?;
+    let admin = match config.server.admin_listen {
+        Some(address) => Some(admin::bind(address).await?),
+        None => None,
+    };
     let server = Server::orchestrator(&config, Registry::new(&config))
         .await
         .with_telemetry(telemetry.clone());
     let shutdown = signal()?;
+    let admin = match admin {
+        Some(admin) => Some(start_admin(admin, &telemetry, server.readiness())?),
+        None => None,
+    };
     announce(&listener, config.tools.len())?;
     server.run(listener, shutdown).await;
+    if let Some(admin) = admin {
+        admin.abort();
+    }
     telemetry.shutdown(FLUSH_TIMEOUT).await;
     tracing::info!("done");
     Ok(())
@@ -132,6 +151,11 @@ async fn demo_serve(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
     let listener = server::bind(listen).await?;
     let demo = Demo::start(listener).await?;
     let shutdown = signal()?;
+    // It may be taken by a service that runs already.
+    match bind_default_admin().await {
+        Ok(admin) => drop(start_admin(admin, &demo.telemetry, demo.readiness.clone())?),
+        Err(error) => tracing::warn!("no metrics are served: {error}"),
+    }
     tracing::info!("listening on {}, with the demo tools", demo.address);
     shutdown.await;
     demo.stop().await
@@ -151,20 +175,27 @@ async fn demo_show(format: Option<LogFormat>) -> Outcome {
 /// The demo tools and a server that calls them, on loopback.
 struct Demo {
     address: SocketAddr,
+    telemetry: Telemetry,
+    readiness: watch::Receiver<Readiness>,
     stop: Vec<oneshot::Sender<()>>,
     servers: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Demo {
     async fn start(listener: TcpListener) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let tools = server::bind(any_port()).await?;
+        let config = Config::parse(&demo::config_toml(tools.local_addr()?))?;
+        let telemetry = Telemetry::start(&Settings::from_env()?, config.tools.keys())?;
+        let orchestrator = Server::orchestrator(&config, Registry::new(&config))
+            .await
+            .with_telemetry(telemetry.clone());
         let mut demo = Self {
             address: listener.local_addr()?,
+            telemetry,
+            readiness: orchestrator.readiness(),
             stop: Vec::new(),
             servers: Vec::new(),
         };
-        let tools = server::bind(any_port()).await?;
-        let config = Config::parse(&demo::config_toml(tools.local_addr()?))?;
-        let orchestrator = Server::orchestrator(&config, Registry::new(&config)).await;
         demo.run(orchestrator, listener);
         demo.run(Server::tools(&config, DemoTools::default()).await, tools);
         Ok(demo)
@@ -184,6 +215,7 @@ impl Demo {
             let _ = stop.send(());
             server.await?;
         }
+        self.telemetry.shutdown(FLUSH_TIMEOUT).await;
         Ok(())
     }
 }
@@ -201,6 +233,26 @@ fn style() -> Style {
             .and_then(|columns| columns.parse().ok())
             .unwrap_or(80),
     }
+}
+
+async fn bind_default_admin() -> io::Result<Admin> {
+    let address = config::Server::default().admin_listen;
+    admin::bind(address.unwrap_or_else(any_port)).await
+}
+
+/// Serves the operators' page until the task is aborted, or the runtime ends.
+fn start_admin(
+    admin: Admin,
+    telemetry: &Telemetry,
+    readiness: watch::Receiver<Readiness>,
+) -> io::Result<JoinHandle<()>> {
+    let address = admin.local_addr()?;
+    tracing::info!(%address, "admin on {address}");
+    let page = telemetry.has_page().then(|| -> MetricsPage {
+        let telemetry = telemetry.clone();
+        Arc::new(move || telemetry.page())
+    });
+    Ok(tokio::spawn(admin.run(page, readiness)))
 }
 
 fn any_port() -> SocketAddr {

@@ -85,11 +85,12 @@ pub struct Server {
     /// Default `127.0.0.1:50051`: gRPC's customary port, and reachable from
     /// elsewhere only when somebody asks for it.
     pub listen: SocketAddr,
-    /// Reserved for the metrics page; nothing listens there yet.
+    /// Where `/metrics`, `/healthz` and `/readyz` are served; port 0 takes a free
+    /// one; `"off"`, here `None`: nowhere.
     ///
     /// Default `127.0.0.1:9464`: where OpenTelemetry's Prometheus exporters
     /// listen by default.
-    pub admin_listen: SocketAddr,
+    pub admin_listen: Option<SocketAddr>,
     /// Whether the server describes its services to those who ask.
     ///
     /// Default `true`: `grpcurl` then works without the proto files, and these
@@ -255,7 +256,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
-            admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
+            admin_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9464))),
             reflection: true,
             max_connections: 4096,
             max_streams_per_connection: 1024,

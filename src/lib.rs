@@ -32,7 +32,8 @@
 //!    connection that is made when needed, to one of the service's addresses, with
 //!    every failure classified.
 //!
-//! [`drain`] is how the end of the process reaches all of them. [`config`] and
+//! [`drain`] is how the end of the process reaches all of them. Beside the path
+//! stand [`server::admin`], the page for operators, and [`telemetry`]. [`config`] and
 //! [`logging`] are for the binary, [`demo`] is a tool service to try things with.
 //!
 //! # What always holds

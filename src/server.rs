@@ -7,6 +7,7 @@
 //! as they are.
 
 mod accept;
+pub mod admin;
 mod connection;
 mod edge;
 
@@ -15,6 +16,7 @@ use std::{io, net::IpAddr, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -47,9 +49,21 @@ pub struct Server {
     edge: Edge,
     settings: config::Server,
     health: HealthReporter,
+    readiness: watch::Sender<Readiness>,
     service: &'static str,
     controller: DrainController,
     drain: Drain,
+}
+
+/// Whether new callers are welcome, which is what health says too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Not yet.
+    Starting,
+    /// They are.
+    Ready,
+    /// No longer, from the beginning of the drain delay.
+    Draining,
 }
 
 impl Server {
@@ -101,6 +115,7 @@ impl Server {
             edge: Edge::new(routes, timeout, drain.clone()),
             settings: config.server.clone(),
             health,
+            readiness: watch::Sender::new(Readiness::Starting),
             service,
             controller,
             drain,
@@ -117,6 +132,11 @@ impl Server {
         self
     }
 
+    /// Watches whether new callers are welcome.
+    pub fn readiness(&self) -> watch::Receiver<Readiness> {
+        self.readiness.subscribe()
+    }
+
     /// Takes connections from `listener` until `shutdown` comes true, then
     /// drains: reports NOT_SERVING and goes on serving for `drain_delay`; takes
     /// nothing new and waits for what runs, up to `drain_timeout`; ends what
@@ -125,9 +145,11 @@ impl Server {
         let acceptor = Acceptor::new(listener, self.settings.max_connections);
         let mut connections = JoinSet::new();
         self.set_health(ServingStatus::Serving).await;
+        self.readiness.send_replace(Readiness::Ready);
         self.accept_until(&acceptor, &mut connections, shutdown)
             .await;
 
+        self.readiness.send_replace(Readiness::Draining);
         tracing::info!(delay = ?self.settings.drain_delay, "shutting down: not ready any more");
         self.set_health(ServingStatus::NotServing).await;
         let delay = sleep(self.settings.drain_delay);

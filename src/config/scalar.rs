@@ -21,6 +21,8 @@ const BYTE_UNITS: [(&str, u64); 4] = [
 ];
 /// The longest part of an offending value that is repeated, in characters.
 const MAX_SHOWN: usize = 80;
+/// What switches a listener off.
+pub(super) const OFF: &str = "off";
 
 pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
     value.as_bool().ok_or_else(|| "true or false".to_owned())
@@ -118,6 +120,16 @@ pub(super) fn endpoints(value: &DeValue<'_>) -> Result<Vec<Uri>, String> {
         return Ok(endpoints);
     }
     Err(FORM.to_owned())
+}
+
+/// `None` if it is [`OFF`].
+pub(super) fn address_or_off(value: &DeValue<'_>) -> Result<Option<SocketAddr>, String> {
+    if value.as_str() == Some(OFF) {
+        return Ok(None);
+    }
+    address(value)
+        .map(Some)
+        .map_err(|expected| format!("{expected}, or \"{OFF}\""))
 }
 
 /// The `http://host:port` or `https://host:port` of a tool service.

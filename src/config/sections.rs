@@ -1,7 +1,7 @@
 //! The sections of the file and their keys, once for reading and once for
 //! writing. What the settings mean is told in [`config`](super).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use toml::de::DeValue;
 
@@ -9,7 +9,7 @@ use super::{
     Config, KIB, Limits, Server, Service, Tool,
     policy_sections::{read_hedge, read_retry, service_sections, tool_sections},
     reader::{Reader, nearest},
-    scalar::{self, address, boolean, bytes, count, duration, format_bytes, text},
+    scalar::{self, address, address_or_off, boolean, bytes, count, duration, format_bytes, text},
     service, tls,
 };
 use crate::call::ToolName;
@@ -55,7 +55,7 @@ fn read_server(table: &mut Reader<'_, '_>) -> Server {
     let window = bytes(MIN_WINDOW..=MAX_BYTES);
     set!(table => s {
         listen: address,
-        admin_listen: address,
+        admin_listen: address_or_off,
         reflection: boolean,
         max_connections: count,
         max_streams_per_connection: count,
@@ -202,7 +202,7 @@ pub(super) type Entry = (&'static str, String);
 fn server_entries(s: &Server) -> [Entry; 14] {
     [
         ("listen", string(&s.listen)),
-        ("admin_listen", string(&s.admin_listen)),
+        ("admin_listen", address_string(s.admin_listen)),
         ("reflection", s.reflection.to_string()),
         ("max_connections", s.max_connections.to_string()),
         (
@@ -259,6 +259,10 @@ fn tool_entries(t: &Tool) -> [Entry; 6] {
 
 pub(super) fn string(value: &(impl ToString + ?Sized)) -> String {
     scalar::quoted(&value.to_string())
+}
+
+fn address_string(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| string(&scalar::OFF), |address| string(&address))
 }
 
 fn size_string(bytes: usize) -> String {

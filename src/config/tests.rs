@@ -84,7 +84,7 @@ fn every_setting_can_be_set() {
     let text = r#"
         [server]
         listen = "[::]:0"
-        admin_listen = "0.0.0.0:1"
+        admin_listen = "off"
         reflection = false
         max_connections = 2
         max_streams_per_connection = 3
@@ -115,7 +115,7 @@ fn every_setting_can_be_set() {
 
     let server = Server {
         listen: "[::]:0".parse().unwrap(),
-        admin_listen: "0.0.0.0:1".parse().unwrap(),
+        admin_listen: None,
         reflection: false,
         max_connections: 2,
         max_streams_per_connection: 3,

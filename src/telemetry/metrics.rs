@@ -22,7 +22,7 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     metrics::{PeriodicReader, SdkMeterProvider},
 };
-use prometheus::{Encoder as _, Registry, TextEncoder};
+use prometheus::{Registry, TextEncoder};
 
 use super::{
     names::{self, Metric},
@@ -207,12 +207,17 @@ impl Metrics {
         })
     }
 
-    /// The page for Prometheus, in its text format; `None` if there is none.
-    pub(super) fn page(&self) -> Option<Result<String, prometheus::Error>> {
-        let registry = self.page.as_ref()?;
-        let mut text = Vec::new();
-        let encoded = TextEncoder::new().encode(&registry.gather(), &mut text);
-        Some(encoded.map(|()| String::from_utf8_lossy(&text).into_owned()))
+    /// Whether there is a page for Prometheus.
+    pub(super) fn has_page(&self) -> bool {
+        self.page.is_some()
+    }
+
+    /// The page for Prometheus, in its text format; empty if there is none.
+    pub(super) fn page(&self) -> Result<String, prometheus::Error> {
+        match &self.page {
+            Some(registry) => TextEncoder::new().encode_to_string(&registry.gather()),
+            None => Ok(String::new()),
+        }
     }
 
     /// Pushes once more. Blocks for up to 5 s, the SDK's limit.

@@ -223,6 +223,7 @@ impl System {
 fn config(case: &Case, tools: SocketAddr) -> Result<Config> {
     let mut config = Config::default();
     config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.server.admin_listen = None;
 
     let limits = &mut config.limits;
     limits.max_calls_per_request = limits.max_calls_per_request.max(case.fan_out);

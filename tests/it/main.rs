@@ -9,6 +9,8 @@
 
 mod support;
 
+/// The operators' page: paths, garbage, readiness, those who say nothing.
+mod admin;
 /// Requests that can't be served, and what the caller is told.
 mod bad_input;
 /// The caller goes away; the failure policy; nothing outlives its request.

@@ -32,7 +32,7 @@ const EDGES: [&str; 10] = [
 ];
 /// Who may wait for time to pass, and for what. The instants come from
 /// `deadline.rs` or the configuration.
-const WITH_TIMERS: [&str; 12] = [
+const WITH_TIMERS: [&str; 15] = [
     // The demo's tools and its live view.
     "src/demo/scenario.rs",
     "src/demo/tools.rs",
@@ -42,12 +42,18 @@ const WITH_TIMERS: [&str; 12] = [
     "src/server.rs",
     // No file descriptors left.
     "src/server/accept.rs",
+    // A probe that does not speak, a scraper that does not read.
+    "src/server/admin.rs",
     // First byte, keepalive, age.
     "src/server/connection.rs",
     // The deadline of a request that is not complete.
     "src/server/edge.rs",
     // Gathering small messages; the deadline of a slow reader.
     "src/stream.rs",
+    // The end of the process, as far as the collector is concerned.
+    "src/telemetry.rs",
+    // Batches of spans; an export that has to be tried again.
+    "src/telemetry/spans.rs",
     // Connecting to a tool service.
     "src/tool/dial.rs",
     // Keepalive.

@@ -50,9 +50,15 @@ impl Process {
         Self::start(&["demo-tools", "--listen", &address.to_string()]).await
     }
 
-    /// The service, configured by `toml`; `server.listen` is added unless it is
-    /// there.
+    /// The service, configured by `toml`, with the page for operators on a port of
+    /// its own unless it says another.
     pub async fn serve(toml: &str) -> Self {
+        let mut toml = toml.to_owned();
+        if !toml.contains("admin_listen") {
+            let admin = "[server]\nadmin_listen = \"127.0.0.1:0\"\n";
+            toml = toml.replacen("[server]\n", admin, 1);
+            assert!(toml.contains(admin), "no line is [server]");
+        }
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         file.write_all(toml.as_bytes()).expect("to write it");
         let path = file.path().to_str().expect("a path").to_owned();

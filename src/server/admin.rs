@@ -1,0 +1,171 @@
+//! A page for operators, on a port of its own, over HTTP/1.1: `/metrics`,
+//! `/healthz` and `/readyz`. It serves until the drain is over, and it takes what
+//! anybody sends it: connections are few, short and for one request each.
+//!
+//! What the metrics are, and when the server is ready, others know.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::future::{Ready, ready};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+};
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{Readiness, accept::Acceptor};
+
+/// Writes the metrics in Prometheus' text format, or says why it can't.
+pub type MetricsPage = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// Some scrapers and probes, and room for a leak of theirs.
+const MAX_CONNECTIONS: usize = 64;
+/// A probe speaks in its first packet; those who do not make others wait.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
+/// From the connection to the end of the answer, which a slow reader may hold up.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a scraper's request has at most: several times what Prometheus sends.
+const MAX_HEADER_BYTES: usize = 16 << 10;
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The operators' page, bound and not served yet.
+#[derive(Debug)]
+pub struct Admin {
+    listener: TcpListener,
+}
+
+/// Binds `address`.
+///
+/// # Errors
+/// The operating system's, with the setting and the address.
+pub async fn bind(address: SocketAddr) -> io::Result<Admin> {
+    match super::bind(address).await {
+        Ok(listener) => Ok(Admin { listener }),
+        Err(error) => Err(io::Error::new(
+            error.kind(),
+            format!("server.admin_listen: {error}"),
+        )),
+    }
+}
+
+impl Admin {
+    /// Where it listens: with the port that was found for port 0.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until it is dropped. Without `metrics` there is no such page.
+    pub async fn run(self, metrics: Option<MetricsPage>, readiness: watch::Receiver<Readiness>) {
+        let acceptor = Acceptor::new(self.listener, MAX_CONNECTIONS);
+        let pages = Pages { metrics, readiness };
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                (stream, place) = acceptor.accept() => {
+                    let pages = pages.clone();
+                    connections.spawn(async move {
+                        serve(stream, pages).await;
+                        drop(place);
+                    });
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, pages: Pages) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_header_size(MAX_HEADER_BYTES)
+        // One request each: nobody holds a place by being there.
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), pages);
+    if let Ok(Err(error)) = timeout(EXCHANGE_TIMEOUT, connection).await {
+        tracing::debug!(?error, "a connection to the admin port broke");
+    }
+}
+
+#[derive(Clone)]
+struct Pages {
+    metrics: Option<MetricsPage>,
+    readiness: watch::Receiver<Readiness>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Pages {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<String>, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        ready(Ok(self.answer(request.method(), request.uri().path())))
+    }
+}
+
+impl Pages {
+    fn answer(&self, method: &Method, path: &str) -> Response<String> {
+        let paths = ["/metrics", "/healthz", "/readyz"];
+        if !paths.contains(&path) {
+            let sentence = format!("no such page; there are {}", paths.join(", "));
+            return page(StatusCode::NOT_FOUND, &sentence);
+        }
+        if method != Method::GET && method != Method::HEAD {
+            let mut refusal = page(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD only");
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            refusal.headers_mut().insert(ALLOW, allowed);
+            return refusal;
+        }
+        match path {
+            "/metrics" => self.metrics(),
+            "/readyz" => self.readiness(),
+            _ => page(StatusCode::OK, "ok"),
+        }
+    }
+
+    fn metrics(&self) -> Response<String> {
+        let Some(metrics) = &self.metrics else {
+            return page(StatusCode::NOT_FOUND, "no metrics are served here");
+        };
+        match metrics() {
+            Ok(text) => {
+                let mut response = Response::new(text);
+                let kind = HeaderValue::from_static(PROMETHEUS);
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+            Err(problem) => {
+                tracing::warn!(problem, "can't write the metrics");
+                page(StatusCode::INTERNAL_SERVER_ERROR, &problem)
+            }
+        }
+    }
+
+    fn readiness(&self) -> Response<String> {
+        match *self.readiness.borrow() {
+            Readiness::Starting => page(StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            Readiness::Ready => page(StatusCode::OK, "ready"),
+            Readiness::Draining => page(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        }
+    }
+}
+
+fn page(status: StatusCode, line: &str) -> Response<String> {
+    let mut response = Response::new(format!("{line}\n"));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static(PLAIN);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
