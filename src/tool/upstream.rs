@@ -69,6 +69,8 @@ struct State {
     places: Vec<Place>,
     /// Something is held against one of the places.
     cautious: bool,
+    /// How many dials and look-ups have come to nothing, modulo 2^32.
+    setbacks: u32,
     names: Names,
     /// The task that closes what is idle is running.
     kept: bool,
@@ -84,7 +86,7 @@ pub(super) struct Lease<'a> {
 enum Pick<'a> {
     Take(Link, Call),
     Wait(Waiting<'a>, Notified<'a>),
-    Nowhere(String),
+    Nowhere { reason: String, setbacks: u32 },
 }
 
 /// A call that waits is counted.
@@ -120,6 +122,7 @@ impl Upstream {
             state: Mutex::new(State {
                 places: endpoints.addresses().map(place).collect(),
                 cautious: false,
+                setbacks: 0,
                 names: Names::new(endpoints),
                 kept: false,
             }),
@@ -152,9 +155,13 @@ impl Upstream {
                     changed.await;
                     continue;
                 }
-                Pick::Nowhere(reason) => {
+                Pick::Nowhere { reason, setbacks } => {
                     let service = self.service.clone();
-                    return Err(Fault::NoConnection { service, reason });
+                    return Err(Fault::NoConnection {
+                        service,
+                        reason,
+                        setbacks,
+                    });
                 }
             };
             let uri = call.address().endpoint().method_uri.clone();
@@ -214,7 +221,10 @@ impl Upstream {
             let link = link.clone();
             return state.take(index, link);
         }
-        Pick::Nowhere(state.trouble())
+        Pick::Nowhere {
+            reason: state.trouble(),
+            setbacks: state.setbacks,
+        }
     }
 
     fn wait(&self) -> Pick<'_> {
@@ -226,9 +236,10 @@ impl Upstream {
 
     fn retire(&self, link: &Link) {
         let mut state = self.state();
-        if let Some(place) = state.place(link.address()) {
-            place.retire(link, Instant::now());
-        }
+        let is_setback = state
+            .place(link.address())
+            .is_some_and(|place| place.retire(link, Instant::now()));
+        state.setbacks = state.setbacks.wrapping_add(is_setback.into());
         state.look_again();
     }
 

@@ -161,6 +161,7 @@ impl Upstream {
             let result = result.map_err(Arc::from);
             place.dialed(result, fresh, now, &self.settings.rules, may_eject);
             if failed {
+                state.setbacks = state.setbacks.wrapping_add(1);
                 self.look_up(&mut state, now, LOOKUP_PAUSE);
             }
         }
@@ -212,7 +213,9 @@ impl Upstream {
     }
 
     fn lookup_is_slow(&self, limit: Duration) {
-        let names = &mut self.state().names;
+        let mut state = self.state();
+        state.setbacks = state.setbacks.wrapping_add(1);
+        let names = &mut state.names;
         names.lookup = Lookup::Slow;
         names.trouble = Some(format!("no answer from the resolver within {limit:?}"));
         self.changed.notify_waiters();
@@ -235,6 +238,7 @@ impl Upstream {
         }
         names.stale = state.places.is_empty();
         if names.stale {
+            state.setbacks = state.setbacks.wrapping_add(1);
             names.redial.failed(Instant::now(), fastrand::f64());
         } else {
             names.redial.succeeded();
