@@ -172,7 +172,7 @@ async fn in_the_drain_delay_it_is_not_ready_and_serves() {
         .wait_for("draining", |line| message(line) == "draining")
         .await;
     assert_eq!(get(address, "/readyz").await, line(503, "draining"));
-    assert_eq!(get(address, "/metrics").await.0, 404);
+    assert_eq!(get(address, "/metrics").await.0, 200);
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code().await, Some(130));
     assert!(sleep.await.unwrap().is_err());
