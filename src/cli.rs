@@ -8,6 +8,8 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand};
@@ -18,16 +20,21 @@ use fanfare::{
     registry::Registry,
     server::{
         self, Readiness, Server,
-        admin::{self, Admin},
+        admin::{self, Admin, MetricsPage},
     },
+    telemetry::{Telemetry, settings::Settings},
 };
 use tokio::{
     net::TcpListener,
     sync::{oneshot, watch},
     task::JoinHandle,
 };
+use tokio_rustls::rustls::crypto::ring;
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// How long the last telemetry may take to its collector.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs batches of tool calls in parallel over gRPC: streams each completion, answers in order.
 #[derive(Debug, Parser)]
@@ -74,6 +81,9 @@ enum Command {
 
 /// Runs the command.
 pub(crate) fn run(cli: Cli) -> Outcome {
+    // One provider of cryptography for all, also for libraries that would pick one;
+    // it can't have been installed before.
+    let _ = ring::default_provider().install_default();
     if let Command::Check { config } = &cli.command {
         // `print!` would panic in `fanfare check … | head`.
         return Ok(io::stdout().write_all(Config::load(config)?.to_toml().as_bytes())?);
@@ -102,15 +112,18 @@ pub(crate) fn run(cli: Cli) -> Outcome {
 
 async fn serve(config: Config, format: Option<LogFormat>) -> Outcome {
     log_to_stdout(format)?;
+    let telemetry = Telemetry::start(&Settings::from_env()?, config.tools.keys())?;
     let listener = server::bind(config.server.listen).await?;
     let admin = match config.server.admin_listen {
         Some(address) => Some(admin::bind(address).await?),
         None => None,
     };
-    let server = Server::orchestrator(&config, Registry::new(&config)).await;
+    let server = Server::orchestrator(&config, Registry::new(&config))
+        .await
+        .with_telemetry(telemetry.clone());
     let shutdown = signal()?;
     let admin = match admin {
-        Some(admin) => Some(start_admin(admin, server.readiness())?),
+        Some(admin) => Some(start_admin(admin, &telemetry, server.readiness())?),
         None => None,
     };
     announce(&listener, config.tools.len())?;
@@ -118,6 +131,7 @@ async fn serve(config: Config, format: Option<LogFormat>) -> Outcome {
     if let Some(admin) = admin {
         admin.abort();
     }
+    telemetry.shutdown(FLUSH_TIMEOUT).await;
     tracing::info!("done");
     Ok(())
 }
@@ -135,11 +149,14 @@ async fn demo_tools(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
 async fn demo_serve(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
     log_to_stdout(format)?;
     let listener = server::bind(listen).await?;
-    let demo = Demo::start(listener).await?;
+    let settings = Settings::from_env()?;
+    let demo = Demo::start(listener, Some(&settings)).await?;
     let shutdown = signal()?;
     // It may be taken by a service that runs already.
     match bind_default_admin().await {
-        Ok(admin) => drop(start_admin(admin, demo.readiness.clone())?),
+        Ok(admin) => {
+            start_admin(admin, &demo.telemetry, demo.readiness.clone())?;
+        }
         Err(error) => tracing::warn!("no metrics are served: {error}"),
     }
     tracing::info!("listening on {}, with the demo tools", demo.address);
@@ -151,7 +168,7 @@ async fn demo_show(format: Option<LogFormat>) -> Outcome {
     let format = format.unwrap_or(LogFormat::Human);
     let color = io::stderr().is_terminal();
     logging::init(format, "warn", color, io::stderr())?;
-    let demo = Demo::start(server::bind(any_port()).await?).await?;
+    let demo = Demo::start(server::bind(any_port()).await?, None).await?;
     let client = demo::connect(demo.address).await?;
     let mut view = View::new(io::stdout(), style());
     scenario::run(client, &scenario::SECONDS, &mut view).await?;
@@ -161,18 +178,30 @@ async fn demo_show(format: Option<LogFormat>) -> Outcome {
 /// The demo tools and a server that calls them, on loopback.
 struct Demo {
     address: SocketAddr,
+    telemetry: Telemetry,
     readiness: watch::Receiver<Readiness>,
     stop: Vec<oneshot::Sender<()>>,
     servers: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Demo {
-    async fn start(listener: TcpListener) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    /// Without settings it has no telemetry.
+    async fn start(
+        listener: TcpListener,
+        settings: Option<&Settings>,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let tools = server::bind(any_port()).await?;
         let config = Config::parse(&demo::config_toml(tools.local_addr()?))?;
-        let orchestrator = Server::orchestrator(&config, Registry::new(&config)).await;
+        let telemetry = match settings {
+            Some(settings) => Telemetry::start(settings, config.tools.keys())?,
+            None => Telemetry::default(),
+        };
+        let orchestrator = Server::orchestrator(&config, Registry::new(&config))
+            .await
+            .with_telemetry(telemetry.clone());
         let mut demo = Self {
             address: listener.local_addr()?,
+            telemetry,
             readiness: orchestrator.readiness(),
             stop: Vec::new(),
             servers: Vec::new(),
@@ -196,6 +225,7 @@ impl Demo {
             let _ = stop.send(());
             server.await?;
         }
+        self.telemetry.shutdown(FLUSH_TIMEOUT).await;
         Ok(())
     }
 }
@@ -221,10 +251,17 @@ async fn bind_default_admin() -> io::Result<Admin> {
 }
 
 /// Serves the operators' page until the task is aborted, or the runtime ends.
-fn start_admin(admin: Admin, readiness: watch::Receiver<Readiness>) -> io::Result<JoinHandle<()>> {
+fn start_admin(
+    admin: Admin,
+    telemetry: &Telemetry,
+    readiness: watch::Receiver<Readiness>,
+) -> io::Result<JoinHandle<()>> {
     let address = admin.local_addr()?;
     tracing::info!(%address, "admin on {address}");
-    Ok(tokio::spawn(admin.run(None, readiness)))
+    let telemetry = telemetry.clone();
+    let metrics: MetricsPage =
+        Arc::new(move || Some(telemetry.page()?.map_err(|error| error.to_string())));
+    Ok(tokio::spawn(admin.run(metrics, readiness)))
 }
 
 fn any_port() -> SocketAddr {

@@ -1,7 +1,8 @@
 //! The configuration file: TOML text becomes a [`Config`] that is right by
 //! construction, or a [`ConfigError`] that names every mistake at once.
 //!
-//! This page holds the settings, their defaults and the reasons for them.
+//! This page holds the settings, their defaults and the reasons for them; those of
+//! the tool services are in `config/service.rs` and `config/tls.rs`.
 //! Binding, connecting and applying the limits is the business of those who
 //! read them.
 
@@ -9,8 +10,10 @@ mod error;
 mod reader;
 mod scalar;
 mod sections;
+mod service;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{
     collections::BTreeMap,
@@ -20,12 +23,15 @@ use std::{
     time::Duration,
 };
 
-use http::Uri;
 use toml::de::DeTable;
 
 use crate::call::ToolName;
 
-pub use self::error::{ConfigError, Mistake, Place};
+pub use self::{
+    error::{ConfigError, Mistake, Place},
+    service::Service,
+    tls::Tls,
+};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -202,34 +208,6 @@ pub struct Limits {
     pub reply_margin: Duration,
 }
 
-/// `[services.NAME]`: one remote tool service.
-///
-/// Durations are from 1 ms to 24 hours.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Service {
-    /// Required. Where it listens: `http://host:port`, with port 80 if it names
-    /// none. TLS (`https`), user names, paths and queries are refused.
-    pub endpoint: Uri,
-    /// How long opening a connection may take.
-    ///
-    /// Default 1 s: enough for one lost packet within a data centre, and short
-    /// enough to leave a call time for another attempt.
-    pub connect_timeout: Duration,
-    /// How long a connection with calls in flight may be quiet before the
-    /// service is pinged.
-    ///
-    /// Default 90 s: by default gRPC servers close a connection on the fourth
-    /// ping without an answer of theirs in between (gRFC A8), which at this pace
-    /// never comes within the 5 minutes that a request may take. Lower it, to
-    /// notice a lost service earlier, where the service permits it.
-    pub keepalive_interval: Duration,
-    /// How long such a ping may stay unanswered before the connection is closed
-    /// and its calls fail.
-    ///
-    /// Default 5 s: a busy service still answers within that time.
-    pub keepalive_timeout: Duration,
-}
-
 /// `[tools.NAME]`: a tool that may be called.
 ///
 /// The name is a [`ToolName`]; one with dots or slashes is quoted in the file:
@@ -284,18 +262,6 @@ impl Default for Limits {
             max_result_bytes: MIB,
             max_response_bytes: 4 * MIB,
             reply_margin: Duration::from_millis(50),
-        }
-    }
-}
-
-impl Service {
-    /// A service at `endpoint`, with the defaults.
-    pub fn new(endpoint: Uri) -> Self {
-        Self {
-            endpoint,
-            connect_timeout: Duration::from_secs(1),
-            keepalive_interval: Duration::from_secs(90),
-            keepalive_timeout: Duration::from_secs(5),
         }
     }
 }

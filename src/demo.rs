@@ -6,7 +6,6 @@
 //! the logger that the tools' ledger goes to.
 
 mod connect;
-pub mod json;
 mod ledger;
 mod render;
 pub mod scenario;

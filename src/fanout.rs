@@ -92,6 +92,7 @@ impl FanOut {
             shared: Arc::new(Shared {
                 progress: batch.calls.iter().map(|_| Progress::default()).collect(),
                 calls: batch.calls,
+                attachment: batch.attachment,
             }),
             failure_policy: batch.failure_policy,
             concurrency_limit: batch.concurrency_limit,

@@ -13,7 +13,7 @@
 //!
 //!  caller ─→ server ─→ service ─→ wire ─→ call, deadline ─→ fanout ─→ registry ─→ tool ─→ tools
 //!            accept     admission  parse                      │  (trait Tool)      client
-//!            edge       run, stream                           │                    connection
+//!            edge       run, stream                           │                    upstream
 //!                          ↑                  (index, outcome)│                    link, grpc, failure
 //!                          └───── wire ←──── aggregate ←──────┘ as each completes
 //! ```
@@ -29,7 +29,8 @@
 //! 4. A [`run`] fills the completions into an [`aggregate`], which becomes the
 //!    answer; the streaming RPC ([`stream`]) sends each on the way as well.
 //! 5. [`tool`] is the other edge: one outgoing gRPC call, straight on h2, over a
-//!    connection that is made when needed, with every failure classified.
+//!    connection that is made when needed, to one of the service's addresses, with
+//!    every failure classified.
 //!
 //! [`drain`] is how the end of the process reaches all of them. Beside the path
 //! stand [`server::admin`], the page for operators, and [`telemetry`]. [`config`] and
@@ -71,6 +72,7 @@ pub mod demo;
 pub mod drain;
 pub mod error;
 pub mod fanout;
+pub mod json;
 pub mod logging;
 pub mod registry;
 pub mod run;

@@ -6,7 +6,7 @@ use crate::{
     call::ToolName,
     config::{self, Config},
     fanout::Tool,
-    tool::{Connect, Connection, GrpcTool, TcpConnect},
+    tool::{Connect, GrpcTool, Internet, Network, OnePlace, Upstream},
 };
 
 /// The tools, by name.
@@ -24,30 +24,37 @@ struct Entry {
 impl Registry {
     /// The tools of `config`, reached over TCP. Connects to none of them yet.
     pub fn new(config: &Config) -> Self {
-        Self::with_connect(config, |service| {
-            Arc::new(TcpConnect::new(&service.endpoint))
-        })
+        Self::with_network(config, |_| Arc::new(Internet))
     }
 
-    /// The tools of `config`, each service reached by what `connect` makes.
+    /// The tools of `config`, each service reached by what `connect` makes, whatever
+    /// its endpoints are.
     pub fn with_connect(
         config: &Config,
         connect: impl Fn(&config::Service) -> Arc<dyn Connect>,
     ) -> Self {
-        let services: BTreeMap<&String, Arc<Connection>> = config
+        Self::with_network(config, |service| Arc::new(OnePlace(connect(service))))
+    }
+
+    /// The tools of `config`, each service reached through what `network` makes.
+    pub fn with_network(
+        config: &Config,
+        network: impl Fn(&config::Service) -> Arc<dyn Network>,
+    ) -> Self {
+        let services: BTreeMap<&String, Arc<Upstream>> = config
             .services
             .iter()
             .map(|(name, service)| {
-                let connection = Connection::new(name, connect(service), service);
-                (name, Arc::new(connection))
+                let upstream = Upstream::new(name, network(service), service);
+                (name, Arc::new(upstream))
             })
             .collect();
         let mut registry = Self::default();
         for (name, tool) in &config.tools {
             // The configuration was checked: its tools name services it has.
-            if let Some(connection) = services.get(&tool.service) {
+            if let Some(upstream) = services.get(&tool.service) {
                 let max_result_bytes = config.limits.max_result_bytes;
-                let client = GrpcTool::new(Arc::clone(connection), tool, max_result_bytes);
+                let client = GrpcTool::new(Arc::clone(upstream), tool, max_result_bytes);
                 registry.insert(name.clone(), tool.description.clone(), Arc::new(client));
             }
         }

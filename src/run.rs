@@ -11,6 +11,7 @@ use crate::{
     deadline::Deadline,
     fanout::FanOut,
     pb,
+    telemetry::batch::BatchTelemetry,
     wire::{self, Arrival},
 };
 
@@ -23,17 +24,19 @@ pub struct Run {
     permit: Permit,
     arrival: Arrival,
     deadline: Deadline,
+    telemetry: BatchTelemetry,
 }
 
 impl Run {
     /// The run of `calls` by `fan_out`, under the `permit` to have that many in
     /// flight, for an answer of at most `max_response_bytes` by `deadline`.
-    pub fn new(
+    pub(crate) fn new(
         calls: Arc<[ToolCall]>,
         fan_out: FanOut,
         permit: Permit,
         deadline: Deadline,
         max_response_bytes: usize,
+        telemetry: BatchTelemetry,
     ) -> Self {
         Self {
             aggregate: Aggregate::new(&calls, max_response_bytes),
@@ -42,6 +45,7 @@ impl Run {
             permit,
             arrival: Arrival::at(deadline.arrival),
             deadline,
+            telemetry,
         }
     }
 
@@ -54,6 +58,7 @@ impl Run {
     /// after the last.
     pub async fn next(&mut self) -> Option<(Completion, Permit)> {
         let completion = self.fan_out.next().await?;
+        self.telemetry.completed(&completion);
         self.aggregate.fill(completion.clone());
         Some((completion, self.permit.split_one()))
     }
@@ -62,6 +67,7 @@ impl Run {
     pub async fn finish(mut self) -> pb::ExecuteToolsResponse {
         while let Some(completion) = self.fan_out.next().await {
             drop(self.permit.split_one());
+            self.telemetry.completed(&completion);
             self.aggregate.fill(completion);
         }
         self.response(false)

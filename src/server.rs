@@ -11,7 +11,7 @@ pub mod admin;
 mod connection;
 mod edge;
 
-use std::{io, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -33,9 +33,10 @@ use crate::{
     },
     registry::Registry,
     service::Orchestrator,
+    telemetry::Telemetry,
 };
 use accept::Acceptor;
-use edge::Edge;
+use edge::{Edge, FromPeer};
 
 type OrchestratorServer = OrchestratorServiceServer<Orchestrator>;
 
@@ -124,6 +125,13 @@ impl Server {
         server
     }
 
+    /// Has `telemetry` observe the requests.
+    #[must_use]
+    pub fn with_telemetry(mut self, telemetry: Telemetry) -> Self {
+        self.edge.set_telemetry(telemetry);
+        self
+    }
+
     /// Watches whether new callers are welcome.
     pub fn readiness(&self) -> watch::Receiver<Readiness> {
         self.readiness.subscribe()
@@ -170,7 +178,15 @@ impl Server {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (edge, settings) = (self.edge.clone(), self.settings.clone());
+        self.serve_peer(io, None)
+    }
+
+    fn serve_peer<T>(&self, io: T, peer: Option<IpAddr>) -> impl Future<Output = ()> + Send + use<T>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let edge = self.edge.clone();
+        let (edge, settings) = (FromPeer { edge, peer }, self.settings.clone());
         let drain = self.drain.clone();
         async move { connection::serve(io, edge, &settings, &drain).await }
     }
@@ -186,7 +202,8 @@ impl Server {
             tokio::select! {
                 () = &mut end => return,
                 (stream, place) = acceptor.accept() => {
-                    let connection = self.serve_connection(stream);
+                    let peer = stream.peer_addr().ok().map(|address| address.ip());
+                    let connection = self.serve_peer(stream, peer);
                     connections.spawn(async move {
                         connection.await;
                         drop(place);

@@ -16,6 +16,7 @@ use crate::{
     registry::Registry,
     run::Run,
     stream::{self, CompletionStream},
+    telemetry::{batch::BatchTelemetry, rpc::Record},
     wire::{
         self, RequestLimits,
         status::{draining, no_time_left},
@@ -46,30 +47,45 @@ impl Orchestrator {
         &self,
         request: Request<pb::ExecuteToolsRequest>,
     ) -> Result<(Run, pb::AggregateView), Status> {
+        let record: Option<Arc<Record>> = request.extensions().get().cloned();
+        let rejected = |reason| {
+            if let Some(record) = &record {
+                record.reject(reason);
+            }
+        };
         if self.drain.is_refusing() {
+            rejected("draining");
             return Err(draining());
         }
         let deadline = self.deadline(&request);
         let now = Instant::now();
         if deadline.remaining(now).is_zero() {
+            rejected("expired");
             return Err(no_time_left());
         }
         let limits = RequestLimits {
             max_calls: self.limits.max_calls_per_request,
             concurrency_limit: self.limits.concurrency_limit,
         };
-        let (batch, view) = wire::parse_request(request.into_inner(), limits)?;
-        let permit = self.admission.admit(batch.calls.len())?;
+        let (mut batch, view) = wire::parse_request(request.into_inner(), limits)
+            .inspect_err(|_| rejected("invalid"))?;
+        let permit = self
+            .admission
+            .admit(batch.calls.len())
+            .inspect_err(|_| rejected("overloaded"))?;
         let tools = batch
             .calls
             .iter()
             .map(|call| self.registry.get(&call.name))
             .collect();
         let calls = Arc::clone(&batch.calls);
+        let telemetry = BatchTelemetry::start(record.as_ref(), &calls);
+        batch.attachment = telemetry.attachment();
         let for_tools = deadline.less_reply_margin(now, self.limits.reply_margin);
         let fan_out = FanOut::start(batch, tools, for_tools, self.drain.cut());
         let max_bytes = self.limits.max_response_bytes;
-        Ok((Run::new(calls, fan_out, permit, deadline, max_bytes), view))
+        let run = Run::new(calls, fan_out, permit, deadline, max_bytes, telemetry);
+        Ok((run, view))
     }
 
     /// The deadline that the edge computed when the request arrived.

@@ -26,6 +26,7 @@ use tonic::Status;
 
 use crate::{
     admission::Permit,
+    logging::correlation::{self, correlate},
     pb::{self, stream_execute_tools_response::Event, tool_execution_result::Outcome},
     run::Run,
     wire::status::{internal, read_too_slowly},
@@ -150,7 +151,8 @@ impl Outbox {
 /// that comes at once.
 pub async fn start(run: Run, summary: bool) -> CompletionStream {
     let outbox = SharedOutbox::default();
-    let task = tokio::spawn(produce(run, summary, outbox.clone()));
+    let work = produce(run, summary, outbox.clone());
+    let task = tokio::spawn(correlate(correlation::current(), work));
     let stream = CompletionStream {
         outbox,
         task: task.abort_handle(),

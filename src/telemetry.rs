@@ -1,5 +1,149 @@
-//! Traces and metrics: what the standard `OTEL_*` variables ask for, and how it
-//! gets to a collector.
+//! Telemetry: spans, metrics and the trace context, wrapped around both edges.
+//!
+//! [`rpc`] observes a request from its arrival to the end of its response,
+//! [`batch`] its calls as they complete, `attempt` each attempt at a tool. They
+//! write to [`spans`] and `metrics`, under the names in [`names`], what [`settings`]
+//! asks for. The fan-out between them knows nothing of it: the trace travels with
+//! the batch as an attachment that the core does not open.
+//!
+//! Nothing here waits for a collector: spans go into a bounded queue, metrics are
+//! counters, and what does not get through is counted.
 
+pub(crate) mod attempt;
+pub(crate) mod batch;
+mod content;
 pub mod export;
+mod metrics;
+pub mod names;
+mod propagation;
+mod queue;
+pub(crate) mod rpc;
 pub mod settings;
+mod span;
+mod spans;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use opentelemetry_otlp::ExporterBuildError;
+use opentelemetry_sdk::metrics::PeriodicReader;
+use tokio::{task::spawn_blocking, time::timeout};
+
+use crate::call::ToolName;
+use metrics::{Metrics, Outlets, Running, Tools};
+use settings::{Propagators, Settings};
+use spans::Spans;
+
+/// The telemetry of a server. Cheap to clone. The default passes the caller's
+/// context on to tools and does nothing else.
+#[derive(Clone)]
+pub struct Telemetry(Arc<Inner>);
+
+struct Inner {
+    propagators: Propagators,
+    spans: Option<Spans>,
+    metrics: Option<Metrics>,
+    /// The most of arguments and of an observation that a span has, in bytes.
+    capture_content: Option<usize>,
+    tools: Arc<Tools>,
+    running: Arc<Running>,
+}
+
+impl Telemetry {
+    /// Starts what `settings` ask for, for a server with these tools; calls of
+    /// other names are counted together. Does not wait for a collector.
+    ///
+    /// # Errors
+    /// If an exporter can't be made.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn start<'a>(
+        settings: &Settings,
+        tools: impl IntoIterator<Item = &'a ToolName>,
+    ) -> Result<Self, ExporterBuildError> {
+        let resource = export::resource(&settings.resource);
+        let spans = match &settings.traces {
+            None => None,
+            Some(traces) => Some(Spans::start(traces, &resource)?),
+        };
+        let otlp = match &settings.metrics.otlp {
+            None => None,
+            Some(metrics) => {
+                let reader = PeriodicReader::builder(export::metric_exporter(metrics)?);
+                Some(reader.with_interval(metrics.interval).build())
+            }
+        };
+        let outlets = Outlets {
+            prometheus: settings.metrics.prometheus,
+            otlp,
+        };
+        let (tools, running) = (Arc::new(Tools::new(tools)), Arc::default());
+        let queue = spans.as_ref().map(|spans| Arc::clone(spans.queue()));
+        Ok(Self(Arc::new(Inner {
+            propagators: settings.propagators,
+            metrics: Metrics::new(outlets, resource, &tools, &running, queue),
+            spans,
+            capture_content: settings.capture_content,
+            tools,
+            running,
+        })))
+    }
+
+    /// Sends what is left, for at most `limit`, and ends. What an unreachable
+    /// collector does not take by then is lost.
+    pub async fn shutdown(self, limit: Duration) {
+        let inner = Arc::clone(&self.0);
+        // The SDK blocks, and longer than this: its limit can't be set.
+        let metrics = spawn_blocking(move || {
+            if let Some(metrics) = &inner.metrics {
+                let _ = metrics.shutdown();
+            }
+        });
+        let spans = async {
+            if let Some(spans) = &self.0.spans {
+                spans.shutdown(limit).await;
+            }
+        };
+        let (_, pushed) = tokio::join!(spans, timeout(limit, metrics));
+        if pushed.is_err() {
+            tracing::warn!(
+                ?limit,
+                "the collector did not take the last metrics in time"
+            );
+        }
+    }
+
+    /// The page for Prometheus, in its text format; `None` if there is none.
+    ///
+    /// # Errors
+    /// If two metrics contradict each other.
+    pub fn page(&self) -> Option<Result<String, prometheus::Error>> {
+        self.0.metrics.as_ref()?.page()
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            propagators: Propagators {
+                trace_context: true,
+                baggage: true,
+            },
+            spans: None,
+            metrics: None,
+            capture_content: None,
+            tools: Arc::new(Tools::new(&[] as &[ToolName])),
+            running: Arc::default(),
+        }))
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Telemetry")
+            .field("propagators", &self.0.propagators)
+            .field("spans", &self.0.spans.is_some())
+            .field("metrics", &self.0.metrics.is_some())
+            .finish_non_exhaustive()
+    }
+}

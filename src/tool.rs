@@ -1,10 +1,14 @@
 //! One outgoing call: the gRPC client of a remote tool service.
 //!
-//! [`GrpcTool`] is what the fan-out calls through. It sends over a [`Connection`]
-//! that is made when first needed (`dial.rs` opens it, `link.rs` speaks HTTP/2 on
-//! it), in gRPC's framing (`grpc.rs`), makes sure that the observation can't spoil
-//! the response that it becomes part of (`payload.rs`), and tells whose failure it
-//! was (`failure.rs`).
+//! [`GrpcTool`] is what the fan-out calls through (`client.rs`). It sends in gRPC's
+//! framing (`grpc.rs`), makes sure that the observation can't spoil the response
+//! that it becomes part of (`payload.rs`), and tells whose failure it was
+//! (`failure.rs`).
+//!
+//! An [`Upstream`] finds it a connection (`upstream.rs`): at which of the addresses
+//! (`resolve.rs`, `balance.rs`, `eject.rs`), on which of the connections there
+//! (`place.rs`, `pool.rs`), each of which speaks HTTP/2 (`link.rs`) over what was
+//! dialed (`dial.rs`, `redial.rs`, `tls.rs`).
 //!
 //! This is built on h2 rather than on tonic's client and hyper, for three
 //! reasons. A failed call must say whether it ever left and whether a status came
@@ -12,14 +16,25 @@
 //! tonic's client panics on some. And a call's cost is the product: a task, two
 //! channels and several allocations per call fall away.
 
+mod address;
+mod balance;
 mod client;
-mod connection;
 mod dial;
+mod eject;
 mod failure;
 mod grpc;
 mod link;
 mod payload;
+mod place;
+mod pool;
+mod redial;
+mod resolve;
+mod tls;
+mod upstream;
 
+pub(crate) use dial::OnePlace;
+
+pub use address::Address;
 pub use client::GrpcTool;
-pub use connection::Connection;
-pub use dial::{Connect, Io, TcpConnect};
+pub use dial::{Connect, Internet, Io, Network};
+pub use upstream::Upstream;

@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    call::{Batch, Completion, FailurePolicy, MAX_ID_BYTES, ToolCall, ToolName},
+    call::{Attachment, Batch, Completion, FailurePolicy, MAX_ID_BYTES, ToolCall, ToolName},
     fanout::Tool,
     pb::{self, tool_execution_result},
 };
@@ -72,6 +72,7 @@ pub fn parse_request(
         wanted => wanted.min(limits.concurrency_limit),
     };
     let batch = Batch {
+        attachment: Attachment::default(),
         calls: calls.into(),
         failure_policy,
         concurrency_limit,

@@ -133,6 +133,40 @@ impl<'i> Reader<'_, 'i> {
         }
     }
 
+    /// Reads one setting that has two keys, of which exactly one must be there.
+    pub(super) fn one_of<T>(
+        &mut self,
+        (key, parse): (&'static str, impl FnOnce(&DeValue<'_>) -> Result<T, String>),
+        (other, parse_other): (&'static str, impl FnOnce(&DeValue<'_>) -> Result<T, String>),
+        field: &mut T,
+    ) {
+        self.set(key, field, parse);
+        self.set(other, field, parse_other);
+        if self.known[key] == Taken::Absent && self.known[other] == Taken::Absent {
+            self.note(self.offset, key, format!("is required, or {other}"));
+        } else if self.known[key] != Taken::Absent {
+            self.refuse(other, format_args!("can't be there beside {key}"));
+        }
+    }
+
+    /// Notes that of two settings, asked for before, one is missing.
+    pub(super) fn both_or_neither(&mut self, key: &'static str, other: &'static str) {
+        let there = [key, other].map(|key| self.known[key] != Taken::Absent);
+        match there {
+            [true, false] => self.refuse(key, format_args!("needs {other}")),
+            [false, true] => self.refuse(other, format_args!("needs {key}")),
+            _ => {}
+        }
+    }
+
+    /// Notes a mistake about `key`, asked for before, unless it is absent or
+    /// mistaken already.
+    pub(super) fn refuse(&mut self, key: &'static str, problem: impl Display) {
+        if let Taken::Good { offset } = self.known[key] {
+            self.note(offset, key, problem.to_string());
+        }
+    }
+
     /// Notes that `key`, whose value is `got`, should have been as `expected`,
     /// which depends on the setting `other`, unless that `holds` or one of
     /// them is mistaken already. Both must have been asked for before.
@@ -166,7 +200,15 @@ impl<'i> Reader<'_, 'i> {
     ) -> T {
         self.known.insert(key, Taken::Absent);
         let (offset, table) = match self.rest.remove_entry(key) {
-            Some((name, value)) => (name.span().start, self.open(&name, value)),
+            Some((name, value)) => {
+                let offset = name.span().start;
+                let table = self.open(&name, value);
+                let taken = table
+                    .as_ref()
+                    .map_or(Taken::Mistaken, |_| Taken::Good { offset });
+                self.known.insert(key, taken);
+                (offset, table)
+            }
             None => (self.offset, None),
         };
         Reader::run(
@@ -176,6 +218,19 @@ impl<'i> Reader<'_, 'i> {
             self.found,
             read,
         )
+    }
+
+    /// Reads the table `key` if the file has it.
+    pub(super) fn optional_table<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Reader<'_, 'i>) -> T,
+    ) -> Option<T> {
+        if !self.rest.contains_key(key) {
+            self.known.insert(key, Taken::Absent);
+            return None;
+        }
+        Some(self.table(key, read))
     }
 
     /// Reads the table `key` as one of named tables, each with `read`.

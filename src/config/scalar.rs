@@ -12,6 +12,7 @@ use toml::de::DeValue;
 /// What a process could use at all; a larger number is a slip of the keyboard.
 const MAX_COUNT: u32 = 1_000_000;
 const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_ENDPOINTS: usize = 64;
 const BYTE_UNITS: [(&str, u64); 4] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -90,7 +91,35 @@ pub(super) fn address_or_off(value: &DeValue<'_>) -> Result<Option<SocketAddr>, 
         .map_err(|expected| format!("{expected}, or \"{OFF}\""))
 }
 
-/// The `http://host:port` of a tool service.
+/// An integer from 0 to 100.
+pub(super) fn percent(value: &DeValue<'_>) -> Result<usize, String> {
+    integer(value)
+        .and_then(|percent| usize::try_from(percent).ok())
+        .filter(|percent| *percent <= 100)
+        .ok_or_else(|| "an integer from 0 to 100".to_owned())
+}
+
+/// Endpoints, each different.
+pub(super) fn endpoints(value: &DeValue<'_>) -> Result<Vec<Uri>, String> {
+    const FORM: &str =
+        "1 to 64 different endpoints such as [\"http://a:50051\", \"http://b:50051\"]";
+    let array = value.as_array().ok_or(FORM)?;
+    let mut endpoints = Vec::new();
+    for value in array {
+        let value = value.get_ref();
+        let endpoint = endpoint(value)
+            .ok()
+            .filter(|endpoint| !endpoints.contains(endpoint))
+            .ok_or_else(|| format!("{FORM} (not {})", shown(value)))?;
+        endpoints.push(endpoint);
+    }
+    if (1..=MAX_ENDPOINTS).contains(&endpoints.len()) {
+        return Ok(endpoints);
+    }
+    Err(FORM.to_owned())
+}
+
+/// The `http://host:port` or `https://host:port` of a tool service.
 pub(super) fn endpoint(value: &DeValue<'_>) -> Result<Uri, String> {
     const FORM: &str = "an endpoint such as \"http://host:50051\"";
     let text = value.as_str().ok_or(FORM)?;
@@ -100,9 +129,6 @@ pub(super) fn endpoint(value: &DeValue<'_>) -> Result<Uri, String> {
         .ok()
         .filter(|_| !text.contains('#'))
         .ok_or(FORM)?;
-    if uri.scheme_str() == Some("https") {
-        return Err(format!("{FORM} (TLS to tools is not supported yet)"));
-    }
     let authority = uri.authority().ok_or(FORM)?;
     let port = authority.as_str().strip_prefix(authority.host());
     // Not left to `Uri::port`: it takes a port over 65,535 for none.
@@ -112,7 +138,8 @@ pub(super) fn endpoint(value: &DeValue<'_>) -> Result<Uri, String> {
         }
         None => port == Some(""),
     };
-    if uri.scheme_str() != Some("http") || authority.host().is_empty() || !port_is_good {
+    let scheme_is_good = matches!(uri.scheme_str(), Some("http" | "https"));
+    if !scheme_is_good || authority.host().is_empty() || !port_is_good {
         return Err(FORM.to_owned());
     }
     if uri
@@ -243,10 +270,11 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_plain_http_with_a_host() {
+    fn endpoints_have_a_scheme_and_a_host_and_nothing_behind() {
         let parse = |text: &str| endpoint(&DeValue::String(text.to_owned().into()));
 
-        let good = "http://a http://a/ http://a-b.c:1 http://10.0.0.1:65535 http://[::1]:80";
+        let good = "http://a http://a/ http://a-b.c:1 http://10.0.0.1:65535 http://[::1]:80 \
+                    https://a https://[::1]:443";
         for text in good.split(' ') {
             let uri = parse(text).unwrap();
             assert_eq!(uri, text);
@@ -254,11 +282,10 @@ mod tests {
         }
         let bad = "a a:1 /a //a:1 http:// http://:1 http:///a http://a: http://a:0 http://a:65536 \
                    http://a:x http://a:+1 http://u@a:1 http://u:p@a:1 http://a:1/path http://a:1?q \
-                   http://a:1/?q http://a:1#f https://a:1 grpc://a:1 unix:/a http://[::1 *";
+                   http://a:1/?q http://a:1#f https://u@a grpc://a:1 unix:/a http://[::1 *";
         for text in bad.split(' ').chain(["", "http://a b", "http://a/\u{e9}"]) {
             assert!(parse(text).is_err(), "{text:?}");
         }
-        assert!(parse("https://a:1").unwrap_err().contains("TLS"));
     }
 
     proptest! {

@@ -8,15 +8,13 @@ use toml::de::DeValue;
 use super::{
     Config, KIB, Limits, Server, Service, Tool,
     reader::{Reader, nearest},
-    scalar::{
-        self, address, address_or_off, boolean, bytes, count, duration, endpoint, format_bytes,
-        text,
-    },
+    scalar::{self, address, address_or_off, boolean, bytes, count, duration, format_bytes, text},
+    service, tls,
 };
 use crate::call::ToolName;
 
 /// The timers' resolution: a shorter duration would come out as this one.
-const TICK: Duration = Duration::from_millis(1);
+pub(super) const TICK: Duration = Duration::from_millis(1);
 /// HTTP/2's largest window, and protobuf's largest message.
 const MAX_BYTES: u32 = i32::MAX as u32;
 const MIN_WINDOW: u32 = 64 * KIB as u32;
@@ -31,7 +29,7 @@ const MAX_SERVICE_NAME: usize = 64;
 pub(super) fn read(root: &mut Reader<'_, '_>) -> Config {
     let server = root.table("server", read_server);
     let limits = root.table("limits", read_limits);
-    let services = root.named("services", service_name, read_service);
+    let services = root.named("services", service_name, service::read);
     let tools = root.named("tools", tool_name, |tool| read_tool(tool, &services));
     Config {
         server,
@@ -47,6 +45,7 @@ macro_rules! set {
         $($table.set(stringify!($key), &mut $into.$key, $parse);)*
     };
 }
+pub(super) use set;
 
 fn read_server(table: &mut Reader<'_, '_>) -> Server {
     let mut s = Server::default();
@@ -120,17 +119,6 @@ fn read_limits(table: &mut Reader<'_, '_>) -> Limits {
     l
 }
 
-fn read_service(table: &mut Reader<'_, '_>) -> Service {
-    let mut s = Service::new(http::Uri::default());
-    table.require("endpoint", &mut s.endpoint, endpoint);
-    set!(table => s {
-        connect_timeout: duration(TICK),
-        keepalive_interval: duration(TICK),
-        keepalive_timeout: duration(TICK),
-    });
-    s
-}
-
 fn read_tool(table: &mut Reader<'_, '_>, services: &BTreeMap<String, Service>) -> Tool {
     let mut t = Tool::new(String::new());
     let service = |value: &DeValue<'_>| known_service(value, services);
@@ -180,7 +168,12 @@ pub(super) fn write(config: &Config) -> String {
     ];
     sections.extend(config.services.iter().map(|(name, service)| {
         let header = format!("services.{}", scalar::key(name));
-        section(&header, &service_entries(service))
+        let mut section = section(&header, &service::entries(service));
+        if let Some(tls) = &service.tls {
+            section += "\n";
+            section += &self::section(&format!("{header}.tls"), &tls::entries(tls));
+        }
+        section
     }));
     sections.extend(config.tools.iter().map(|(name, tool)| {
         let header = format!("tools.{}", scalar::key(name.as_str()));
@@ -189,7 +182,7 @@ pub(super) fn write(config: &Config) -> String {
     sections.join("\n")
 }
 
-type Entry = (&'static str, String);
+pub(super) type Entry = (&'static str, String);
 
 fn server_entries(s: &Server) -> [Entry; 14] {
     [
@@ -238,15 +231,6 @@ fn limit_entries(l: &Limits) -> [Entry; 8] {
     ]
 }
 
-fn service_entries(s: &Service) -> [Entry; 4] {
-    [
-        ("endpoint", string(&s.endpoint)),
-        ("connect_timeout", duration_string(s.connect_timeout)),
-        ("keepalive_interval", duration_string(s.keepalive_interval)),
-        ("keepalive_timeout", duration_string(s.keepalive_timeout)),
-    ]
-}
-
 fn tool_entries(t: &Tool) -> [Entry; 4] {
     [
         ("service", string(&t.service)),
@@ -256,7 +240,7 @@ fn tool_entries(t: &Tool) -> [Entry; 4] {
     ]
 }
 
-fn string(value: &impl ToString) -> String {
+pub(super) fn string(value: &(impl ToString + ?Sized)) -> String {
     scalar::quoted(&value.to_string())
 }
 
@@ -268,7 +252,7 @@ fn size_string(bytes: usize) -> String {
     string(&format_bytes(bytes))
 }
 
-fn duration_string(duration: Duration) -> String {
+pub(super) fn duration_string(duration: Duration) -> String {
     string(&humantime::format_duration(duration))
 }
 

@@ -100,8 +100,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        demo::{json, tools::DemoTools},
-        logging::tests::json_lines,
+        demo::tools::DemoTools, json, logging::tests::json_lines,
         pb::tool_service_server::ToolService as _,
     };
 

@@ -8,12 +8,13 @@ use prost_types::Timestamp;
 use tonic::Code;
 
 use super::{
-    code_name, json,
+    code_name,
     style::Style,
     text::{Paint, bar, columns, cut, escaped, padded, seconds},
 };
-use crate::pb::{
-    ExecuteToolsResponse, ToolCall, ToolExecutionResult, tool_execution_result::Outcome,
+use crate::{
+    json,
+    pb::{ExecuteToolsResponse, ToolCall, ToolExecutionResult, tool_execution_result::Outcome},
 };
 
 /// A call as it is shown.

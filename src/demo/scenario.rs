@@ -10,11 +10,14 @@ use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::{Status, body::Body, client::GrpcService, codegen::StdError};
 
-use super::{json, render, view::View};
-use crate::pb::{
-    AggregateView, ExecuteToolsRequest, ExecuteToolsResponse, ToolCall,
-    orchestrator_service_client::OrchestratorServiceClient, stream_execute_tools_response::Event,
-    tool_execution_result::Outcome,
+use super::{render, view::View};
+use crate::{
+    json,
+    pb::{
+        AggregateView, ExecuteToolsRequest, ExecuteToolsResponse, ToolCall,
+        orchestrator_service_client::OrchestratorServiceClient,
+        stream_execute_tools_response::Event, tool_execution_result::Outcome,
+    },
 };
 
 /// How long the three calls sleep, in seconds.

@@ -15,8 +15,11 @@ use prost_types::{Value, value::Kind};
 use serde_json::{Map, Value as Json, json};
 use tonic::{Code, Request, Response, Status};
 
-use super::{CODE_NAMES, json, ledger, text};
-use crate::pb::{CallToolRequest, CallToolResponse, tool_service_server::ToolService};
+use super::{CODE_NAMES, ledger, text};
+use crate::{
+    json,
+    pb::{CallToolRequest, CallToolResponse, tool_service_server::ToolService},
+};
 
 /// The longest string that `payload` returns, in bytes: 256 MiB.
 pub const MAX_PAYLOAD_BYTES: u64 = 256 << 20;

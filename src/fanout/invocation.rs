@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::BoxFuture;
 
 use crate::{
-    call::{Outcome, ToolCall},
+    call::{Attachment, Outcome, ToolCall},
     deadline::Deadline,
 };
 
@@ -41,6 +41,7 @@ pub struct Invocation {
 pub(super) struct Shared {
     pub(super) calls: Arc<[ToolCall]>,
     pub(super) progress: Box<[Progress]>,
+    pub(super) attachment: Attachment,
 }
 
 /// How far a call has come, for the case that it never ends by itself.
@@ -53,6 +54,16 @@ impl Invocation {
     /// The call.
     pub fn call(&self) -> &ToolCall {
         &self.shared.calls[self.index]
+    }
+
+    /// Its place in the batch.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// What travels with the batch.
+    pub fn attachment(&self) -> &Attachment {
+        &self.shared.attachment
     }
 
     /// When the call must end.

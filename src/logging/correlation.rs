@@ -1,8 +1,6 @@
 //! Which trace the code that runs belongs to, for the lines that it logs. It is
 //! told by whoever polls a future on behalf of an RPC, and forgotten between.
 
-use std::fmt;
-
 tokio::task_local! {
     static IDS: Ids;
 }
@@ -18,10 +16,13 @@ pub struct Ids {
     pub sampled: bool,
 }
 
-/// Runs `future` as part of the span `ids`. Tasks that it spawns are not part of
+/// Runs `future` as part of the span `ids`, if there is one. Tasks that it spawns are not part of
 /// it, unless they are wrapped too.
-pub fn correlate<F: Future>(ids: Ids, future: F) -> impl Future<Output = F::Output> {
-    IDS.scope(ids, future)
+pub async fn correlate<F: Future>(ids: Option<Ids>, future: F) -> F::Output {
+    match ids {
+        Some(ids) => IDS.scope(ids, future).await,
+        None => future.await,
+    }
 }
 
 /// The span that the code which asks is part of.
@@ -31,12 +32,12 @@ pub fn current() -> Option<Ids> {
 
 impl Ids {
     /// 32 hexadecimal digits.
-    pub(super) fn trace_id(&self) -> impl fmt::Display {
+    pub fn trace_id(&self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.trace_id))
     }
 
     /// 16 hexadecimal digits.
-    pub(super) fn span_id(&self) -> impl fmt::Display {
+    pub fn span_id(&self) -> String {
         format!("{:016x}", u64::from_be_bytes(self.span_id))
     }
 
@@ -67,12 +68,12 @@ mod tests {
             }
         };
         assert_eq!(current(), None);
-        let inner = correlate(ids(3), work(3));
-        let nested = correlate(ids(2), async {
+        let inner = correlate(Some(ids(3)), work(3));
+        let nested = correlate(Some(ids(2)), async {
             inner.await;
             work(2).await;
         });
-        tokio::join!(correlate(ids(1), work(1)), nested);
+        tokio::join!(correlate(Some(ids(1)), work(1)), nested);
         assert_eq!(current(), None);
     }
 }

@@ -122,7 +122,7 @@ fn nothing_forges_a_line() {
 
 #[tokio::test]
 async fn lines_name_the_span_that_runs() {
-    correlate(IDS, async {
+    correlate(Some(IDS), async {
         let line = object(|| tracing::info!("inside"));
         assert_eq!(line["trace_id"], "ab".repeat(16));
         assert_eq!(line["span_id"], "01".repeat(8));

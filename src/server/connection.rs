@@ -15,7 +15,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::edge::Edge;
+use super::edge::FromPeer;
 use crate::{config, drain::Drain};
 
 /// The preface and the header of the SETTINGS frame that must follow it (RFC
@@ -29,7 +29,7 @@ const MAX_FRAME_BYTES: u32 = 64 << 10;
 const MAX_LOCAL_ERROR_RESETS: usize = 1024;
 
 /// Serves `io` until it ends.
-pub(super) async fn serve<T>(io: T, edge: Edge, settings: &config::Server, drain: &Drain)
+pub(super) async fn serve<T>(io: T, edge: FromPeer, settings: &config::Server, drain: &Drain)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -6,8 +6,10 @@
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     panic::AssertUnwindSafe,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -30,6 +32,11 @@ use tower::Service as _;
 use crate::{
     deadline::{Deadline, parse_grpc_timeout},
     drain::Drain,
+    logging::correlation::correlate,
+    telemetry::{
+        Telemetry,
+        rpc::{Record, Rpc},
+    },
     wire::status::{Violations, draining, internal, no_time_left},
 };
 
@@ -43,6 +50,7 @@ pub(super) struct Edge {
     routes: Routes,
     max_request_timeout: Duration,
     drain: Drain,
+    telemetry: Telemetry,
 }
 
 impl Edge {
@@ -51,23 +59,43 @@ impl Edge {
             routes: routes.prepare(),
             max_request_timeout,
             drain,
+            telemetry: Telemetry::default(),
         }
     }
 
-    async fn serve(self, mut request: Request<Incoming>) -> Response<Body> {
+    pub(super) fn set_telemetry(&mut self, telemetry: Telemetry) {
+        self.telemetry = telemetry;
+    }
+
+    async fn serve(self, request: Request<Incoming>, peer: Option<IpAddr>) -> Response<Body> {
         let arrival = Instant::now();
         if let Some(refusal) = refuse_other_protocols(&request) {
             return refusal;
         }
+        let rpc = Rpc::start(&self.telemetry, &request, arrival, peer);
+        let record = Arc::clone(rpc.record());
+        let answer = self.answer(request, arrival, Arc::clone(&record));
+        rpc.ends_with(correlate(record.ids(), answer).await)
+    }
+
+    async fn answer(
+        self,
+        mut request: Request<Incoming>,
+        arrival: Instant,
+        record: Arc<Record>,
+    ) -> Response<Body> {
         let timeout = match grpc_timeout(request.headers()) {
             Ok(timeout) => timeout,
             Err(status) => return status.into_http(),
         };
         let deadline = Deadline::of_request(arrival, timeout, self.max_request_timeout);
+        record.set_deadline(deadline);
         if deadline.remaining(arrival).is_zero() {
+            record.reject("expired");
             return no_time_left().into_http();
         }
         request.extensions_mut().insert(deadline);
+        request.extensions_mut().insert(Arc::clone(&record));
         let open_ended = request.uri().path().starts_with(OPEN_ENDED_SERVICES);
 
         let (request, answering) = if open_ended {
@@ -91,7 +119,7 @@ impl Edge {
             // given earlier, by the reply margin.
             Err(_elapsed) => no_time_left().into_http(),
         };
-        let response = with_standard_code(response);
+        let response = with_standard_code(response, &record);
         if open_ended {
             let drained = drain.refusing();
             response.map(|inner| {
@@ -108,13 +136,21 @@ impl Edge {
     }
 }
 
-impl hyper::service::Service<Request<Incoming>> for Edge {
+/// The way in for the requests of one connection.
+#[derive(Clone, Debug)]
+pub(super) struct FromPeer {
+    pub(super) edge: Edge,
+    /// Who is at the other end, if that has an address.
+    pub(super) peer: Option<IpAddr>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for FromPeer {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        Box::pin(self.clone().serve(request).map(Ok))
+        Box::pin(self.edge.clone().serve(request, self.peer).map(Ok))
     }
 }
 
@@ -164,12 +200,13 @@ fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
 /// tonic answers a message over the size limit with OUT_OF_RANGE; gRPC's code
 /// for that is RESOURCE_EXHAUSTED. No service here has a use of its own for the
 /// former.
-fn with_standard_code(mut response: Response<Body>) -> Response<Body> {
+fn with_standard_code(mut response: Response<Body>, record: &Record) -> Response<Body> {
     let too_large = HeaderValue::from(Code::OutOfRange as i32);
     if let Some(code) = response.headers_mut().get_mut(Status::GRPC_STATUS)
         && *code == too_large
     {
         *code = HeaderValue::from(Code::ResourceExhausted as i32);
+        record.reject("too_large");
     }
     response
 }

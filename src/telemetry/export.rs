@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{
-    ExporterBuildError, MetricExporter, SpanExporter, WithExportConfig as _, WithTonicConfig,
+    ExporterBuildError, MetricExporter, WithExportConfig as _, WithTonicConfig,
 };
 use opentelemetry_sdk::{Resource, resource::TelemetryResourceDetector};
 use tonic::{
     Request, Status,
+    client::Grpc,
+    codec::CompressionEncoding,
     metadata::MetadataMap,
     transport::{Channel, Endpoint},
 };
@@ -25,16 +27,18 @@ const USER_AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
 /// minutes.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The exporter of spans.
-///
-/// # Errors
-/// The builder's; not for any [`Otlp`] that the environment gives.
-///
-/// # Panics
-/// Outside of a Tokio runtime, which the connection lives on.
-pub fn span_exporter(otlp: &Otlp) -> Result<SpanExporter, ExporterBuildError> {
-    let builder = SpanExporter::builder().with_tonic();
-    configured(builder.with_timeout(otlp.timeout), otlp)?.build()
+/// A client of the collector.
+pub(super) fn client(otlp: &Otlp) -> Result<Grpc<Channel>, ExporterBuildError> {
+    let client = Grpc::new(channel(otlp)?);
+    Ok(match otlp.compression {
+        Some(_) => client.send_compressed(CompressionEncoding::Gzip),
+        None => client,
+    })
+}
+
+/// What is sent along with every request.
+pub(super) fn metadata(otlp: &Otlp) -> MetadataMap {
+    MetadataMap::from_headers(otlp.headers.clone())
 }
 
 /// The exporter of metrics.
@@ -62,7 +66,7 @@ pub fn resource(attributes: &[(String, String)]) -> Resource {
 }
 
 fn configured<B: WithTonicConfig>(builder: B, otlp: &Otlp) -> Result<B, ExporterBuildError> {
-    let headers = MetadataMap::from_headers(otlp.headers.clone());
+    let headers = metadata(otlp);
     // It comes last, and so replaces what the builder read by itself.
     let set_headers = move |mut request: Request<()>| -> Result<_, Status> {
         *request.metadata_mut() = headers.clone();

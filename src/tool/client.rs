@@ -4,17 +4,19 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use h2::client::ResponseFuture;
 use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::{connection::Connection, failure::Fault, grpc, payload};
+use super::{failure::Fault, grpc, payload, upstream::Upstream};
 use crate::{
     call::Outcome,
     config,
     error::{CallError, Effect, Reason},
     fanout::{Invocation, Tool},
     pb,
+    telemetry::{attempt::Attempt, batch::turn_has_come},
 };
 
 /// A tool enforces the `grpc-timeout` that we send it, too, and its answer may
@@ -25,37 +27,57 @@ const DEADLINE_TOLERANCE: Duration = Duration::from_millis(25);
 /// A tool that a remote tool service runs.
 #[derive(Clone, Debug)]
 pub struct GrpcTool {
-    connection: Arc<Connection>,
+    upstream: Arc<Upstream>,
     timeout: Duration,
     idempotent: bool,
     max_result_bytes: usize,
 }
 
 impl GrpcTool {
-    /// The tool of `config`, at the end of `connection`. Replies longer than
+    /// The tool of `config`, which `upstream` runs. Replies longer than
     /// `max_result_bytes` fail their call.
-    pub fn new(
-        connection: Arc<Connection>,
-        config: &config::Tool,
-        max_result_bytes: usize,
-    ) -> Self {
+    pub fn new(upstream: Arc<Upstream>, config: &config::Tool, max_result_bytes: usize) -> Self {
         Self {
-            connection,
+            upstream,
             timeout: config.timeout,
             idempotent: config.idempotent,
             max_result_bytes,
         }
     }
 
+    /// One attempt, observed.
     async fn attempt(&self, invocation: &Invocation) -> Result<Bytes, Fault> {
-        let request = || {
+        let mut attempt = Attempt::start(invocation, self.upstream.target());
+        let result = self.exchange(invocation, &mut attempt).await;
+        match &result {
+            Ok(_) => attempt.end(Code::Ok, String::new),
+            Err(fault) => attempt.end(fault.code(), || fault.message(self.max_result_bytes)),
+        }
+        result
+    }
+
+    async fn exchange(
+        &self,
+        invocation: &Invocation,
+        attempt: &mut Attempt<'_>,
+    ) -> Result<Bytes, Fault> {
+        let request = |uri| {
             let timeout = invocation.deadline().remaining(Instant::now());
-            let uri = self.connection.method_uri();
-            grpc::request(uri, timeout, invocation.call(), invocation.next_attempt())
+            let number = invocation.next_attempt();
+            grpc::request(uri, timeout, invocation.call(), number, |headers| {
+                attempt.inject(headers);
+            })
         };
-        // The link stays until the reply was read: it counts the call.
-        let (_link, response) = self.connection.send(request).await?;
+        let (lease, response) = self.upstream.send(None, request).await?;
         invocation.sent();
+        let address = lease.address();
+        attempt.sent_to(&address.endpoint().target, address.socket());
+        let outcome = self.observation(response).await;
+        lease.ended(outcome.as_ref().err());
+        outcome
+    }
+
+    async fn observation(&self, response: ResponseFuture) -> Result<Bytes, Fault> {
         let reply = response.await.map_err(Fault::Transport)?;
         let message = grpc::read(reply, self.max_result_bytes).await?;
         let response = pb::CallToolResponse::decode(message).map_err(Fault::Garbage)?;
@@ -97,6 +119,7 @@ impl Tool for GrpcTool {
     fn call(&self, invocation: Invocation) -> BoxFuture<'static, Outcome> {
         let this = self.clone();
         Box::pin(async move {
+            turn_has_come(&invocation);
             let outcome = this.attempt(&invocation).await;
             outcome.map_err(|fault| this.call_error(fault, &invocation))
         })

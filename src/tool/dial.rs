@@ -1,12 +1,18 @@
-//! Opening a byte stream to a tool service. Tests put in-memory pipes here.
+//! Opening a byte stream to a tool service. Tests put their own network here, or
+//! in-memory pipes.
 
-use std::io;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use http::Uri;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+
+use super::{
+    address::Address,
+    link::{Keepalive, Link},
 };
 
 /// A byte stream in both directions.
@@ -14,40 +20,74 @@ pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Opens byte streams to one tool service. The caller bounds the time.
+/// How names become addresses, and addresses byte streams. The caller bounds the
+/// time.
+pub trait Network: Send + Sync + 'static {
+    /// The addresses that `host` has now. An error and an empty answer leave the
+    /// last ones in use.
+    fn resolve(&self, host: &str, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>>;
+
+    /// Opens a byte stream.
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
+}
+
+/// Opens byte streams to one tool service, wherever that is.
 pub trait Connect: Send + Sync + 'static {
     /// Opens one.
     fn connect(&self) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
 }
 
-/// Opens TCP connections to the host and port of a URL, trying each address
-/// that the host's name resolves to.
-#[derive(Clone, Debug)]
-pub struct TcpConnect {
-    host: String,
-    port: u16,
-}
+/// The system's resolver, and TCP.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Internet;
 
-impl TcpConnect {
-    /// For `endpoint`, whose port is 80 if it names none.
-    pub fn new(endpoint: &Uri) -> Self {
-        let host = endpoint.host().unwrap_or_default();
-        Self {
-            // An IPv6 address stands in brackets in a URL.
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port: endpoint.port_u16().unwrap_or(80),
-        }
+impl Network for Internet {
+    fn resolve(&self, host: &str, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        let host = host.to_owned();
+        Box::pin(async move { Ok(lookup_host((host, port)).await?.collect()) })
     }
-}
 
-impl Connect for TcpConnect {
-    fn connect(&self) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
-        let address = (self.host.clone(), self.port);
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
         Box::pin(async move {
             let stream = TcpStream::connect(address).await?;
             // Calls are small and latency is the product.
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Io>)
         })
+    }
+}
+
+/// A network in which every name is one address, and that leads to one place.
+pub(crate) struct OnePlace(pub(crate) Arc<dyn Connect>);
+
+impl Network for OnePlace {
+    fn resolve(&self, _: &str, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(vec![SocketAddr::from(([0; 4], port))]) })
+    }
+
+    fn connect(&self, _: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        self.0.connect()
+    }
+}
+
+/// Makes a link to `address` within `limit`, or says why there is none.
+pub(super) async fn dial(
+    network: Arc<dyn Network>,
+    address: Arc<Address>,
+    limit: Duration,
+    keepalive: Keepalive,
+) -> Result<Link, String> {
+    let opened = async {
+        let io = network.connect(address.socket()).await;
+        let mut io = io.map_err(|error| error.to_string())?;
+        if let Some(tls) = &address.endpoint().tls {
+            let secured = tls.secure(io).await;
+            io = secured.map_err(|error| format!("TLS: {error}"))?;
+        }
+        Link::open(io, keepalive, Arc::clone(&address)).await
+    };
+    match timeout(limit, opened).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("no connection within {limit:?}")),
     }
 }

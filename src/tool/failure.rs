@@ -4,6 +4,7 @@
 //! sent: gRPC libraries say UNKNOWN, CANCELLED or INTERNAL here.
 
 use http::StatusCode;
+use tonic::Code;
 
 use crate::error::{CallError, Effect, Reason, ToolStatus};
 
@@ -29,80 +30,119 @@ pub(super) enum Fault {
 }
 
 impl Fault {
+    /// Whether it is the fault of the address that was called, or of what is in
+    /// front of it; `None` if this says nothing about that, as when it says goodbye.
+    pub(super) fn speaks_against_address(&self) -> Option<bool> {
+        match self {
+            Self::NoConnection { .. } => None,
+            Self::Transport(error) => (!is_unprocessed(error) && !error.is_reset()).then_some(true),
+            Self::NotGrpc { status } => Some(status.is_server_error()),
+            Self::Tool { .. }
+            | Self::TooLarge { .. }
+            | Self::Incomplete(_)
+            | Self::Invalid(_)
+            | Self::Garbage(_) => Some(false),
+        }
+    }
+
     /// As the error of a call to a tool that is `idempotent` or not, and whose
     /// replies may have `max_bytes`.
     pub(super) fn into_call_error(self, idempotent: bool, max_bytes: usize) -> CallError {
-        let (reason, effect, message) = match self {
-            Self::NoConnection { service, reason } => (
-                Reason::ToolUnavailable,
-                Effect::NotStarted,
-                format!("can't connect to tool service {service}: {reason}"),
-            ),
-            Self::Tool { status, message } => (Reason::ToolFailed(status), Effect::Done, message),
+        let message = self.message(max_bytes);
+        let (reason, effect) = match self {
+            Self::NoConnection { .. } => (Reason::ToolUnavailable, Effect::NotStarted),
+            Self::Tool { status, .. } => (Reason::ToolFailed(status), Effect::Done),
             Self::Transport(error) => of_transport(&error),
             // A proxy that can't reach the tool says so in HTTP.
-            Self::NotGrpc { status } if status.is_server_error() => (
-                Reason::ToolUnavailable,
-                Effect::Maybe,
-                format!("the tool service answered with HTTP status {status}"),
-            ),
-            Self::NotGrpc { status } => (
-                Reason::InvalidResponse,
-                Effect::Maybe,
-                format!("the tool's reply is not gRPC, its HTTP status is {status}"),
-            ),
-            Self::TooLarge { bytes } => (
-                Reason::ResultTooLarge,
-                Effect::Done,
-                format!("the tool's reply of {bytes} bytes is over the limit of {max_bytes}"),
-            ),
-            Self::Incomplete(what) => (
-                Reason::InvalidResponse,
-                Effect::Maybe,
-                format!("the tool's reply is incomplete: {what}"),
-            ),
-            Self::Invalid(what) => (
-                Reason::InvalidResponse,
-                Effect::Done,
-                format!("the tool's reply is invalid: {what}"),
-            ),
-            Self::Garbage(error) => (
-                Reason::InvalidResponse,
-                Effect::Done,
-                format!("the tool's reply is no CallToolResponse: {error}"),
-            ),
+            Self::NotGrpc { status } if status.is_server_error() => {
+                (Reason::ToolUnavailable, Effect::Maybe)
+            }
+            Self::NotGrpc { .. } | Self::Incomplete(_) => (Reason::InvalidResponse, Effect::Maybe),
+            Self::TooLarge { .. } => (Reason::ResultTooLarge, Effect::Done),
+            Self::Invalid(_) | Self::Garbage(_) => (Reason::InvalidResponse, Effect::Done),
         };
         CallError::new(reason, effect, idempotent, message)
     }
+
+    /// For the caller, and the span of the attempt.
+    pub(super) fn message(&self, max_bytes: usize) -> String {
+        match self {
+            Self::NoConnection { service, reason } => {
+                format!("can't connect to tool service {service}: {reason}")
+            }
+            Self::Tool { message, .. } => message.clone(),
+            Self::Transport(error) => transport_message(error),
+            Self::NotGrpc { status } if status.is_server_error() => {
+                format!("the tool service answered with HTTP status {status}")
+            }
+            Self::NotGrpc { status } => {
+                format!("the tool's reply is not gRPC, its HTTP status is {status}")
+            }
+            Self::TooLarge { bytes } => {
+                format!("the tool's reply of {bytes} bytes is over the limit of {max_bytes}")
+            }
+            Self::Incomplete(what) => format!("the tool's reply is incomplete: {what}"),
+            Self::Invalid(what) => format!("the tool's reply is invalid: {what}"),
+            Self::Garbage(error) => {
+                format!("the tool's reply is no CallToolResponse: {error}")
+            }
+        }
+    }
+
+    /// The gRPC status of the attempt: the tool's own, or the one that says best
+    /// what went wrong.
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Self::Tool { status, .. } => status.code.into(),
+            Self::NoConnection { .. } => Code::Unavailable,
+            Self::Transport(error) if is_broken_http(error) => Code::Internal,
+            Self::Transport(_) => Code::Unavailable,
+            Self::NotGrpc { status } if status.is_server_error() => Code::Unavailable,
+            Self::TooLarge { .. } => Code::ResourceExhausted,
+            Self::NotGrpc { .. } | Self::Incomplete(_) | Self::Invalid(_) | Self::Garbage(_) => {
+                Code::Internal
+            }
+        }
+    }
 }
 
-fn of_transport(error: &h2::Error) -> (Reason, Effect, String) {
-    let reason = error.reason().unwrap_or(h2::Reason::INTERNAL_ERROR);
-    // Streams that a GOAWAY without error or a REFUSED_STREAM ends were not
-    // looked at (RFC 9113, 6.8 and 8.7).
-    let unprocessed = error.is_remote()
-        && ((error.is_go_away() && reason == h2::Reason::NO_ERROR)
-            || (error.is_reset() && reason == h2::Reason::REFUSED_STREAM));
-    if unprocessed {
-        return (
-            Reason::ToolUnavailable,
-            Effect::NotStarted,
-            "the tool service refused the call unseen".to_owned(),
-        );
+fn of_transport(error: &h2::Error) -> (Reason, Effect) {
+    if is_unprocessed(error) {
+        (Reason::ToolUnavailable, Effect::NotStarted)
+    } else if is_broken_http(error) {
+        (Reason::InvalidResponse, Effect::Maybe)
+    } else {
+        (Reason::ToolUnavailable, Effect::Maybe)
     }
-    if error.is_reset() && error.is_library() {
-        return (
-            Reason::InvalidResponse,
-            Effect::Maybe,
-            format!("the tool's reply breaks HTTP/2: {reason}"),
-        );
-    }
-    let message = if let Some(io) = error.get_io() {
+}
+
+fn transport_message(error: &h2::Error) -> String {
+    let reason = reason(error);
+    if is_unprocessed(error) {
+        "the tool service refused the call unseen".to_owned()
+    } else if is_broken_http(error) {
+        format!("the tool's reply breaks HTTP/2: {reason}")
+    } else if let Some(io) = error.get_io() {
         format!("the connection broke: {io}")
     } else if error.is_reset() {
         format!("the tool service reset the call: {reason}")
     } else {
         format!("the connection was shut: {reason}")
-    };
-    (Reason::ToolUnavailable, Effect::Maybe, message)
+    }
+}
+
+fn reason(error: &h2::Error) -> h2::Reason {
+    error.reason().unwrap_or(h2::Reason::INTERNAL_ERROR)
+}
+
+/// Streams that a GOAWAY without error or a REFUSED_STREAM ends were not looked at
+/// (RFC 9113, 6.8 and 8.7).
+fn is_unprocessed(error: &h2::Error) -> bool {
+    error.is_remote()
+        && ((error.is_go_away() && reason(error) == h2::Reason::NO_ERROR)
+            || (error.is_reset() && reason(error) == h2::Reason::REFUSED_STREAM))
+}
+
+fn is_broken_http(error: &h2::Error) -> bool {
+    error.is_reset() && error.is_library()
 }

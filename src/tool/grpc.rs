@@ -39,9 +39,16 @@ const UNCOPIED_BYTES: usize = 4096;
 
 /// A request to `uri` for one attempt at `call`, which tells the tool what time is
 /// left.
-pub(super) fn request(uri: Uri, timeout: Duration, call: &ToolCall, attempt: u32) -> Outgoing {
+pub(super) fn request(
+    uri: Uri,
+    timeout: Duration,
+    call: &ToolCall,
+    attempt: u32,
+    add_headers: impl FnOnce(&mut HeaderMap),
+) -> Outgoing {
     let (body, rest) = message(call, attempt);
-    let head = head(uri, timeout);
+    let mut head = head(uri, timeout);
+    add_headers(head.headers_mut());
     Outgoing { head, body, rest }
 }
 

@@ -3,19 +3,25 @@
 //! when the other side is gone.
 
 use std::{
-    sync::{Arc, Weak},
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use h2::{
     Ping, PingPong,
-    client::{Builder, ResponseFuture, SendRequest},
+    client::{Builder, Connection, ResponseFuture, SendRequest},
 };
 use http::Request;
 use tokio::time::{sleep, timeout};
 
-use super::dial::Io;
+use super::{address::Address, dial::Io, pool::Load};
 
 /// A reply's headers and trailers may be this large. A tool that sends more
 /// fails its own call only; over four times as much, and h2 closes the
@@ -34,14 +40,26 @@ const DATA_FRAME_BUDGET: usize = 256 << 20;
 /// cancelled resets hundreds at once; h2's default is 50.
 const MAX_RESET_STREAMS: usize = 4096;
 
-/// A connection, to send on. A call keeps a clone until it ends; the connection
-/// closes when all are dropped.
+/// A connection, to send on. It closes when all clones are dropped and the calls on
+/// it have ended.
 #[derive(Clone)]
 pub(super) struct Link {
     sender: SendRequest<Bytes>,
-    /// Counts the clones: one more than there are calls.
-    _clones: Arc<()>,
+    state: Arc<State>,
 }
+
+struct State {
+    address: Arc<Address>,
+    /// Calls in flight.
+    calls: AtomicUsize,
+    /// Changes with each call.
+    begun: AtomicUsize,
+    /// How many streams the peer allows; 0 once the connection has closed.
+    limit: AtomicUsize,
+}
+
+/// A call on a link, which counts it until this is dropped.
+pub(super) struct Call(Arc<State>);
 
 /// A request with its body, in one piece or two.
 pub(super) struct Outgoing {
@@ -59,9 +77,14 @@ pub(super) struct Keepalive {
 }
 
 impl Link {
-    /// Begins to speak HTTP/2 on `io`. A task of its own drives the connection
-    /// until it ends.
-    pub(super) async fn open(io: Box<dyn Io>, keepalive: Keepalive) -> Result<Self, h2::Error> {
+    /// Begins to speak HTTP/2 on `io`, which leads to `address`, and waits until
+    /// the peer does as well: what merely accepts connections is no tool service.
+    /// A task of its own drives the connection until it ends.
+    pub(super) async fn open(
+        io: Box<dyn Io>,
+        keepalive: Keepalive,
+        address: Arc<Address>,
+    ) -> Result<Self, String> {
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -69,28 +92,56 @@ impl Link {
             .max_header_list_size(MAX_HEADER_LIST_BYTES)
             .max_concurrent_reset_streams(MAX_RESET_STREAMS)
             .data_frame_budget(DATA_FRAME_BUDGET)
+            // Until its SETTINGS say what it allows.
+            .initial_max_send_streams(0)
             .handshake::<_, Bytes>(io)
-            .await?;
-        let pings = connection.ping_pong();
-        let clones = Arc::new(());
-        let counted = Arc::downgrade(&clones);
-        tokio::spawn(async move {
-            // Dropping the connection fails the calls on it.
-            tokio::select! {
-                result = &mut connection => {
-                    if let Err(error) = result {
-                        tracing::debug!(%error, "a connection to a tool service broke");
-                    }
-                }
-                () = keep_alive(pings, counted, keepalive) => {
-                    tracing::debug!("a tool service does not answer pings");
-                }
-            }
-        });
-        Ok(Self {
-            sender,
-            _clones: clones,
+            .await
+            .map_err(|error| error.to_string())?;
+        poll_fn(|context| match connection.poll_unpin(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.to_string())),
+            Poll::Ready(Ok(())) => Poll::Ready(Err("it was closed at once".to_owned())),
+            Poll::Pending if connection.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
         })
+        .await?;
+        let state = Arc::new(State {
+            address,
+            calls: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+            limit: AtomicUsize::new(connection.max_concurrent_send_streams()),
+        });
+        tokio::spawn(drive(connection, Arc::clone(&state), keepalive));
+        Ok(Self { sender, state })
+    }
+
+    /// Where it leads.
+    pub(super) fn address(&self) -> &Arc<Address> {
+        &self.state.address
+    }
+
+    /// How full it is.
+    pub(super) fn load(&self) -> Load {
+        Load {
+            calls: self.state.calls.load(Ordering::Relaxed),
+            limit: self.state.limit.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A number that each call changes.
+    pub(super) fn begun(&self) -> usize {
+        self.state.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is the same connection.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
+    /// Counts a call, which is about to be sent.
+    pub(super) fn begin(&self) -> Call {
+        self.state.calls.fetch_add(1, Ordering::Relaxed);
+        self.state.begun.fetch_add(1, Ordering::Relaxed);
+        Call(Arc::clone(&self.state))
     }
 
     /// Sends a request.
@@ -115,10 +166,50 @@ impl Link {
     }
 }
 
+impl Call {
+    /// Where it went.
+    pub(super) fn address(&self) -> &Arc<Address> {
+        &self.0.address
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Drives a connection until it ends. Dropping it fails the calls on it.
+async fn drive(
+    mut connection: Connection<Box<dyn Io>, Bytes>,
+    state: Arc<State>,
+    keepalive: Keepalive,
+) {
+    let pings = connection.ping_pong();
+    let driven = poll_fn(|context| {
+        let result = connection.poll_unpin(context);
+        // SETTINGS may have come.
+        let limit = connection.max_concurrent_send_streams();
+        state.limit.store(limit, Ordering::Relaxed);
+        result
+    });
+    tokio::select! {
+        result = driven => {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a connection to a tool service broke");
+            }
+        }
+        () = keep_alive(pings, &state.calls, keepalive) => {
+            tracing::debug!("a tool service does not answer pings");
+        }
+    }
+    state.limit.store(0, Ordering::Relaxed);
+}
+
 /// Pings while there are calls in flight; returns when a ping stays unanswered.
 async fn keep_alive(
     pings: Option<PingPong>,
-    clones: Weak<()>,
+    calls: &AtomicUsize,
     Keepalive {
         interval,
         timeout: limit,
@@ -129,7 +220,7 @@ async fn keep_alive(
     };
     loop {
         sleep(interval).await;
-        let has_calls = clones.strong_count() > 1;
+        let has_calls = calls.load(Ordering::Relaxed) > 0;
         if has_calls && timeout(limit, pings.ping(Ping::opaque())).await.is_err() {
             return;
         }

@@ -38,8 +38,7 @@ pub(super) fn is_value(encoded: &[u8]) -> bool {
 fn walk(kind: Kind, mut left: &[u8], depth: usize) -> Option<()> {
     let depth = depth.checked_sub(1)?;
     while !left.is_empty() {
-        let key = varint(&mut left)?;
-        let (number, wire_type) = (u32::try_from(key >> 3).ok()?, key & 7);
+        let (number, wire_type) = key(&mut left)?;
         match (content(kind, number)?, wire_type) {
             (Content::Message(kind), 2) => walk(kind, delimited(&mut left)?, depth)?,
             (Content::Text, 2) => drop(from_utf8(delimited(&mut left)?).ok()?),
@@ -53,19 +52,21 @@ fn walk(kind: Kind, mut left: &[u8], depth: usize) -> Option<()> {
     Some(())
 }
 
-fn skip(number: u32, wire_type: u64, left: &mut &[u8], depth: usize) -> Option<()> {
+fn skip(number: u32, wire_type: u32, left: &mut &[u8], depth: usize) -> Option<()> {
     match wire_type {
         0 => drop(varint(left)?),
         1 => drop(left.split_off(..8)?),
         2 => drop(delimited(left)?),
         // A group: fields up to the end that has its number.
         3 => loop {
-            let key = varint(left)?;
-            let inner = u32::try_from(key >> 3).ok().filter(|&inner| inner > 0)?;
-            if key & 7 == 4 {
+            let (inner, wire_type) = key(left)?;
+            if inner == 0 {
+                return None;
+            }
+            if wire_type == 4 {
                 return (inner == number).then_some(());
             }
-            skip(inner, key & 7, left, depth.checked_sub(1)?)?;
+            skip(inner, wire_type, left, depth.checked_sub(1)?)?;
         },
         5 => drop(left.split_off(..4)?),
         _ => return None,
@@ -85,6 +86,12 @@ fn content(kind: Kind, number: u32) -> Option<Content> {
         (Kind::Field, 2) | (Kind::List, 1) => Content::Message(Kind::Value),
         _ => Content::Unknown,
     })
+}
+
+/// A field's number and wire type, which together have 32 bits at most.
+fn key(left: &mut &[u8]) -> Option<(u32, u32)> {
+    let key = u32::try_from(varint(left)?).ok()?;
+    Some((key >> 3, key & 7))
 }
 
 fn delimited<'a>(left: &mut &'a [u8]) -> Option<&'a [u8]> {
@@ -160,6 +167,13 @@ mod tests {
                 prop_assert!(Value::decode(bytes.as_slice()).is_ok());
             }
         }
+    }
+
+    #[test]
+    fn a_key_has_32_bits() {
+        // Field 15 of wire type 0, with a bit set that decoders do not take.
+        assert!(is_value(&[0xf8, 0x80, 0x80, 0x80, 0x00, 1]));
+        assert!(!is_value(&[0xf8, 0x80, 0x80, 0x80, 0x10, 1]));
     }
 
     #[test]

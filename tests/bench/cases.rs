@@ -22,6 +22,8 @@ pub(crate) struct Case {
     pub(crate) memory: bool,
     /// Part of `--quick`.
     pub(crate) quick: bool,
+    /// Whether the price of telemetry is measured with it.
+    pub(crate) telemetry: bool,
 }
 
 const KB: usize = 1000;
@@ -37,6 +39,7 @@ const fn case(name: &'static str, fan_out: usize, argument_bytes: usize) -> Case
         tool_ms: 0,
         memory: false,
         quick: false,
+        telemetry: false,
     }
 }
 
@@ -59,7 +62,10 @@ pub(crate) const CASES: &[Case] = &[
     },
     case("1x100B", 1, 100),
     case("8x12kB", 8, 12 * KB),
-    case("8x100B", 8, 100),
+    Case {
+        telemetry: true,
+        ..case("8x100B", 8, 100)
+    },
     Case {
         stream: true,
         ..case("8x100B-stream", 8, 100)
@@ -71,6 +77,7 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         quick: true,
+        telemetry: true,
         ..case("64x100B", 64, 100)
     },
     Case {

@@ -3,7 +3,7 @@
 use crate::{
     report::show,
     results::{Results, Sample, Spread},
-    system::FANFARE,
+    system::{FANFARE, OFF},
 };
 
 /// A figure and its bound.
@@ -71,6 +71,16 @@ fn checks(results: &Results) -> Vec<Check> {
         let figure = results.ratio((above, FANFARE), (below, FANFARE), cpu);
         add(
             format!("CPU per call, fanfare: {above}/{below}"),
+            at_most,
+            figure,
+        );
+    }
+
+    for (system, at_most) in [(FANFARE, 1.15), ("tel-all", 1.5)] {
+        let case = "64x100B";
+        let figure = results.ratio((case, system), (case, OFF), cpu);
+        add(
+            format!("CPU per call, {case}: {system}/{OFF}"),
             at_most,
             figure,
         );

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fanfare::{
     config::Config,
-    demo::json::{encode_struct, encode_value},
+    json::{encode_struct, encode_value},
     pb::{
         self, stream_execute_tools_response::Event, tool_service_client::ToolServiceClient,
         tool_service_server::ToolService,

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use clap::ValueEnum;
 use fanfare::{
-    demo::json::encode_struct,
+    json::encode_struct,
     pb::{
         self, orchestrator_service_client::OrchestratorServiceClient,
         stream_execute_tools_response::Event, tool_execution_result::Outcome,
@@ -25,7 +25,8 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::Instant;
 use tonic::{
-    Status,
+    Request, Status,
+    metadata::MetadataValue,
     transport::{Channel, Endpoint},
 };
 
@@ -63,6 +64,9 @@ pub(crate) struct Load {
     warm_up_ms: u64,
     #[arg(long)]
     measure_ms: u64,
+    /// Send a trace context with each request
+    #[arg(long)]
+    traced: bool,
 }
 
 /// How calls are sent.
@@ -79,6 +83,7 @@ pub(crate) enum Mode {
 /// What is sent, and what has to come back.
 struct Plan {
     mode: Mode,
+    traced: bool,
     calls: Vec<pb::ToolCall>,
     observation: Bytes,
 }
@@ -168,6 +173,7 @@ impl Load {
         });
         Plan {
             mode: self.mode,
+            traced: self.traced,
             calls: calls.collect(),
             observation: tool::observation(),
         }
@@ -195,11 +201,18 @@ async fn call_until(until: Instant, channel: Channel, plan: Arc<Plan>) -> Tally 
 }
 
 impl Plan {
-    fn request(&self) -> pb::ExecuteToolsRequest {
-        pb::ExecuteToolsRequest {
+    fn request(&self) -> Request<pb::ExecuteToolsRequest> {
+        let mut request = Request::new(pb::ExecuteToolsRequest {
             calls: self.calls.clone(),
             ..Default::default()
+        });
+        if self.traced {
+            let parent = MetadataValue::from_static(
+                "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            );
+            request.metadata_mut().insert("traceparent", parent);
         }
+        request
     }
 
     /// How many calls were answered rightly.

@@ -8,6 +8,7 @@
 
 mod cases;
 mod checks;
+mod collector;
 mod envoy;
 mod load;
 mod machine;
@@ -62,6 +63,8 @@ enum Role {
     Tool,
     /// Orchestrates without features
     Naive(naive::Naive),
+    /// Takes telemetry and forgets it
+    Collector,
     /// Calls, and tells how long it took
     Load(load::Load),
 }
@@ -93,6 +96,7 @@ fn play(role: Role) -> Result<()> {
             match role {
                 Role::Tool => tool::run().await,
                 Role::Naive(naive) => naive.run().await,
+                Role::Collector => collector::run().await,
                 Role::Load(load) => load.run().await,
             }
         })

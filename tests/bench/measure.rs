@@ -1,7 +1,7 @@
 //! One measurement: starts fresh processes for one case and one system, warms
 //! them up, and reads the clocks around the measured part.
 
-use std::{net::SocketAddr, thread, time::Duration};
+use std::{thread, time::Duration};
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::{
     load::{CALLS, Mode, READY},
     process::{self, Memory, Process},
     results::{MemoryInFlight, Sample},
-    system::System,
+    system::{Running, System},
 };
 
 /// The threads of the tools and of the load.
@@ -53,6 +53,7 @@ struct Rig {
     /// `None` if the load calls the tools by itself.
     server: Option<Process>,
     _tools: Process,
+    _collector: Option<Process>,
     lost: u64,
 }
 
@@ -106,12 +107,13 @@ impl Rig {
         let folder = tempfile::tempdir()?;
         let (tools, address) = Process::serve(&mut process::role("tool", OTHER_THREADS)?)?;
         let running = system.start(case, address, folder.path())?;
-        let load = start_load(case, running.address, running.mode, pace)?;
+        let load = start_load(case, &running, system.traced, pace)?;
         load.line_with(READY)?;
         Ok(Self {
             load,
             server: running.process,
             _tools: tools,
+            _collector: running.collector,
             lost: 0,
         })
     }
@@ -133,8 +135,9 @@ impl Rig {
     }
 }
 
-fn start_load(case: &Case, target: SocketAddr, mode: Mode, pace: &Pace) -> Result<Process> {
-    let mode = match mode {
+fn start_load(case: &Case, running: &Running, traced: bool, pace: &Pace) -> Result<Process> {
+    let target = running.address;
+    let mode = match running.mode {
         Mode::Unary => "unary",
         Mode::Stream => "stream",
         Mode::Direct => "direct",
@@ -150,6 +153,9 @@ fn start_load(case: &Case, target: SocketAddr, mode: Mode, pace: &Pace) -> Resul
         ("--measure-ms", u64::try_from(pace.measure.as_millis())?),
     ] {
         command.args([name, &value.to_string()]);
+    }
+    if traced {
+        command.arg("--traced");
     }
     Process::start(&mut command)
 }

@@ -17,13 +17,20 @@ use crate::{
     tool,
 };
 
-/// The name of the system that the others are compared with.
+/// The name of the system that the others are compared with: Fanfare with its
+/// defaults.
 pub(crate) const FANFARE: &str = "fanfare";
+/// Fanfare without any telemetry.
+pub(crate) const OFF: &str = "tel-off";
 
 #[derive(Debug)]
 pub(crate) struct System {
     pub(crate) name: &'static str,
     kind: Kind,
+    /// Whether the callers send a trace context, sampled.
+    pub(crate) traced: bool,
+    /// Whether it measures telemetry, of which fewer cases tell all.
+    telemetry: bool,
 }
 
 #[derive(Debug)]
@@ -32,6 +39,8 @@ enum Kind {
     Fanfare {
         configure: fn(&mut Config),
         environment: &'static [(&'static str, &'static str)],
+        /// Has a collector that takes everything and keeps nothing.
+        collector: bool,
     },
     /// The same contract without features: `naive.rs`.
     Naive,
@@ -41,33 +50,102 @@ enum Kind {
     Envoy,
 }
 
+const fn fanfare(
+    name: &'static str,
+    environment: &'static [(&'static str, &'static str)],
+) -> System {
+    System {
+        name,
+        kind: Kind::Fanfare {
+            configure: |_| {},
+            environment,
+            collector: false,
+        },
+        traced: true,
+        telemetry: true,
+    }
+}
+
+const fn exporting(
+    name: &'static str,
+    environment: &'static [(&'static str, &'static str)],
+    traced: bool,
+) -> System {
+    System {
+        kind: Kind::Fanfare {
+            configure: |_| {},
+            environment,
+            collector: true,
+        },
+        traced,
+        ..fanfare(name, environment)
+    }
+}
+
+const fn yardstick(name: &'static str, kind: Kind) -> System {
+    System {
+        name,
+        kind,
+        traced: false,
+        telemetry: false,
+    }
+}
+
 /// In the order in which a round runs them.
 pub(crate) const SYSTEMS: &[System] = &[
     System {
-        name: FANFARE,
-        kind: Kind::Fanfare {
-            configure: |_| {},
-            environment: &[],
-        },
+        telemetry: false,
+        ..fanfare(FANFARE, &[])
     },
-    System {
-        name: "naive",
-        kind: Kind::Naive,
-    },
-    System {
-        name: "bare",
-        kind: Kind::Bare,
-    },
-    System {
-        name: "envoy",
-        kind: Kind::Envoy,
-    },
+    fanfare(
+        OFF,
+        &[
+            ("OTEL_SDK_DISABLED", "true"),
+            ("OTEL_PROPAGATORS", "none"),
+            ("RUST_LOG", "info,fanfare::access=off"),
+        ],
+    ),
+    fanfare(
+        "tel-context",
+        &[
+            ("OTEL_SDK_DISABLED", "true"),
+            ("RUST_LOG", "info,fanfare::access=off"),
+        ],
+    ),
+    fanfare(
+        "tel-metrics",
+        &[
+            ("OTEL_PROPAGATORS", "none"),
+            ("RUST_LOG", "info,fanfare::access=off"),
+        ],
+    ),
+    exporting(
+        "tel-1%",
+        &[
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.01"),
+        ],
+        false,
+    ),
+    exporting(
+        "tel-all",
+        &[
+            ("OTEL_TRACES_SAMPLER", "always_on"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "65536"),
+        ],
+        true,
+    ),
+    yardstick("naive", Kind::Naive),
+    yardstick("bare", Kind::Bare),
+    yardstick("envoy", Kind::Envoy),
 ];
 
 /// A system that serves.
 pub(crate) struct Running {
     /// What is measured; `None` if that is the load process.
     pub(crate) process: Option<Process>,
+    /// Where its telemetry goes.
+    pub(crate) collector: Option<Process>,
     pub(crate) address: SocketAddr,
     pub(crate) mode: Mode,
 }
@@ -75,6 +153,9 @@ pub(crate) struct Running {
 impl System {
     /// Whether it can do the case, and is there.
     pub(crate) fn runs(&self, case: &Case) -> bool {
+        if self.telemetry && !case.telemetry {
+            return false;
+        }
         match self.kind {
             Kind::Fanfare { .. } | Kind::Naive => true,
             Kind::Bare => !case.stream,
@@ -84,10 +165,12 @@ impl System {
 
     /// Starts it for a case, with the tools at `tools`. Its files go to `folder`.
     pub(crate) fn start(&self, case: &Case, tools: SocketAddr, folder: &Path) -> Result<Running> {
+        let mut collector = None;
         let (process, address) = match &self.kind {
             Kind::Fanfare {
                 configure,
                 environment,
+                collector: has_collector,
             } => {
                 let mut config = config(case, tools)?;
                 configure(&mut config);
@@ -100,6 +183,11 @@ impl System {
                     .env_remove("RUST_LOG")
                     .env(THREADS, case.threads.to_string())
                     .envs(environment.iter().copied());
+                if *has_collector {
+                    let (process, address) = Process::serve(&mut process::role("collector", 1)?)?;
+                    collector = Some(process);
+                    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"));
+                }
                 Process::serve(&mut command)?
             }
             Kind::Naive => {
@@ -110,6 +198,7 @@ impl System {
             Kind::Bare => {
                 return Ok(Running {
                     process: None,
+                    collector,
                     address: tools,
                     mode: Mode::Direct,
                 });
@@ -123,6 +212,7 @@ impl System {
         };
         Ok(Running {
             process: Some(process),
+            collector,
             address,
             mode,
         })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare::{
-    demo::json::encode_value,
+    json::encode_value,
     pb::{
         self,
         tool_service_server::{ToolService, ToolServiceServer},

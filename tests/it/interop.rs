@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use fanfare::{
-    demo::{json::value_from_json, tools::DemoTools},
+    demo::tools::DemoTools,
+    json::value_from_json,
     pb::{
         self, stream_execute_tools_response::Event, tool_execution_result::Outcome,
         tool_service_server::ToolService,

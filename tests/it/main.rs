@@ -39,6 +39,8 @@ mod shutdown;
 mod slow_reader;
 /// Each completion at the moment it is known, then the aggregate.
 mod stream;
+/// What a caller's request leaves behind: spans, metrics, the trace at the tool.
+mod telemetry;
 /// Files stay small, the core stays free of gRPC.
 mod tidy;
 /// Tool services that die, freeze, refuse or never answer: real processes.

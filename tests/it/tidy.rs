@@ -32,7 +32,7 @@ const EDGES: [&str; 10] = [
 ];
 /// Who may wait for time to pass, and for what. The instants come from
 /// `deadline.rs` or the configuration.
-const WITH_TIMERS: [&str; 11] = [
+const WITH_TIMERS: [&str; 14] = [
     // The demo's tools and its live view.
     "src/demo/scenario.rs",
     "src/demo/tools.rs",
@@ -50,10 +50,16 @@ const WITH_TIMERS: [&str; 11] = [
     "src/server/edge.rs",
     // Gathering small messages; the deadline of a slow reader.
     "src/stream.rs",
+    // The end of the process, as far as the collector is concerned.
+    "src/telemetry.rs",
+    // Batches of spans; an export that has to be tried again.
+    "src/telemetry/spans.rs",
     // Connecting to a tool service.
-    "src/tool/connection.rs",
+    "src/tool/dial.rs",
     // Keepalive.
     "src/tool/link.rs",
+    // Slow dials and name servers; idle connections, name servers again.
+    "src/tool/upstream/upkeep.rs",
 ];
 
 struct Source {

@@ -13,7 +13,7 @@ fn nested_struct(depth: usize) -> Bytes {
     for _ in 0..depth {
         json = serde_json::json!({"in": json});
     }
-    fanfare::demo::json::encode_struct(json.as_object().unwrap())
+    fanfare::json::encode_struct(json.as_object().unwrap())
 }
 
 #[tokio::test]

@@ -4,12 +4,16 @@
 pub mod amid_others;
 pub mod bare;
 pub mod caller;
+pub mod collector;
 pub mod hostile;
 pub mod ledger;
+pub mod observed;
+pub mod page;
 pub mod pipes;
 pub mod process;
 pub mod raw;
 pub mod sockets;
+pub mod spans;
 pub mod tools;
 
 use std::time::Duration;
@@ -38,7 +42,7 @@ pub fn call(id: &str, name: &str) -> pb::ToolCall {
 #[expect(clippy::needless_pass_by_value, reason = "reads well with json!")]
 pub fn call_with(id: &str, name: &str, arguments: serde_json::Value) -> pb::ToolCall {
     pb::ToolCall {
-        arguments: Some(fanfare::demo::json::encode_struct(
+        arguments: Some(fanfare::json::encode_struct(
             arguments.as_object().expect("an object"),
         )),
         ..call(id, name)
@@ -84,7 +88,7 @@ pub fn seen(result: &pb::ToolExecutionResult) -> Seen {
     use pb::tool_execution_result::Outcome;
     match result.outcome.as_ref().expect("an outcome") {
         Outcome::Observation(value) => {
-            Seen::Ok(fanfare::demo::json::decode_value(value).expect("a value"))
+            Seen::Ok(fanfare::json::decode_value(value).expect("a value"))
         }
         Outcome::Error(status) => {
             let info = error_info(status);

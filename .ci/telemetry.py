@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""Sends our telemetry to a real collector, and reads our metrics page.
+
+Runs the service with its demo tools, a collector (rotel) that prints what it
+gets, and a batch by grpcurl with a trace context of its own. The collector must
+print one trace of it with all spans in their places, and our metrics; promtool
+must find nothing wrong with `/metrics`, which must have the same metrics.
+"""
+
+import argparse
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+LIMIT = 30  # seconds, for anything
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+BATCH = {
+    "calls": [
+        {"id": "a", "name": "echo", "arguments": {"city": "Bern"}},
+        {"id": "b", "name": "fail", "arguments": {"code": 5, "message": "no such city"}},
+    ]
+}
+SERVER = "fanfare.v1.OrchestratorService/ExecuteTools"
+CLIENT = "fanfare.v1.ToolService/CallTool"
+# What the collector must print: name, kind, the name of the parent.
+TREE = {
+    (SERVER, "SERVER", PARENT),
+    ("execute_tool echo", "INTERNAL", SERVER),
+    ("execute_tool fail", "INTERNAL", SERVER),
+    (CLIENT, "CLIENT", "execute_tool echo"),
+    (CLIENT, "CLIENT", "execute_tool fail"),
+}
+METRICS = [
+    "rpc.server.call.duration",
+    "rpc.client.call.duration",
+    "gen_ai.execute_tool.duration",
+    "fanfare.active_requests",
+    "fanfare.tool.active_calls",
+    "fanfare.request.batch.size",
+    "fanfare.telemetry.dropped_spans",
+]
+
+
+class Processes:
+    """Processes with their output in files; killed at the end."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.running = folder, {}
+
+    def start(self, name: str, command: list[str], env: dict | None = None) -> None:
+        log = open(self.folder / name, "wb")
+        self.running[name] = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env
+        )
+
+    def output(self, name: str) -> str:
+        return (self.folder / name).read_text(errors="replace")
+
+    def wait_for(self, name: str, what: str, found):
+        """The first truth that `found` says of the output."""
+        deadline = time.monotonic() + LIMIT
+        while not (result := found(self.output(name))):
+            if time.monotonic() > deadline or self.running[name].poll() is not None:
+                others = "".join(f"{n}:\n{self.output(n)[-2000:]}\n" for n in self.running)
+                fail(f"{name}: no {what}:\n{others}")
+            time.sleep(0.05)
+        return result
+
+    def stop(self, name: str) -> None:
+        process = self.running[name]
+        process.send_signal(signal.SIGTERM)
+        if code := process.wait(timeout=LIMIT):
+            fail(f"{name} ended with {code}:\n{self.output(name)[-4000:]}")
+
+    def kill(self) -> None:
+        for process in self.running.values():
+            process.kill()
+            process.wait()
+
+
+def tree(printed: str) -> set:
+    """The spans of our trace: name, kind, the parent's name (or its id). Without
+    those of reflection, which grpcurl asks first."""
+    field = lambda block, name: re.search(rf"^ *{name} *: (.*)$", block, re.M)[1].strip()
+    blocks = [b for b in re.split(r"^Span #\d+", printed, flags=re.M)[1:] if TRACE in b]
+    names = {field(b, "ID"): field(b, "Name") for b in blocks}
+    return {
+        (
+            field(b, "Name"),
+            field(b, "Kind").upper().removeprefix("SPAN_KIND_"),
+            names.get(field(b, "Parent ID"), field(b, "Parent ID")),
+        )
+        for b in blocks
+        if not field(b, "Name").startswith("grpc.")
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def prometheus_name(metric: str) -> str:
+    return metric.replace(".", "_")
+
+
+def fail(message: str):
+    sys.exit(f"telemetry.py: {message}")
+
+
+def check(options, processes: Processes, folder: Path) -> None:
+    grpc, http, listen, admin, tools = free_ports(5)
+    processes.start(
+        "collector",
+        [options.collector, "start", "--pid-file", str(folder / "pid"),
+         "--otlp-grpc-endpoint", f"127.0.0.1:{grpc}", "--otlp-http-endpoint", f"127.0.0.1:{http}",
+         "--exporter", "blackhole", "--batch-timeout", "50ms", "--debug-log", "traces",
+         "--debug-log", "metrics", "--debug-log-verbosity", "detailed"],
+    )  # fmt: skip
+    names = ("echo", "fail")
+    config = folder / "fanfare.toml"
+    config.write_text(
+        f'[server]\nlisten = "127.0.0.1:{listen}"\nadmin_listen = "127.0.0.1:{admin}"\n'
+        f'[services.demo]\nendpoint = "http://127.0.0.1:{tools}"\n'
+        + "".join(f'[tools.{name}]\nservice = "demo"\n' for name in names)
+    )
+    processes.start("tools", [options.fanfare, "demo-tools", "--listen", f"127.0.0.1:{tools}"])
+    processes.wait_for("tools", "start", lambda text: "listening on" in text)
+    environment = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{grpc}",
+        "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+        "OTEL_RESOURCE_ATTRIBUTES": "k8s.pod.name=fanfare-0",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+        "OTEL_METRIC_EXPORT_INTERVAL": "200",
+    }
+    serve = [options.fanfare, "serve", "--config", str(config)]
+    processes.start("fanfare", serve, environment)
+    processes.wait_for("fanfare", "start", lambda text: f"listening on 127.0.0.1:{listen}" in text)
+
+    answer = subprocess.run(
+        [options.grpcurl, "-plaintext", "-H", f"traceparent: 00-{TRACE}-{PARENT}-01",
+         "-d", json.dumps(BATCH), f"127.0.0.1:{listen}", SERVER],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT,
+    )  # fmt: skip
+    if answer.returncode:
+        fail(f"grpcurl failed:\n{answer.stderr}")
+
+    processes.wait_for("collector", f"tree {TREE}", lambda text: tree(text) == TREE)
+    for metric in METRICS:
+        found = rf"Name\s*: {re.escape(metric)}$"
+        processes.wait_for("collector", metric, lambda text: re.search(found, text, re.M))
+    for attribute in ("service.name: Str(fanfare)", "k8s.pod.name: Str(fanfare-0)"):
+        processes.wait_for("collector", attribute, lambda text: attribute in text)
+    print(f"the collector printed {len(TREE)} spans in their places and {len(METRICS)} metrics")
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=LIMIT) as reply:
+        page = reply.read().decode()
+    for metric in METRICS:
+        if not re.search(rf"^{prometheus_name(metric)}(_\w+)?(\{{| )", page, re.M):
+            fail(f"/metrics has no {metric}:\n{page}")
+    if options.promtool:
+        # Beyond the syntax it has opinions on names; the conventions have others.
+        lint = subprocess.run(
+            [options.promtool, "check", "metrics"], input=page, capture_output=True, text=True
+        )
+        if lint.returncode not in (0, 3):
+            fail(f"promtool can't read /metrics:\n{lint.stdout}{lint.stderr}")
+        opinions = lint.stdout + lint.stderr
+        print(f"promtool read {len(page.splitlines())} lines of /metrics; {opinions or 'no'} advice")
+    processes.stop("fanfare")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for option, what in (
+        ("--fanfare", "the binary to test"),
+        ("--collector", "rotel's agent"),
+        ("--grpcurl", "what to call it with"),
+    ):
+        parser.add_argument(option, required=True, help=what)
+    parser.add_argument("--promtool", default="", help="what to check /metrics with")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        processes = Processes(Path(folder))
+        try:
+            check(options, processes, Path(folder))
+        finally:
+            processes.kill()
+
+
+if __name__ == "__main__":
+    main()

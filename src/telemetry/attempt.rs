@@ -1,0 +1,164 @@
+//! One attempt at a tool, as its client sees it: a CLIENT span and a metric, and
+//! the trace context that the tool gets. An attempt that is dropped was cancelled
+//! or ran out of time, and says so.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::HeaderMap;
+use opentelemetry::{KeyValue, trace::SpanId};
+use tokio::time::Instant;
+use tonic::Code;
+
+use super::{
+    batch::BatchTrace,
+    names,
+    propagation::traceparent,
+    span::{Kind, Place, Writer},
+};
+use crate::fanout::Invocation;
+
+/// An endpoint of a tool service as telemetry names it: by what is configured, not
+/// by the addresses that it resolves to.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    address: Arc<str>,
+    port: i64,
+}
+
+impl Target {
+    /// The endpoint at that port of `host`.
+    pub(crate) fn new(host: &str, port: u16) -> Self {
+        Self {
+            address: Arc::from(host),
+            port: i64::from(port),
+        }
+    }
+}
+
+/// A running attempt. Ends when dropped, if not before.
+#[derive(Debug)]
+pub(crate) struct Attempt<'a> {
+    batch: Option<&'a BatchTrace>,
+    invocation: &'a Invocation,
+    target: &'a Target,
+    /// Where it went, once it has.
+    peer: Option<(Target, SocketAddr)>,
+    number: u32,
+    /// Invalid if the request is not sampled.
+    span: SpanId,
+    start: Instant,
+    ended: bool,
+}
+
+impl<'a> Attempt<'a> {
+    /// The next attempt at a call, at `target` or one of its siblings.
+    pub(crate) fn start(invocation: &'a Invocation, target: &'a Target) -> Self {
+        let batch = BatchTrace::of(invocation);
+        let traced = batch.and_then(|batch| batch.record.traced());
+        Self {
+            batch,
+            invocation,
+            target,
+            peer: None,
+            number: invocation.next_attempt(),
+            span: traced.map_or(SpanId::INVALID, |(spans, _)| spans.new_id()),
+            start: Instant::now(),
+            ended: false,
+        }
+    }
+
+    /// Writes the context that the tool gets.
+    pub(crate) fn inject(&self, headers: &mut HeaderMap) {
+        let Some(batch) = self.batch else { return };
+        let own = batch
+            .record
+            .traced()
+            .filter(|_| batch.record.telemetry.0.propagators.trace_context)
+            .map(|(_, place)| traceparent(place.trace, self.span, true));
+        batch.record.trace.headers.inject(own, headers);
+    }
+
+    /// Notes where it went.
+    pub(crate) fn sent_to(&mut self, target: &Target, peer: SocketAddr) {
+        self.peer = Some((target.clone(), peer));
+    }
+
+    /// Notes how it ended, and if that is a failure, what the log would say.
+    pub(crate) fn end(&mut self, code: Code, message: impl FnOnce() -> String) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        let Some(batch) = self.batch else { return };
+        let now = Instant::now();
+        let code_name = names::code(code);
+        self.measure(batch, now, code_name);
+        let Some((spans, place)) = batch.record.traced() else {
+            return;
+        };
+        let place = Place {
+            span: self.span,
+            parent: batch.state(self.invocation.index()).span,
+            parent_is_remote: false,
+            ..place
+        };
+        let (start, end) = (batch.record.wall(self.start), batch.record.wall(now));
+        let mut span = Writer::new(place, Kind::Client, names::CALL_TOOL, start, end);
+        span.text(names::RPC_SYSTEM, names::GRPC);
+        span.text(names::RPC_METHOD, names::CALL_TOOL);
+        let target = self.target();
+        span.text(names::SERVER_ADDRESS, &target.address);
+        span.int(names::SERVER_PORT, target.port);
+        if let Some((_, peer)) = self.peer {
+            span.text(names::PEER_ADDRESS, &peer.ip().to_string());
+            span.int(names::PEER_PORT, i64::from(peer.port()));
+        }
+        span.int(names::ATTEMPT, i64::from(self.number));
+        span.text(names::STATUS_CODE, code_name);
+        if code != Code::Ok {
+            span.text(names::ERROR_TYPE, code_name);
+            span.error(&message());
+        }
+        spans.take(span);
+    }
+
+    fn target(&self) -> &Target {
+        self.peer.as_ref().map_or(self.target, |(target, _)| target)
+    }
+
+    fn measure(&self, batch: &BatchTrace, now: Instant, code: &'static str) {
+        let Some(metrics) = &batch.record.telemetry.0.metrics else {
+            return;
+        };
+        let target = self.target();
+        let tool = &batch.state(self.invocation.index()).gauges.name;
+        let attributes = [
+            KeyValue::new(names::RPC_SYSTEM, names::GRPC),
+            KeyValue::new(names::RPC_METHOD, names::CALL_TOOL),
+            KeyValue::new(names::SERVER_ADDRESS, Arc::clone(&target.address)),
+            KeyValue::new(names::SERVER_PORT, target.port),
+            KeyValue::new(names::TOOL_NAME, Arc::clone(tool)),
+            KeyValue::new(names::STATUS_CODE, code),
+            KeyValue::new(names::ERROR_TYPE, code),
+        ];
+        let count = if code == "OK" { 6 } else { 7 };
+        let duration = now.duration_since(self.start).as_secs_f64();
+        metrics
+            .client_duration
+            .record(duration, &attributes[..count]);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let remaining = self.invocation.deadline().remaining(Instant::now());
+        if remaining.is_zero() {
+            self.end(Code::DeadlineExceeded, || "ran out of time".to_owned());
+        } else {
+            self.end(Code::Cancelled, || "cancelled".to_owned());
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The instruments: what is measured, and the two ways out of them, a page for
+//! Prometheus and pushes to a collector.
+//!
+//! Labels are bounded: tools are those of the configuration, and methods those
+//! that are served; anything else is `_OTHER`. Gauges are plain counters that are
+//! read when somebody asks.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Histogram, Meter, MeterProvider as _},
+};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    metrics::{PeriodicReader, SdkMeterProvider},
+};
+use prometheus::{Encoder as _, Registry, TextEncoder};
+
+use super::{
+    names::{self, Metric},
+    queue::Queue,
+};
+use crate::call::ToolName;
+
+/// Seconds; what the RPC conventions advise.
+const RPC_SECONDS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
+/// Seconds; what the GenAI conventions advise.
+const TOOL_SECONDS: [f64; 14] = [
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+];
+/// Seconds; most calls do not wait at all.
+const WAIT_SECONDS: [f64; 10] = [0.000_1, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+const BATCH_CALLS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0];
+
+/// The instruments that code records to.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    pub(super) server_duration: Histogram<f64>,
+    pub(super) client_duration: Histogram<f64>,
+    pub(super) tool_duration: Histogram<f64>,
+    pub(super) queue_wait: Histogram<f64>,
+    pub(super) request_rejections: Counter<u64>,
+    pub(super) tool_rejections: Counter<u64>,
+    pub(super) retries: Counter<u64>,
+    pub(super) batch_size: Histogram<u64>,
+    pub(super) saved_time: Counter<f64>,
+    pub(super) deadline_slack: Histogram<f64>,
+    provider: SdkMeterProvider,
+    page: Option<Registry>,
+}
+
+/// What is counted of a tool, with the labels ready.
+#[derive(Debug)]
+pub(super) struct ToolGauges {
+    pub(super) name: Arc<str>,
+    pub(super) span_name: String,
+    pub(super) queued: AtomicI64,
+    pub(super) active: AtomicI64,
+}
+
+/// The tools, by name, and one for names that are none.
+#[derive(Debug)]
+pub(super) struct Tools {
+    by_name: HashMap<ToolName, Arc<ToolGauges>>,
+    other: Arc<ToolGauges>,
+}
+
+/// The RPCs that run, in the order of [`names::METHODS`].
+pub(super) type Running = [AtomicI64; names::METHODS.len()];
+
+impl Tools {
+    pub(super) fn new<'a>(names: impl IntoIterator<Item = &'a ToolName>) -> Self {
+        let gauges = |name: &str| {
+            Arc::new(ToolGauges {
+                name: Arc::from(name),
+                span_name: format!("{} {name}", names::EXECUTE_TOOL),
+                queued: AtomicI64::new(0),
+                active: AtomicI64::new(0),
+            })
+        };
+        Self {
+            by_name: names
+                .into_iter()
+                .map(|name| (name.clone(), gauges(name.as_str())))
+                .collect(),
+            other: gauges(names::OTHER),
+        }
+    }
+
+    pub(super) fn get(&self, name: &ToolName) -> &Arc<ToolGauges> {
+        self.by_name.get(name).unwrap_or(&self.other)
+    }
+
+    fn observe(
+        self: &Arc<Self>,
+        meter: &Meter,
+        metric: &Metric,
+        value: fn(&ToolGauges) -> &AtomicI64,
+    ) {
+        let tools = Arc::clone(self);
+        meter
+            .i64_observable_up_down_counter(metric.name)
+            .with_unit(metric.unit)
+            .with_description(metric.meaning)
+            .with_callback(move |observer| {
+                for gauges in tools.by_name.values() {
+                    let value = value(gauges).load(Ordering::Relaxed);
+                    let name = Arc::clone(&gauges.name);
+                    observer.observe(value, &[KeyValue::new(names::TOOL_NAME, name)]);
+                }
+            })
+            .build();
+    }
+}
+
+/// Where metrics go.
+#[derive(Debug)]
+pub(super) struct Outlets {
+    pub(super) prometheus: bool,
+    pub(super) otlp: Option<PeriodicReader<opentelemetry_otlp::MetricExporter>>,
+}
+
+impl Metrics {
+    /// `None` if they go nowhere.
+    pub(super) fn new(
+        outlets: Outlets,
+        resource: Resource,
+        tools: &Arc<Tools>,
+        running: &Arc<Running>,
+        spans: Option<Arc<Queue>>,
+    ) -> Option<Self> {
+        if !outlets.prometheus && outlets.otlp.is_none() {
+            return None;
+        }
+        let mut provider = SdkMeterProvider::builder().with_resource(resource);
+        let mut page = None;
+        if outlets.prometheus {
+            let registry = Registry::new();
+            let reader = opentelemetry_prometheus::exporter()
+                .with_registry(registry.clone())
+                .scope_info_enabled(false)
+                .build();
+            // Fails only for a registry that has it already.
+            if let Ok(reader) = reader {
+                provider = provider.with_reader(reader);
+                page = Some(registry);
+            }
+        }
+        if let Some(reader) = outlets.otlp {
+            provider = provider.with_reader(reader);
+        }
+        let provider = provider.build();
+        let meter = provider.meter(names::SCOPE);
+        observe_requests(&meter, running);
+        tools.observe(&meter, &names::ACTIVE_CALLS, |gauges| &gauges.active);
+        tools.observe(&meter, &names::QUEUE_LENGTH, |gauges| &gauges.queued);
+        if let Some(queue) = spans {
+            observe_lost_spans(&meter, queue);
+        }
+        let seconds = |metric: &Metric, bounds: &[f64]| {
+            meter
+                .f64_histogram(metric.name)
+                .with_unit(metric.unit)
+                .with_description(metric.meaning)
+                .with_boundaries(bounds.to_vec())
+                .build()
+        };
+        let counter = |metric: &Metric| {
+            meter
+                .u64_counter(metric.name)
+                .with_unit(metric.unit)
+                .with_description(metric.meaning)
+                .build()
+        };
+        Some(Self {
+            server_duration: seconds(&names::SERVER_DURATION, &RPC_SECONDS),
+            client_duration: seconds(&names::CLIENT_DURATION, &RPC_SECONDS),
+            tool_duration: seconds(&names::TOOL_DURATION, &TOOL_SECONDS),
+            queue_wait: seconds(&names::QUEUE_WAIT, &WAIT_SECONDS),
+            deadline_slack: seconds(&names::DEADLINE_SLACK, &RPC_SECONDS),
+            request_rejections: counter(&names::REQUEST_REJECTIONS),
+            tool_rejections: counter(&names::TOOL_REJECTIONS),
+            retries: counter(&names::RETRIES),
+            batch_size: meter
+                .u64_histogram(names::REQUEST_BATCH_SIZE.name)
+                .with_unit(names::REQUEST_BATCH_SIZE.unit)
+                .with_description(names::REQUEST_BATCH_SIZE.meaning)
+                .with_boundaries(BATCH_CALLS.to_vec())
+                .build(),
+            saved_time: meter
+                .f64_counter(names::SAVED_TIME.name)
+                .with_unit(names::SAVED_TIME.unit)
+                .with_description(names::SAVED_TIME.meaning)
+                .build(),
+            provider,
+            page,
+        })
+    }
+
+    /// The page for Prometheus, in its text format; `None` if there is none.
+    pub(super) fn page(&self) -> Option<Result<String, prometheus::Error>> {
+        let registry = self.page.as_ref()?;
+        let mut text = Vec::new();
+        let encoded = TextEncoder::new().encode(&registry.gather(), &mut text);
+        Some(encoded.map(|()| String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    /// Pushes once more. Blocks for up to 5 s, the SDK's limit.
+    pub(super) fn shutdown(&self) -> OTelSdkResult {
+        self.provider.shutdown()
+    }
+}
+
+fn observe_requests(meter: &Meter, running: &Arc<Running>) {
+    let running = Arc::clone(running);
+    meter
+        .i64_observable_up_down_counter(names::ACTIVE_REQUESTS.name)
+        .with_unit(names::ACTIVE_REQUESTS.unit)
+        .with_description(names::ACTIVE_REQUESTS.meaning)
+        .with_callback(move |observer| {
+            for (method, count) in names::METHODS.iter().zip(running.iter()) {
+                let count = count.load(Ordering::Relaxed);
+                observer.observe(count, &[KeyValue::new(names::RPC_METHOD, *method)]);
+            }
+        })
+        .build();
+}
+
+fn observe_lost_spans(meter: &Meter, queue: Arc<Queue>) {
+    meter
+        .u64_observable_counter(names::DROPPED_SPANS.name)
+        .with_unit(names::DROPPED_SPANS.unit)
+        .with_description(names::DROPPED_SPANS.meaning)
+        .with_callback(move |observer| {
+            for (reason, count) in queue.lost() {
+                observer.observe(count, &[KeyValue::new(names::ERROR_TYPE, reason)]);
+            }
+        })
+        .build();
+}

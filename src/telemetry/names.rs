@@ -1,0 +1,245 @@
+//! Every name that telemetry uses: spans, attributes, metrics, and what they mean.
+//! The tables in the README are compared with the ones here.
+//!
+//! RPC names follow the OpenTelemetry semantic conventions 1.44
+//! (<https://opentelemetry.io/docs/specs/semconv/rpc/>), names of tool calls the
+//! GenAI conventions 1.42, which are still in development
+//! (<https://github.com/open-telemetry/semantic-conventions-genai>). What neither
+//! has a word for is under `fanfare.`. The next release of the conventions renames
+//! [`STATUS_CODE`]: to follow it, change that one line.
+
+use tonic::Code;
+
+/// The version of the conventions that spans and metrics refer to.
+pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
+/// The instrumentation scope.
+pub const SCOPE: &str = "fanfare";
+/// What stands for a name that a caller made up.
+pub const OTHER: &str = "_OTHER";
+
+/// `grpc`, on spans and metrics of RPCs.
+pub const RPC_SYSTEM: &str = "rpc.system.name";
+/// The one RPC system here.
+pub const GRPC: &str = "grpc";
+/// Service and method.
+pub const RPC_METHOD: &str = "rpc.method";
+/// The name of the gRPC status.
+pub const STATUS_CODE: &str = "rpc.response.status_code";
+/// What kind of failure it was.
+pub const ERROR_TYPE: &str = "error.type";
+/// The tool service's host, as configured.
+pub const SERVER_ADDRESS: &str = "server.address";
+/// The tool service's port.
+pub const SERVER_PORT: &str = "server.port";
+/// The IP address at the other end of the connection.
+pub const PEER_ADDRESS: &str = "network.peer.address";
+/// The port at the other end of the connection.
+pub const PEER_PORT: &str = "network.peer.port";
+/// `execute_tool`.
+pub const OPERATION: &str = "gen_ai.operation.name";
+/// The one operation here.
+pub const EXECUTE_TOOL: &str = "execute_tool";
+/// The tool.
+pub const TOOL_NAME: &str = "gen_ai.tool.name";
+/// `extension`: the tool runs on the server's side.
+pub const TOOL_TYPE: &str = "gen_ai.tool.type";
+/// The one type here.
+pub const EXTENSION: &str = "extension";
+/// The caller's id of the call.
+pub const CALL_ID: &str = "gen_ai.tool.call.id";
+/// The arguments, as JSON.
+pub const ARGUMENTS: &str = "gen_ai.tool.call.arguments";
+/// The observation, as JSON.
+pub const RESULT: &str = "gen_ai.tool.call.result";
+/// How many calls the request has.
+pub const BATCH_SIZE: &str = "fanfare.batch.size";
+/// How many of them failed.
+pub const BATCH_FAILED: &str = "fanfare.batch.failed";
+/// What time the request had.
+pub const REQUEST_TIMEOUT: &str = "fanfare.request.timeout";
+/// The call's place in the request.
+pub const CALL_INDEX: &str = "fanfare.call.index";
+/// How often the tool was asked.
+pub const CALL_ATTEMPTS: &str = "fanfare.call.attempts";
+/// How long the call waited for its turn.
+pub const CALL_QUEUED: &str = "fanfare.call.queue_duration";
+/// Whether the tool may have run.
+pub const CALL_EFFECT: &str = "fanfare.call.effect";
+/// Which limit ran out.
+pub const CALL_LIMIT: &str = "fanfare.call.limit";
+/// The number of the attempt.
+pub const ATTEMPT: &str = "fanfare.attempt";
+/// Why a request was not taken on.
+pub const REJECTION_REASON: &str = "fanfare.rejection.reason";
+
+/// An attribute of a span.
+#[derive(Clone, Copy, Debug)]
+pub struct Attribute {
+    /// Its name.
+    pub name: &'static str,
+    /// The spans that have it.
+    pub spans: &'static str,
+    /// What it says.
+    pub meaning: &'static str,
+}
+
+const fn on(spans: &'static str, name: &'static str, meaning: &'static str) -> Attribute {
+    Attribute {
+        name,
+        spans,
+        meaning,
+    }
+}
+
+/// All attributes of spans.
+#[rustfmt::skip]
+pub const ATTRIBUTES: &[Attribute] = &[
+    on("SERVER, CLIENT", RPC_SYSTEM, "`grpc`"),
+    on("SERVER, CLIENT", RPC_METHOD, "service and method; `_OTHER` for what is not served"),
+    on("SERVER, CLIENT", STATUS_CODE, "the gRPC status, such as `OK`"),
+    on("all", ERROR_TYPE, "on failure: the status, or for a call the `reason` of its error"),
+    on("SERVER, CLIENT", PEER_ADDRESS, "the IP address of the caller, or of the replica that was asked"),
+    on("SERVER", BATCH_SIZE, "calls in the request"),
+    on("SERVER", BATCH_FAILED, "how many of them failed"),
+    on("SERVER", REQUEST_TIMEOUT, "seconds that the request had when it arrived"),
+    on("INTERNAL", OPERATION, "`execute_tool`"),
+    on("INTERNAL", TOOL_NAME, "the tool"),
+    on("INTERNAL", TOOL_TYPE, "`extension`"),
+    on("INTERNAL", CALL_ID, "the caller's id, if not empty"),
+    on("INTERNAL", CALL_INDEX, "the call's place in the request, from 0"),
+    on("INTERNAL", CALL_ATTEMPTS, "how often the tool was asked"),
+    on("INTERNAL", CALL_QUEUED, "seconds that the call waited for its turn"),
+    on("INTERNAL", CALL_EFFECT, "on failure: `not_started`, `maybe` or `done`"),
+    on("INTERNAL", CALL_LIMIT, "on DEADLINE_EXCEEDED: `call`, `tool`, `request` or `server`"),
+    on("INTERNAL", ARGUMENTS, "opt-in: the arguments as JSON, cut to size"),
+    on("INTERNAL", RESULT, "opt-in: the observation as JSON, cut to size"),
+    on("CLIENT", SERVER_ADDRESS, "the tool service's host, as configured"),
+    on("CLIENT", SERVER_PORT, "its port"),
+    on("CLIENT", PEER_PORT, "the port of the replica that was asked"),
+    on("CLIENT", ATTEMPT, "the number of the attempt, from 1"),
+];
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Histogram, counter or gauge.
+    pub kind: &'static str,
+    /// UCUM.
+    pub unit: &'static str,
+    /// Labels.
+    pub attributes: &'static [&'static str],
+    /// What it says.
+    pub meaning: &'static str,
+}
+
+const fn metric(
+    name: &'static str,
+    kind: &'static str,
+    unit: &'static str,
+    attributes: &'static [&'static str],
+    meaning: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind,
+        unit,
+        attributes,
+        meaning,
+    }
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $kind:literal, $unit:literal, $attributes:expr, $meaning:literal;)*) => {
+        $(
+            #[doc = $meaning]
+            pub const $constant: Metric = metric($name, $kind, $unit, $attributes, $meaning);
+        )*
+        /// All metrics.
+        pub const METRICS: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    SERVER_DURATION = "rpc.server.call.duration", "histogram", "s",
+        &[RPC_SYSTEM, RPC_METHOD, STATUS_CODE, ERROR_TYPE],
+        "an RPC, from arrival to its last byte";
+    CLIENT_DURATION = "rpc.client.call.duration", "histogram", "s",
+        &[RPC_SYSTEM, RPC_METHOD, SERVER_ADDRESS, SERVER_PORT, TOOL_NAME, STATUS_CODE, ERROR_TYPE],
+        "one attempt at a tool";
+    TOOL_DURATION = "gen_ai.execute_tool.duration", "histogram", "s",
+        &[TOOL_NAME, TOOL_TYPE, ERROR_TYPE],
+        "a call, with waiting and all attempts";
+    ACTIVE_REQUESTS = "fanfare.active_requests", "gauge", "{request}",
+        &[RPC_METHOD],
+        "RPCs that are running";
+    ACTIVE_CALLS = "fanfare.tool.active_calls", "gauge", "{call}",
+        &[TOOL_NAME],
+        "calls that are with their tool";
+    QUEUE_LENGTH = "fanfare.tool.queue.length", "gauge", "{call}",
+        &[TOOL_NAME],
+        "calls that wait for their turn";
+    QUEUE_WAIT = "fanfare.tool.queue.wait.duration", "histogram", "s",
+        &[TOOL_NAME],
+        "how long calls waited for their turn, of those that waited for 0.1 ms or more";
+    REQUEST_REJECTIONS = "fanfare.request.rejections", "counter", "{request}",
+        &[RPC_METHOD, REJECTION_REASON],
+        "requests that were not taken on";
+    TOOL_REJECTIONS = "fanfare.tool.rejections", "counter", "{call}",
+        &[TOOL_NAME, ERROR_TYPE],
+        "calls that ended before their tool was asked";
+    RETRIES = "fanfare.tool.retries", "counter", "{attempt}",
+        &[TOOL_NAME],
+        "attempts after the first";
+    REQUEST_BATCH_SIZE = "fanfare.request.batch.size", "histogram", "{call}",
+        &[RPC_METHOD],
+        "calls in a request";
+    SAVED_TIME = "fanfare.request.saved_time", "counter", "s",
+        &[RPC_METHOD],
+        "the sum of the calls' durations less the time that their request took";
+    DEADLINE_SLACK = "fanfare.request.deadline.slack", "histogram", "s",
+        &[RPC_METHOD],
+        "what was left until the caller's deadline when the answer was complete";
+    DROPPED_SPANS = "fanfare.telemetry.dropped_spans", "counter", "{span}",
+        &[ERROR_TYPE],
+        "spans that did not reach the collector: `queue_full` or `export_failed`";
+}
+
+/// The methods that callers may name; the others are counted as [`OTHER`].
+pub const METHODS: &[&str] = &[
+    "fanfare.v1.OrchestratorService/ExecuteTools",
+    "fanfare.v1.OrchestratorService/StreamExecuteTools",
+    "fanfare.v1.OrchestratorService/ListTools",
+    CALL_TOOL,
+    "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/Watch",
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    OTHER,
+];
+/// What a tool service serves.
+pub const CALL_TOOL: &str = "fanfare.v1.ToolService/CallTool";
+
+/// A status as the conventions spell it.
+pub fn code(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

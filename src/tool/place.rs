@@ -1,0 +1,189 @@
+//! What an upstream has at one address: the open connections, the dials under way,
+//! and what is held against it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    address::Address,
+    eject::{Health, Rules},
+    link::Link,
+    pool::{self, Load},
+    redial::Redial,
+};
+
+/// How often the connections are looked at in the time after which idle ones are
+/// closed.
+pub(super) const SWEEPS: u32 = 4;
+/// A connection that ends so early without a call is none.
+const NEW: Duration = Duration::from_secs(1);
+
+pub(super) struct Place {
+    pub(super) address: Arc<Address>,
+    links: Vec<Kept>,
+    /// Dials under way, and how many of them have not taken long yet.
+    pub(super) dialing: usize,
+    pub(super) fresh: usize,
+    pub(super) redial: Redial,
+    pub(super) health: Health,
+    /// Why the last dial failed, until one does not.
+    pub(super) trouble: Option<Arc<str>>,
+    /// How many streams the last connection allowed.
+    limit: usize,
+}
+
+/// A link, and for how many sweeps nothing has happened on it.
+struct Kept {
+    link: Link,
+    begun: usize,
+    quiet: u32,
+    since: Instant,
+}
+
+impl Place {
+    pub(super) fn new(address: Arc<Address>) -> Self {
+        Self {
+            address,
+            links: Vec::new(),
+            dialing: 0,
+            fresh: 0,
+            redial: Redial::default(),
+            health: Health::default(),
+            trouble: None,
+            limit: usize::MAX,
+        }
+    }
+
+    fn loads(&self) -> impl Iterator<Item = Load> {
+        self.links.iter().map(|kept| kept.link.load())
+    }
+
+    /// Calls in flight.
+    pub(super) fn calls(&self) -> usize {
+        self.loads().map(|load| load.calls).sum()
+    }
+
+    pub(super) fn has_links(&self) -> bool {
+        !self.links.is_empty()
+    }
+
+    /// A link with less than `bound` calls.
+    pub(super) fn with_room(&self, bound: usize) -> Option<&Link> {
+        let index = pool::with_room(self.loads(), bound)?;
+        Some(&self.links[index].link)
+    }
+
+    /// A link that takes a call although all have `bound`.
+    pub(super) fn beyond_bound(&self, bound: usize, others_coming: bool) -> Option<&Link> {
+        let index = pool::beyond_bound(self.loads(), bound, others_coming)?;
+        Some(&self.links[index].link)
+    }
+
+    /// The link where a call waits least.
+    pub(super) fn shortest_queue(&self) -> Option<(usize, &Link)> {
+        let link = &self.links[pool::shortest_queue(self.loads())?].link;
+        Some((link.load().calls, link))
+    }
+
+    /// Whether to dial, as one more call comes and `waiting` wait: there is demand
+    /// over what `coming` connections will take, room for one, and no failure just
+    /// before.
+    pub(super) fn wants_link(
+        &self,
+        (waiting, coming): (usize, usize),
+        (bound, max_links): (usize, usize),
+        now: Instant,
+    ) -> bool {
+        let per_link = bound.min(self.limit);
+        let excess = waiting + pool::excess(self.loads(), per_link);
+        self.links.len() + self.dialing < max_links
+            && pool::needs_another(excess, coming, per_link)
+            && self.redial.allows(now)
+    }
+
+    /// Takes in what a dial came to. `was_fresh` if it had not been found slow.
+    pub(super) fn dialed(
+        &mut self,
+        result: Result<Link, Arc<str>>,
+        was_fresh: bool,
+        now: Instant,
+        rules: &Rules,
+        may_eject: bool,
+    ) {
+        self.dialing -= 1;
+        self.fresh -= usize::from(was_fresh);
+        match result {
+            Ok(link) => {
+                self.limit = link.load().limit;
+                self.links.push(Kept {
+                    begun: link.begun(),
+                    link,
+                    quiet: 0,
+                    since: now,
+                });
+                self.redial.succeeded();
+                self.health.connected(now);
+                self.trouble = None;
+            }
+            Err(reason) => {
+                self.redial.failed(now, fastrand::f64());
+                self.trouble = Some(reason);
+                self.failed(now, rules, may_eject);
+            }
+        }
+    }
+
+    /// Notes that a dial or a call failed.
+    pub(super) fn failed(&mut self, now: Instant, rules: &Rules, may_eject: bool) {
+        if self.health.failed(now, rules, may_eject) {
+            tracing::warn!(address = %self.address, "ejected: it keeps failing");
+        }
+        self.address.suspect(true);
+    }
+
+    /// Notes that a call was answered.
+    pub(super) fn succeeded(&mut self) {
+        if self.health.is_ejected() {
+            tracing::info!(address = %self.address, "no longer ejected");
+        }
+        self.health.succeeded();
+        self.address.suspect(false);
+    }
+
+    /// Lets go of a link that takes no more calls; those on it go on. A new one that
+    /// never took any is as good as a dial that failed.
+    pub(super) fn retire(&mut self, link: &Link, now: Instant) {
+        let is_it = |kept: &Kept| kept.link.is(link);
+        let Some(index) = self.links.iter().position(is_it) else {
+            return;
+        };
+        let kept = self.links.remove(index);
+        if now < kept.since + NEW && link.begun() <= 1 {
+            self.redial.failed(now, fastrand::f64());
+            self.trouble = Some("it closes new connections".into());
+        }
+    }
+
+    /// Lets go of links that have closed.
+    pub(super) fn prune(&mut self) {
+        self.links.retain(|kept| kept.link.load().limit > 0);
+    }
+
+    /// Lets go of links that have closed or been idle since [`SWEEPS`] sweeps.
+    pub(super) fn sweep(&mut self) {
+        self.prune();
+        for kept in &mut self.links {
+            let begun = kept.link.begun();
+            let idle = kept.link.load().calls == 0 && kept.begun == begun;
+            kept.quiet = if idle { kept.quiet + 1 } else { 0 };
+            kept.begun = begun;
+        }
+        self.links.retain(|kept| kept.quiet < SWEEPS);
+    }
+}
+
+/// The time between two sweeps if idle connections are closed after `idle`.
+pub(super) fn sweep_interval(idle: Duration) -> Duration {
+    (idle / SWEEPS).max(Duration::from_millis(1))
+}

@@ -1,0 +1,86 @@
+//! When a dial may follow one that failed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The pauses grow from the first to the longest, which is far below the 2 min of
+/// gRPC's clients: a service that is back must be found within a second, and one
+/// dial in half a second burdens nobody.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const FACTOR: f64 = 1.6;
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Up to so much shorter or longer, so that many replicas do not dial in step.
+const JITTER: f64 = 0.2;
+/// After so many failures the pause is the longest.
+const MAX_EXPONENT: i32 = 10;
+
+/// The failures of dialing since the last success.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Redial {
+    failures: i32,
+    until: Option<Instant>,
+}
+
+impl Redial {
+    /// Notes a failure. `random` is from 0 to 1.
+    pub(super) fn failed(&mut self, now: Instant, random: f64) {
+        let pause = FIRST_PAUSE.mul_f64(FACTOR.powi(self.failures));
+        let jitter = 1.0 - JITTER + 2.0 * JITTER * random;
+        self.until = Some(now + pause.min(LONGEST_PAUSE).mul_f64(jitter));
+        self.failures = (self.failures + 1).min(MAX_EXPONENT);
+    }
+
+    /// Notes a success.
+    pub(super) fn succeeded(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether to dial now.
+    pub(super) fn allows(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    #[test]
+    fn pauses_grow_to_the_longest_and_end_with_a_success() {
+        let now = Instant::now();
+        let mut redial = Redial::default();
+        assert!(redial.allows(now));
+        for pause in [50, 80, 128, 204, 327, 500, 500] {
+            redial.failed(now, 0.5);
+            assert!(!redial.allows(now + ms(pause - 1)), "{pause}");
+            assert!(redial.allows(now + ms(pause + 1)), "{pause}");
+        }
+        redial.succeeded();
+        assert!(redial.allows(now));
+        redial.failed(now, 0.5);
+        assert!(redial.allows(now + ms(51)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_service_that_is_back_is_dialed_within_a_second(
+            failures in 1..200_usize,
+            random in 0.0..=1.0_f64,
+        ) {
+            let now = Instant::now();
+            let mut redial = Redial::default();
+            for _ in 0..failures {
+                redial.failed(now, random);
+            }
+            prop_assert!(!redial.allows(now + ms(39)));
+            prop_assert!(redial.allows(now + ms(601)));
+        }
+    }
+}

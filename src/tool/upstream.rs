@@ -1,0 +1,375 @@
+//! One tool service: the addresses that it has, and which connection a call takes.
+//!
+//! A call goes to the less loaded of two addresses drawn at random, on a connection
+//! that has room. It never waits for a connection while another one could take it,
+//! at whatever address: an address that is down, slow or new costs no call anything,
+//! it is dialed beside. What is done in tasks of their own (dialing, asking name
+//! servers, closing what is idle) is in `upkeep.rs`, what an address has in
+//! `place.rs`.
+
+mod upkeep;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use h2::client::ResponseFuture;
+use http::Uri;
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::Instant,
+};
+
+use self::upkeep::Names;
+use super::{
+    address::{Address, Endpoint},
+    balance,
+    dial::Network,
+    eject::Rules,
+    failure::Fault,
+    link::{Call, Keepalive, Link, Outgoing},
+    place::Place,
+    resolve::Endpoints,
+};
+use crate::{config, telemetry::attempt::Target};
+
+/// A tool service, connected to when that is first needed.
+pub struct Upstream {
+    service: String,
+    target: Target,
+    network: Arc<dyn Network>,
+    settings: Settings,
+    // std's Mutex: held for a few instructions, never across an await.
+    state: Mutex<State>,
+    /// Calls that wait for a connection.
+    waiting: AtomicUsize,
+    /// Something came that they wait for.
+    changed: Notify,
+}
+
+struct Settings {
+    connect_timeout: Duration,
+    keepalive: Keepalive,
+    /// Calls on a connection before another one is wanted.
+    bound: usize,
+    /// Connections to an address.
+    max_links: usize,
+    idle: Duration,
+    refresh: Duration,
+    rules: Rules,
+}
+
+struct State {
+    places: Vec<Place>,
+    /// Something is held against one of the places.
+    cautious: bool,
+    names: Names,
+    /// The task that closes what is idle is running.
+    kept: bool,
+}
+
+/// An attempt at a call that was sent. Counts for the load of its connection until
+/// it is dropped.
+pub(super) struct Lease<'a> {
+    upstream: &'a Upstream,
+    call: Call,
+}
+
+enum Pick<'a> {
+    Take(Link, Call),
+    Wait(Waiting<'a>, Notified<'a>),
+    Nowhere(String),
+}
+
+/// A call that waits is counted.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Upstream {
+    /// The service of that name, in that network.
+    pub fn new(name: &str, network: Arc<dyn Network>, service: &config::Service) -> Self {
+        let endpoint = |uri| Endpoint::new(uri, service);
+        let endpoints = Endpoints::new(service.endpoints.iter().map(endpoint));
+        let place = |address: &Arc<Address>| Place::new(Arc::clone(address));
+        Self {
+            service: name.to_owned(),
+            target: endpoints.target(),
+            network,
+            settings: Settings {
+                connect_timeout: service.connect_timeout,
+                keepalive: Keepalive {
+                    interval: service.keepalive_interval,
+                    timeout: service.keepalive_timeout,
+                },
+                bound: service.max_streams_per_connection,
+                max_links: service.max_connections_per_address,
+                idle: service.connection_idle_timeout,
+                refresh: service.dns_refresh_interval,
+                rules: Rules {
+                    after_failures: service.eject_after_failures,
+                    time: service.ejection_time,
+                    max_time: service.max_ejection_time,
+                    max_percent: service.max_ejected_percent,
+                },
+            },
+            state: Mutex::new(State {
+                places: endpoints.addresses().map(place).collect(),
+                cautious: false,
+                names: Names::new(endpoints),
+                kept: false,
+            }),
+            waiting: AtomicUsize::new(0),
+            changed: Notify::new(),
+        }
+    }
+
+    /// What telemetry calls it while no address was asked.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Sends a request, which `request` makes for the URI that it gets; not to the
+    /// address `avoid`, if another one can be had. A connection that turns out to be
+    /// closed costs nothing: nothing was sent, and another one is taken.
+    ///
+    /// # Errors
+    /// [`Fault::NoConnection`]: there is none, and none of the addresses is worth
+    /// waiting for. It is not worth while to try again at once.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        avoid: Option<SocketAddr>,
+        request: impl Fn(Uri) -> Outgoing,
+    ) -> Result<(Lease<'_>, ResponseFuture), Fault> {
+        loop {
+            let (mut link, call) = match self.pick(avoid) {
+                Pick::Take(link, call) => (link, call),
+                Pick::Wait(_waiting, changed) => {
+                    changed.await;
+                    continue;
+                }
+                Pick::Nowhere(reason) => {
+                    let service = self.service.clone();
+                    return Err(Fault::NoConnection { service, reason });
+                }
+            };
+            let uri = call.address().endpoint().method_uri.clone();
+            if let Ok(response) = link.send(request(uri)) {
+                let upstream = self.as_ref();
+                return Ok((Lease { upstream, call }, response));
+            }
+            self.retire(&link);
+        }
+    }
+
+    fn pick(self: &Arc<Self>, avoid: Option<SocketAddr>) -> Pick<'_> {
+        let mut state = self.state();
+        let drawn = state.draw(avoid);
+        if let Some(drawn) = drawn
+            && let Some(link) = state.places[drawn].with_room(self.settings.bound)
+        {
+            let link = link.clone();
+            return state.take(drawn, link);
+        }
+        self.pick_at_bounds(&mut state, drawn, avoid)
+    }
+
+    /// As the address that was drawn has no connection with room.
+    fn pick_at_bounds<'a>(
+        self: &'a Arc<Self>,
+        state: &mut State,
+        drawn: Option<usize>,
+        avoid: Option<SocketAddr>,
+    ) -> Pick<'a> {
+        let now = Instant::now();
+        state.places.iter_mut().for_each(Place::prune);
+        self.look_up_if_stale(state, now);
+        if let Some(drawn) = drawn {
+            self.dial_if_wanted(state, drawn, now);
+        }
+        // At first the addresses with which all is well, then all.
+        for wary in [true, false] {
+            let admitted = |place: &Place| {
+                !wary || (place.health.admits(now) && avoid != Some(place.address.socket()))
+            };
+            let coming = state.places.iter().any(|place| place.fresh > 0);
+            if let Some((index, link)) = state.find(admitted, self.settings.bound, coming) {
+                return state.take(index, link);
+            }
+            self.dial_some(state, admitted, now);
+            if wary && state.is_something_fresh_coming() {
+                return self.wait();
+            }
+        }
+        if state.is_something_coming() {
+            return self.wait();
+        }
+        let queues = state.places.iter().enumerate();
+        let queues = queues.filter_map(|(i, place)| Some((place.shortest_queue()?, i)));
+        if let Some(((_, link), index)) = queues.min_by_key(|((calls, _), _)| *calls) {
+            let link = link.clone();
+            return state.take(index, link);
+        }
+        Pick::Nowhere(state.trouble())
+    }
+
+    fn wait(&self) -> Pick<'_> {
+        // Made while the state is locked: what changes it then is not missed.
+        let changed = self.changed.notified();
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Pick::Wait(Waiting(&self.waiting), changed)
+    }
+
+    fn retire(&self, link: &Link) {
+        let mut state = self.state();
+        if let Some(place) = state.place(link.address()) {
+            place.retire(link, Instant::now());
+        }
+        state.look_again();
+    }
+
+    fn ended(&self, address: &Arc<Address>, failed: bool) {
+        let mut state = self.state();
+        let may_eject = state.may_eject(&self.settings.rules);
+        if let Some(place) = state.place(address) {
+            if failed {
+                place.failed(Instant::now(), &self.settings.rules, may_eject);
+            } else {
+                place.succeeded();
+            }
+        }
+        state.look_again();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// An address for the next call, which may have no connection yet.
+    fn draw(&self, avoid: Option<SocketAddr>) -> Option<usize> {
+        if self.places.len() == 1 {
+            return Some(0);
+        }
+        let now = self.cautious.then(Instant::now);
+        let worth_it = |place: &Place| {
+            let well = now.is_none_or(|now| {
+                place.health.admits(now) && (place.has_links() || place.redial.allows(now))
+            });
+            // What is being dialed has no load, and would be drawn again and again.
+            let ready = place.has_links() || place.dialing == 0;
+            well && ready && avoid != Some(place.address.socket())
+        };
+        let places = self.places.iter().enumerate();
+        let members = places.filter(|(_, place)| worth_it(place));
+        let loads = members.map(|(index, place)| (index, place.calls()));
+        balance::less_loaded_of_two(loads, fastrand::u64(..))
+    }
+
+    /// A connection with room, or else one that takes a call all the same.
+    fn find(
+        &self,
+        admitted: impl Fn(&Place) -> bool,
+        bound: usize,
+        others_coming: bool,
+    ) -> Option<(usize, Link)> {
+        let places = || self.places.iter().enumerate().filter(|(_, p)| admitted(p));
+        let with_room = places().find_map(|(i, place)| Some((i, place.with_room(bound)?)));
+        let found = with_room.or_else(|| {
+            places()
+                .filter_map(|(i, place)| Some((i, place.beyond_bound(bound, others_coming)?)))
+                .min_by_key(|(_, link)| link.load().calls)
+        });
+        found.map(|(index, link)| (index, link.clone()))
+    }
+
+    fn take(&mut self, index: usize, link: Link) -> Pick<'static> {
+        let health = &mut self.places[index].health;
+        if self.cautious && health.is_ejected() {
+            health.called(Instant::now());
+        }
+        let call = link.begin();
+        Pick::Take(link, call)
+    }
+
+    fn place(&mut self, address: &Arc<Address>) -> Option<&mut Place> {
+        let mut places = self.places.iter_mut();
+        places.find(|place| Arc::ptr_eq(&place.address, address))
+    }
+
+    fn may_eject(&self, rules: &Rules) -> bool {
+        let ejected = self.places.iter().filter(|place| place.health.is_ejected());
+        rules.allow_one_more(ejected.count(), self.places.len())
+    }
+
+    /// Notes whether there is something to be cautious about.
+    fn look_again(&mut self) {
+        let suspect = |place: &Place| place.health.is_ejected() || place.trouble.is_some();
+        self.cautious = self.places.iter().any(suspect);
+    }
+
+    fn is_something_fresh_coming(&self) -> bool {
+        self.names.is_awaited() || self.places.iter().any(|place| place.fresh > 0)
+    }
+
+    fn is_something_coming(&self) -> bool {
+        self.names.is_awaited() || self.places.iter().any(|place| place.dialing > 0)
+    }
+
+    /// Why there is no connection.
+    fn trouble(&self) -> String {
+        let troubles = self.places.iter().filter_map(|place| {
+            let trouble = place.trouble.as_ref()?;
+            Some(format!("{}: {trouble}", place.address))
+        });
+        let mut troubles = troubles.peekable();
+        match troubles.next() {
+            None => self.names.trouble(),
+            Some(first) if troubles.peek().is_none() => first,
+            Some(first) => format!("{first} (and {} more addresses)", troubles.count()),
+        }
+    }
+}
+
+impl Lease<'_> {
+    /// Where the attempt went.
+    pub(super) fn address(&self) -> &Address {
+        self.call.address()
+    }
+
+    /// Notes how the attempt ended: with an answer, or with this fault. To be left
+    /// out if it did not end.
+    pub(super) fn ended(&self, fault: Option<&Fault>) {
+        let address = self.call.address();
+        match fault.map_or(Some(false), Fault::speaks_against_address) {
+            Some(true) => {
+                tracing::debug!(address = %self.address(), ?fault, "a call was lost");
+                self.upstream.ended(address, true);
+            }
+            Some(false) if address.is_suspect() => self.upstream.ended(address, false),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        let addresses = state.places.iter().map(|place| &place.address);
+        f.debug_struct("Upstream")
+            .field("service", &self.service)
+            .field("addresses", &addresses.collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}

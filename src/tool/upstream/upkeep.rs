@@ -1,0 +1,287 @@
+//! What an upstream does beside the calls, each in a task of its own that no call
+//! can cancel: it dials, asks name servers, and closes what is idle. A service that
+//! is not in use has no tasks.
+
+use std::{
+    pin::pin,
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+use super::{State, Upstream};
+use crate::tool::{
+    address::Address,
+    dial::dial,
+    link::Link,
+    place::{Place, sweep_interval},
+    redial::Redial,
+    resolve::{Answer, Endpoints},
+};
+
+/// Calls that have another choice do not wait longer for a connection (RFC 8305, 5:
+/// what Happy Eyeballs waits for).
+const SLOW: Duration = Duration::from_millis(250);
+/// After a failed dial the name servers are asked at once, but not more often.
+const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
+
+/// The names of a service, and how asking for their addresses goes.
+pub(super) struct Names {
+    endpoints: Endpoints,
+    /// The answer may be of long ago.
+    stale: bool,
+    lookup: Lookup,
+    asked: Option<Instant>,
+    redial: Redial,
+    trouble: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Lookup {
+    None,
+    Running,
+    /// Running, and nobody waits for it any more.
+    Slow,
+}
+
+impl Names {
+    pub(super) fn new(endpoints: Endpoints) -> Self {
+        Self {
+            stale: endpoints.have_names(),
+            endpoints,
+            lookup: Lookup::None,
+            asked: None,
+            redial: Redial::default(),
+            trouble: None,
+        }
+    }
+
+    /// Whether calls should wait for the addresses.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.stale && self.lookup == Lookup::Running
+    }
+
+    /// Why there are no addresses.
+    pub(super) fn trouble(&self) -> String {
+        let trouble = self.trouble.as_deref();
+        trouble.unwrap_or("it can't be dialed now").to_owned()
+    }
+}
+
+impl Upstream {
+    /// Dials the first of the admitted addresses that wants it, the one with the
+    /// fewest dials under way.
+    pub(super) fn dial_some(
+        self: &Arc<Self>,
+        state: &mut State,
+        admitted: impl Fn(&Place) -> bool,
+        now: Instant,
+    ) {
+        let places = state.places.iter().enumerate();
+        let wanting = places
+            .filter(|(index, place)| admitted(place) && self.wants_link(state, *index, now))
+            .min_by_key(|(_, place)| place.dialing);
+        if let Some((index, _)) = wanting {
+            self.dial(state, index, now);
+        }
+    }
+
+    /// Dials that address if it wants a connection.
+    pub(super) fn dial_if_wanted(self: &Arc<Self>, state: &mut State, index: usize, now: Instant) {
+        if self.wants_link(state, index, now) {
+            self.dial(state, index, now);
+        }
+    }
+
+    fn wants_link(&self, state: &State, index: usize, now: Instant) -> bool {
+        let place = &state.places[index];
+        // Slow dials elsewhere may come to nothing.
+        let fresh: usize = state.places.iter().map(|place| place.fresh).sum();
+        let coming = fresh - place.fresh + place.dialing;
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let limits = (self.settings.bound, self.settings.max_links);
+        place.wants_link((waiting, coming), limits, now)
+    }
+
+    fn dial(self: &Arc<Self>, state: &mut State, index: usize, now: Instant) {
+        let place = &mut state.places[index];
+        place.dialing += 1;
+        place.fresh += 1;
+        place.health.called(now);
+        let address = Arc::clone(&place.address);
+        let dial = dial(
+            Arc::clone(&self.network),
+            Arc::clone(&address),
+            self.settings.connect_timeout,
+            self.settings.keepalive,
+        );
+        let this = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut dial = pin!(dial);
+            let (result, fresh) = match timeout(SLOW, &mut dial).await {
+                Ok(result) => (result, true),
+                Err(_) => {
+                    if let Some(this) = this.upgrade() {
+                        this.dial_is_slow(&address);
+                    }
+                    (dial.await, false)
+                }
+            };
+            if let Some(this) = this.upgrade() {
+                this.dialed(&address, result, fresh);
+            }
+        });
+        self.keep(state, now);
+    }
+
+    fn dial_is_slow(&self, address: &Arc<Address>) {
+        if let Some(place) = self.state().place(address) {
+            place.fresh -= 1;
+        }
+        self.changed.notify_waiters();
+    }
+
+    fn dialed(self: &Arc<Self>, address: &Arc<Address>, result: Result<Link, String>, fresh: bool) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let may_eject = state.may_eject(&self.settings.rules);
+        // It may be gone: then so is the connection.
+        if let Some(place) = state.place(address) {
+            let was_down = place.trouble.is_some();
+            let service = self.service.as_str();
+            match &result {
+                Err(reason) if !was_down => {
+                    tracing::warn!(service, %address, reason, "can't connect");
+                }
+                Ok(_) if was_down => tracing::info!(service, %address, "connected again"),
+                _ => tracing::debug!(service, %address, "dialed"),
+            }
+            let failed = result.is_err();
+            let result = result.map_err(Arc::from);
+            place.dialed(result, fresh, now, &self.settings.rules, may_eject);
+            if failed {
+                self.look_up(&mut state, now, LOOKUP_PAUSE);
+            }
+        }
+        state.look_again();
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Asks for the addresses if those that are known may be of long ago, and nobody
+    /// is connected to them.
+    pub(super) fn look_up_if_stale(self: &Arc<Self>, state: &mut State, now: Instant) {
+        if state.names.stale
+            && state.names.redial.allows(now)
+            && !state.places.iter().any(Place::has_links)
+        {
+            self.look_up(state, now, Duration::ZERO);
+        }
+    }
+
+    /// Asks for the addresses, unless that was done within `pause`.
+    fn look_up(self: &Arc<Self>, state: &mut State, now: Instant, pause: Duration) {
+        let names = &mut state.names;
+        let just_asked = names.asked.is_some_and(|asked| now < asked + pause);
+        if !names.endpoints.have_names() || names.lookup != Lookup::None || just_asked {
+            return;
+        }
+        names.lookup = Lookup::Running;
+        names.asked = Some(now);
+        let answers = names.endpoints.look_up(&self.network);
+        let limit = self.settings.connect_timeout;
+        let this = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut answers = pin!(answers);
+            let answers = match timeout(limit, &mut answers).await {
+                Ok(answers) => answers,
+                Err(_) => {
+                    if let Some(this) = this.upgrade() {
+                        this.lookup_is_slow(limit);
+                    }
+                    // The system's resolver can't be cancelled: two would pile up.
+                    answers.await
+                }
+            };
+            if let Some(this) = this.upgrade() {
+                this.looked_up(answers);
+            }
+        });
+        self.keep(state, now);
+    }
+
+    fn lookup_is_slow(&self, limit: Duration) {
+        let names = &mut self.state().names;
+        names.lookup = Lookup::Slow;
+        names.trouble = Some(format!("no answer from the resolver within {limit:?}"));
+        self.changed.notify_waiters();
+    }
+
+    fn looked_up(&self, answers: Vec<Answer>) {
+        let mut state = self.state();
+        let state = &mut *state;
+        let names = &mut state.names;
+        names.lookup = Lookup::None;
+        names.trouble = names.endpoints.update(&self.service, answers);
+        let mut old = std::mem::take(&mut state.places);
+        for address in names.endpoints.addresses() {
+            let known = old
+                .iter()
+                .position(|place| Arc::ptr_eq(&place.address, address));
+            let place = known.map(|index| old.swap_remove(index));
+            let place = place.unwrap_or_else(|| Place::new(Arc::clone(address)));
+            state.places.push(place);
+        }
+        names.stale = state.places.is_empty();
+        if names.stale {
+            names.redial.failed(Instant::now(), fastrand::f64());
+        } else {
+            names.redial.succeeded();
+        }
+        state.look_again();
+        self.changed.notify_waiters();
+    }
+
+    /// Starts the task that closes what is idle and asks the name servers again.
+    fn keep(self: &Arc<Self>, state: &mut State, now: Instant) {
+        if std::mem::replace(&mut state.kept, true) {
+            return;
+        }
+        let sweep = sweep_interval(self.settings.idle);
+        let refresh = self.settings.refresh;
+        tokio::spawn(keep(Arc::downgrade(self), sweep, refresh, now));
+    }
+
+    /// Closes what is idle; says whether there is still something to look after.
+    fn sweep(&self) -> bool {
+        let mut state = self.state();
+        state.places.iter_mut().for_each(Place::sweep);
+        let in_use = |place: &Place| place.has_links() || place.dialing > 0;
+        let kept = state.places.iter().any(in_use) || state.names.lookup != Lookup::None;
+        state.kept = kept;
+        if !kept {
+            state.names.stale = state.names.endpoints.have_names();
+        }
+        kept
+    }
+}
+
+async fn keep(this: Weak<Upstream>, sweep: Duration, refresh: Duration, start: Instant) {
+    let mut sweeps = interval_at(start + sweep, sweep);
+    let mut refreshes = interval_at(start + refresh, refresh);
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    refreshes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let is_refresh = tokio::select! {
+            _ = sweeps.tick() => false,
+            _ = refreshes.tick() => true,
+        };
+        let Some(this) = this.upgrade() else { return };
+        if is_refresh {
+            this.look_up(&mut this.state(), Instant::now(), refresh / 2);
+        } else if !this.sweep() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The page for Prometheus, read.
+
+use std::collections::BTreeMap;
+
+use fanfare::telemetry::Telemetry;
+
+/// What a page says.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub samples: Vec<Sample>,
+    /// The type of each metric.
+    pub types: BTreeMap<String, String>,
+}
+
+/// One line of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub value: f64,
+}
+
+impl Page {
+    /// The page of `telemetry`, now.
+    pub fn of(telemetry: &Telemetry) -> Self {
+        let text = telemetry.page().expect("a page").expect("no conflict");
+        Self::parse(&text)
+    }
+
+    pub fn parse(text: &str) -> Self {
+        let mut page = Self::default();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').expect("a type");
+                page.types.insert(name.to_owned(), kind.to_owned());
+            } else if !line.starts_with('#') && !line.is_empty() {
+                page.samples.push(Sample::parse(line));
+            }
+        }
+        page
+    }
+
+    /// The value of the one series that has this name and these labels, and maybe
+    /// more of them; zero if there is none.
+    pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let found = self.all(name, labels);
+        assert!(found.len() <= 1, "{name} {labels:?} is {found:#?}");
+        found.first().map_or(0.0, |sample| sample.value)
+    }
+
+    /// The sum over all series that have this name and these labels.
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.all(name, labels)
+            .iter()
+            .map(|sample| sample.value)
+            .sum()
+    }
+
+    /// All series that have this name and these labels.
+    pub fn all(&self, name: &str, labels: &[(&str, &str)]) -> Vec<&Sample> {
+        let has = |sample: &&Sample| {
+            sample.name == name
+                && labels
+                    .iter()
+                    .all(|(key, value)| sample.labels.get(*key).is_some_and(|v| v == value))
+        };
+        self.samples.iter().filter(has).collect()
+    }
+
+    /// Whether anything is under way.
+    pub fn is_idle(&self) -> bool {
+        [
+            "fanfare_active_requests",
+            "fanfare_tool_active_calls",
+            "fanfare_tool_queue_length",
+        ]
+        .iter()
+        .all(|name| self.all(name, &[]).iter().all(|sample| sample.value == 0.0))
+    }
+}
+
+impl Sample {
+    /// `name{key="value",…} 1.5`, where no value has an escape or a comma.
+    fn parse(line: &str) -> Self {
+        let (series, value) = line.rsplit_once(' ').expect("a value");
+        let (name, labels) = match series.split_once('{') {
+            Some((name, labels)) => (name, labels.strip_suffix('}').expect("an end")),
+            None => (series, ""),
+        };
+        let pairs = labels.split(',').filter(|pair| !pair.is_empty());
+        let labels = pairs.map(|pair| {
+            let (key, value) = pair.split_once('=').expect("a label");
+            (key.to_owned(), value.trim_matches('"').to_owned())
+        });
+        Self {
+            name: name.to_owned(),
+            labels: labels.collect(),
+            value: value.parse().expect("a number"),
+        }
+    }
+}

@@ -1,0 +1,2 @@
+/// Requests that are answered: every span of them, to the nanosecond.
+mod answered;
