@@ -9,14 +9,13 @@ use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    process::Command,
     sync::watch,
     time::{Instant, timeout},
 };
 
 use crate::support::{
     SECOND, Seen, call,
-    process::{PATIENCE, Process, message},
+    process::{PATIENCE, Process, fanfare, message},
     request, seen,
 };
 
@@ -262,11 +261,7 @@ async fn it_can_be_elsewhere_or_nowhere() {
         "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"{address}\""
     )
     .unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_fanfare"))
-        .args(["serve", "--config", file.path().to_str().unwrap()])
-        .env_remove("RUST_LOG")
-        .kill_on_drop(true)
-        .output();
+    let output = fanfare(&["serve", "--config", file.path().to_str().unwrap()]).output();
     let output = timeout(PATIENCE, output).await.expect("an end").unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
