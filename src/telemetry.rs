@@ -113,21 +113,12 @@ impl Telemetry {
         }
     }
 
-    /// Whether there is a page for Prometheus.
-    pub fn has_page(&self) -> bool {
-        let metrics = self.0.metrics.as_ref();
-        metrics.is_some_and(Metrics::has_page)
-    }
-
-    /// The page for Prometheus, in its text format; empty if there is none.
+    /// The page for Prometheus, in its text format; `None` if there is none.
     ///
     /// # Errors
     /// If two metrics contradict each other.
-    pub fn page(&self) -> Result<String, String> {
-        match &self.0.metrics {
-            Some(metrics) => metrics.page().map_err(|error| error.to_string()),
-            None => Ok(String::new()),
-        }
+    pub fn page(&self) -> Option<Result<String, prometheus::Error>> {
+        self.0.metrics.as_ref()?.page()
     }
 }
 

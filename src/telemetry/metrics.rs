@@ -207,17 +207,10 @@ impl Metrics {
         })
     }
 
-    /// Whether there is a page for Prometheus.
-    pub(super) fn has_page(&self) -> bool {
-        self.page.is_some()
-    }
-
-    /// The page for Prometheus, in its text format; empty if there is none.
-    pub(super) fn page(&self) -> Result<String, prometheus::Error> {
-        match &self.page {
-            Some(registry) => TextEncoder::new().encode_to_string(&registry.gather()),
-            None => Ok(String::new()),
-        }
+    /// The page for Prometheus, in its text format; `None` if there is none.
+    pub(super) fn page(&self) -> Option<Result<String, prometheus::Error>> {
+        let registry = self.page.as_ref()?;
+        Some(TextEncoder::new().encode_to_string(&registry.gather()))
     }
 
     /// Pushes once more. Blocks for up to 5 s, the SDK's limit.
