@@ -131,7 +131,10 @@ async fn both_sides_can_ask_for_certificates() {
     let any = "127.0.0.1:0".parse().unwrap();
     let collector = Collector::start_at(any, Some(tls));
     let variables = over_tls(collector.address);
-    let mut variables = variables.each_ref().map(|(name, value)| (*name, &**value)).to_vec();
+    let mut variables = variables
+        .each_ref()
+        .map(|(name, value)| (*name, &**value))
+        .to_vec();
 
     observe_an_rpc(&variables).await.shutdown(PATIENCE).await;
     let received = collector.received();

@@ -207,7 +207,10 @@ impl Inbox {
     async fn take(&self, keep: impl FnOnce(&mut Received)) -> Result<(), Status> {
         self.asked.send_modify(|count| *count += 1);
         let mut answer = self.answer.subscribe();
-        let does = *answer.wait_for(|answer| *answer != Answer::Hangs).await.expect("orders");
+        let does = *answer
+            .wait_for(|answer| *answer != Answer::Hangs)
+            .await
+            .expect("orders");
         match does {
             Answer::Takes | Answer::Hangs => {}
             Answer::TakesAfter(delay) => tokio::time::sleep(delay).await,

@@ -50,7 +50,10 @@ impl Page {
 
     /// The sum over all series that have this name and these labels.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.all(name, labels).iter().map(|sample| sample.value).sum()
+        self.all(name, labels)
+            .iter()
+            .map(|sample| sample.value)
+            .sum()
     }
 
     /// All series that have this name and these labels.
@@ -66,9 +69,13 @@ impl Page {
 
     /// Whether anything is under way.
     pub fn is_idle(&self) -> bool {
-        ["fanfare_active_requests", "fanfare_tool_active_calls", "fanfare_tool_queue_length"]
-            .iter()
-            .all(|name| self.all(name, &[]).iter().all(|sample| sample.value == 0.0))
+        [
+            "fanfare_active_requests",
+            "fanfare_tool_active_calls",
+            "fanfare_tool_queue_length",
+        ]
+        .iter()
+        .all(|name| self.all(name, &[]).iter().all(|sample| sample.value == 0.0))
     }
 }
 

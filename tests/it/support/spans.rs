@@ -66,7 +66,9 @@ pub fn trees(exports: &[ExportTraceServiceRequest]) -> Vec<Tree> {
     let mut spans = flat(exports);
     spans.sort_by_key(|span| (span.start_time_unix_nano, order(span)));
     let ids: Vec<_> = spans.iter().map(|span| span.span_id.clone()).collect();
-    let roots = spans.iter().filter(|span| !ids.contains(&span.parent_span_id));
+    let roots = spans
+        .iter()
+        .filter(|span| !ids.contains(&span.parent_span_id));
     roots.map(|root| tree(root, root, &spans)).collect()
 }
 
@@ -89,9 +91,15 @@ fn tree(span: &Span, root: &Span, spans: &[Span]) -> Tree {
     } else {
         0x100
     };
-    assert_eq!(span.flags, is_remote | 1, "sampled, and whose parent is remote");
+    assert_eq!(
+        span.flags,
+        is_remote | 1,
+        "sampled, and whose parent is remote"
+    );
     let nanos = |from: u64, to: u64| Duration::from_nanos(to.checked_sub(from).expect("in order"));
-    let children = spans.iter().filter(|child| child.parent_span_id == span.span_id);
+    let children = spans
+        .iter()
+        .filter(|child| child.parent_span_id == span.span_id);
     Tree {
         kind: Kind::of(span),
         name: span.name.clone(),

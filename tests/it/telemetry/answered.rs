@@ -16,7 +16,11 @@ fn sleep(id: &str, seconds: u64) -> pb::ToolCall {
 async fn a_request_is_a_span_its_calls_are_below_and_their_attempts_below_them() {
     let mut observed = Observed::start().await;
 
-    let calls = vec![sleep("a", 3), sleep("", 1), call_with("c", "echo", json!({}))];
+    let calls = vec![
+        sleep("a", 3),
+        sleep("", 1),
+        call_with("c", "echo", json!({})),
+    ];
     let response = observed.client.execute_tools(request(calls)).await;
 
     assert_eq!(response.unwrap().into_inner().results.len(), 3);
