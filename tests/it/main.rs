@@ -13,8 +13,12 @@ mod support;
 mod bad_input;
 /// The caller goes away; the failure policy; nothing outlives its request.
 mod cancel;
+/// How many connections a tool service gets, and which call goes on which.
+mod connections;
 /// Whose limit runs out when, and what the tool is told.
 mod deadline;
+/// Several addresses, names that change, and what keeps failing.
+mod endpoints;
 /// All calls at once, the results in the order of the calls.
 mod execute;
 /// Tool services that answer with what they should not.

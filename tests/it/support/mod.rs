@@ -6,6 +6,7 @@ pub mod bare;
 pub mod caller;
 pub mod hostile;
 pub mod ledger;
+pub mod network;
 pub mod pipes;
 pub mod process;
 pub mod raw;
