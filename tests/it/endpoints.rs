@@ -155,12 +155,12 @@ async fn an_endpoint_that_works_again_gets_calls_again() {
     victim.log().wait_for_all("calls in flight", 5, hang).await;
     victim.signal(Signal::SIGKILL);
     victim.exit_code().await;
+    hanging.abort();
     assert_no_call_notices(&client, 50).await;
 
     let again = Process::demo_tools_at(place.address).await;
 
     both_get_calls(&client, [&again, &other]).await;
-    hanging.abort();
 }
 
 #[tokio::test]

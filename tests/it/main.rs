@@ -41,5 +41,7 @@ mod stream;
 mod tidy;
 /// Tool services that die, freeze, refuse or never answer: real processes.
 mod tool_faults;
+/// Tool services behind TLS, and who is not believed.
+mod tool_tls;
 /// Callers that are killed, frozen or gone.
 mod vanishing_callers;
