@@ -68,6 +68,11 @@ impl Place {
         !self.links.is_empty()
     }
 
+    /// Whether it is worth waiting for a dial: there is one, and none takes long.
+    pub(super) fn is_promising(&self) -> bool {
+        self.fresh > 0 && self.fresh == self.dialing
+    }
+
     /// A link with less than `bound` calls.
     pub(super) fn with_room(&self, bound: usize) -> Option<&Link> {
         let index = pool::with_room(self.loads(), bound)?;
@@ -87,8 +92,8 @@ impl Place {
     }
 
     /// Whether to dial, as one more call comes and `waiting` wait: there is demand
-    /// over what `coming` connections will take, room for one, and no failure just
-    /// before.
+    /// over what `coming` connections will take, or none here at all, room for one,
+    /// and no failure just before.
     pub(super) fn wants_link(
         &self,
         (waiting, coming): (usize, usize),
@@ -97,8 +102,8 @@ impl Place {
     ) -> bool {
         let per_link = bound.min(self.limit);
         let excess = waiting + pool::excess(self.loads(), per_link);
-        self.links.len() + self.dialing < max_links
-            && pool::needs_another(excess, coming, per_link)
+        let links = self.links.len() + self.dialing;
+        (links == 0 || (links < max_links && pool::needs_another(excess, coming, per_link)))
             && self.redial.allows(now)
     }
 

@@ -138,15 +138,17 @@ impl Upstream {
     /// closed costs nothing: nothing was sent, and another one is taken.
     ///
     /// # Errors
-    /// [`Fault::NoConnection`]: there is none, and none of the addresses is worth
-    /// waiting for. It is not worth while to try again at once.
+    /// [`Fault::NoConnection`]: since this was called, each of the addresses could
+    /// not be dialed, or none was found.
     pub(super) async fn send(
         self: &Arc<Self>,
         avoid: Option<SocketAddr>,
         request: impl Fn(Uri) -> Outgoing,
     ) -> Result<(Lease<'_>, ResponseFuture), Fault> {
+        // When this began to be not easy.
+        let mut came = None;
         loop {
-            let (mut link, call) = match self.pick(avoid) {
+            let (mut link, call) = match self.pick(avoid, &mut came) {
                 Pick::Take(link, call) => (link, call),
                 Pick::Wait(_waiting, changed) => {
                     changed.await;
@@ -166,7 +168,7 @@ impl Upstream {
         }
     }
 
-    fn pick(self: &Arc<Self>, avoid: Option<SocketAddr>) -> Pick<'_> {
+    fn pick(self: &Arc<Self>, avoid: Option<SocketAddr>, came: &mut Option<Instant>) -> Pick<'_> {
         let mut state = self.state();
         let drawn = state.draw(avoid);
         if let Some(drawn) = drawn
@@ -175,7 +177,9 @@ impl Upstream {
             let link = link.clone();
             return state.take(drawn, link);
         }
-        self.pick_at_bounds(&mut state, drawn, avoid)
+        let now = Instant::now();
+        let came = *came.get_or_insert(now);
+        self.pick_at_bounds(&mut state, drawn, avoid, (came, now))
     }
 
     /// As the address that was drawn has no connection with room.
@@ -184,8 +188,8 @@ impl Upstream {
         state: &mut State,
         drawn: Option<usize>,
         avoid: Option<SocketAddr>,
+        (came, now): (Instant, Instant),
     ) -> Pick<'a> {
-        let now = Instant::now();
         state.places.iter_mut().for_each(Place::prune);
         self.look_up_if_stale(state, now);
         if let Some(drawn) = drawn {
@@ -196,12 +200,12 @@ impl Upstream {
             let admitted = |place: &Place| {
                 !wary || (place.health.admits(now) && avoid != Some(place.address.socket()))
             };
-            let coming = state.places.iter().any(|place| place.fresh > 0);
+            let coming = state.places.iter().any(Place::is_promising);
             if let Some((index, link)) = state.find(admitted, self.settings.bound, coming) {
                 return state.take(index, link);
             }
             self.dial_some(state, admitted, now);
-            if wary && state.is_something_fresh_coming() {
+            if wary && state.is_something_worth_waiting_for() {
                 return self.wait();
             }
         }
@@ -213,6 +217,9 @@ impl Upstream {
         if let Some(((_, link), index)) = queues.min_by_key(|((calls, _), _)| *calls) {
             let link = link.clone();
             return state.take(index, link);
+        }
+        if self.dial_as_last_resort(state, came) {
+            return self.wait();
         }
         Pick::Nowhere(state.trouble())
     }
@@ -313,8 +320,8 @@ impl State {
         self.cautious = self.places.iter().any(suspect);
     }
 
-    fn is_something_fresh_coming(&self) -> bool {
-        self.names.is_awaited() || self.places.iter().any(|place| place.fresh > 0)
+    fn is_something_worth_waiting_for(&self) -> bool {
+        self.names.is_awaited() || self.places.iter().any(Place::is_promising)
     }
 
     fn is_something_coming(&self) -> bool {

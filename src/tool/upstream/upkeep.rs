@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use super::{State, Upstream};
 use crate::tool::{
@@ -94,6 +94,18 @@ impl Upstream {
         }
     }
 
+    /// Dials for a call that came at `came` and has no other choice, whatever is held
+    /// against the address; says whether there is one to dial.
+    pub(super) fn dial_as_last_resort(self: &Arc<Self>, state: &mut State, came: Instant) -> bool {
+        let places = state.places.iter().enumerate();
+        let choices = places.filter_map(|(i, place)| Some((place.redial.last_resort(came)?, i)));
+        let Some((at, index)) = choices.min() else {
+            return false;
+        };
+        self.dial(state, index, at);
+        true
+    }
+
     fn wants_link(&self, state: &State, index: usize, now: Instant) -> bool {
         let place = &state.places[index];
         // Slow dials elsewhere may come to nothing.
@@ -104,11 +116,11 @@ impl Upstream {
         place.wants_link((waiting, coming), limits, now)
     }
 
-    fn dial(self: &Arc<Self>, state: &mut State, index: usize, now: Instant) {
+    fn dial(self: &Arc<Self>, state: &mut State, index: usize, at: Instant) {
         let place = &mut state.places[index];
         place.dialing += 1;
         place.fresh += 1;
-        place.health.called(now);
+        place.health.called(at);
         let address = Arc::clone(&place.address);
         let dial = dial(
             Arc::clone(&self.network),
@@ -118,6 +130,7 @@ impl Upstream {
         );
         let this = Arc::downgrade(self);
         tokio::spawn(async move {
+            sleep_until(at).await;
             let mut dial = pin!(dial);
             let (result, fresh) = match timeout(SLOW, &mut dial).await {
                 Ok(result) => (result, true),
@@ -132,7 +145,7 @@ impl Upstream {
                 this.dialed(&address, result, fresh);
             }
         });
-        self.keep(state, now);
+        self.keep(state);
     }
 
     fn dial_is_slow(&self, address: &Arc<Address>) {
@@ -208,7 +221,7 @@ impl Upstream {
                 this.looked_up(answers);
             }
         });
-        self.keep(state, now);
+        self.keep(state);
     }
 
     fn lookup_is_slow(&self, limit: Duration) {
@@ -244,13 +257,13 @@ impl Upstream {
     }
 
     /// Starts the task that closes what is idle and asks the name servers again.
-    fn keep(self: &Arc<Self>, state: &mut State, now: Instant) {
+    fn keep(self: &Arc<Self>, state: &mut State) {
         if std::mem::replace(&mut state.kept, true) {
             return;
         }
         let sweep = sweep_interval(self.settings.idle);
         let refresh = self.settings.refresh;
-        tokio::spawn(keep(Arc::downgrade(self), sweep, refresh, now));
+        tokio::spawn(keep(Arc::downgrade(self), sweep, refresh));
     }
 
     /// Closes what is idle; says whether there is still something to look after.
@@ -267,7 +280,8 @@ impl Upstream {
     }
 }
 
-async fn keep(this: Weak<Upstream>, sweep: Duration, refresh: Duration, start: Instant) {
+async fn keep(this: Weak<Upstream>, sweep: Duration, refresh: Duration) {
+    let start = Instant::now();
     let mut sweeps = interval_at(start + sweep, sweep);
     let mut refreshes = interval_at(start + refresh, refresh);
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
