@@ -19,6 +19,8 @@ const FIXED_BYTES: usize = 160;
 const SHRUNK_BYTES: usize = 460;
 /// The most that the type URLs and labels of an error take, encoded.
 const ERROR_BYTES: usize = 260;
+/// The most that the time takes after which to try again, encoded.
+const RETRY_BYTES: usize = 72;
 /// How long a message may be that gave way.
 const SHRUNK_MESSAGE_BYTES: usize = 200;
 
@@ -117,6 +119,7 @@ impl Aggregate {
             Err(error) => {
                 let end = error.message.floor_char_boundary(SHRUNK_MESSAGE_BYTES);
                 error.message.truncate(end);
+                error.retry_after = None;
                 if let Reason::ToolFailed(status) = &mut error.reason {
                     status.details.clear();
                 }
@@ -134,7 +137,8 @@ fn encoded_bytes(outcome: &Outcome) -> usize {
                 Reason::ToolFailed(status) => status.details.len(),
                 _ => 0,
             };
-            ERROR_BYTES + error.message.len() + details
+            let retry = error.retry_after.map_or(0, |_| RETRY_BYTES);
+            ERROR_BYTES + error.message.len() + details + retry
         }
     }
 }

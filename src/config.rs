@@ -7,6 +7,8 @@
 //! read them.
 
 mod error;
+mod policy;
+mod policy_sections;
 mod reader;
 mod scalar;
 mod sections;
@@ -29,6 +31,7 @@ use crate::call::ToolName;
 
 pub use self::{
     error::{ConfigError, Mistake, Place},
+    policy::{Breaker, HedgeDelay, Retry, RetryBudget},
     service::Service,
     tls::Tls,
 };
@@ -228,6 +231,25 @@ pub struct Tool {
     /// Default `false`: the safe answer for a tool about which nobody said
     /// otherwise.
     pub idempotent: bool,
+    /// The most calls with the tool at a time; others wait for a turn, and each
+    /// request gets one in its turn.
+    ///
+    /// Default: `max_in_flight_calls`, that is no bound of its own. What a tool
+    /// bears, its operator knows.
+    pub max_concurrency: usize,
+    /// The most calls that wait for a turn; others fail at once with
+    /// `OVERLOADED`, as do those whose turn won't come before their deadline.
+    ///
+    /// Default 1000: several large requests, and a tenth of what may be in
+    /// flight, so that a slow tool leaves room for others.
+    pub max_queue: usize,
+    /// `[tools.NAME.retry]`: when a call is sent again.
+    pub retry: Retry,
+    /// `[tools.NAME.hedge]`: when a second attempt races the first. Only for an
+    /// idempotent tool.
+    ///
+    /// Default `None`: never. It costs the tool more calls.
+    pub hedge: Option<HedgeDelay>,
 }
 
 impl Default for Server {
@@ -274,6 +296,10 @@ impl Tool {
             description: String::new(),
             timeout: Duration::from_secs(30),
             idempotent: false,
+            max_concurrency: Limits::default().max_in_flight_calls,
+            max_queue: 1000,
+            retry: Retry::default(),
+            hedge: None,
         }
     }
 }

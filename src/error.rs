@@ -3,6 +3,8 @@
 //!
 //! How these become a `google.rpc.Status` is `wire`'s business.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 /// The longest message that a caller gets to read, in bytes. A longer one, from
@@ -20,6 +22,8 @@ pub struct CallError {
     pub effect: Effect,
     /// May the same call be sent again, with hope and without harm?
     pub retryable: bool,
+    /// When trying again may first help, if that is known.
+    pub retry_after: Option<Duration>,
     /// For the caller to read, at most [`MAX_MESSAGE_BYTES`] long.
     pub message: String,
 }
@@ -160,7 +164,16 @@ impl CallError {
             reason,
             effect,
             retryable,
+            retry_after: None,
             message: shortened(message.into()),
+        }
+    }
+
+    /// The same, with when trying again may first help.
+    pub fn retry_after(self, retry_after: Option<Duration>) -> Self {
+        Self {
+            retry_after,
+            ..self
         }
     }
 

@@ -15,7 +15,7 @@ mod member;
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -193,18 +193,18 @@ impl FanOut {
         };
         slot.state = State::Ended;
         self.unended -= 1;
-        let attempts = self.attempts(index);
+        let progress = &self.shared.progress[index];
+        let queued = match progress.waited() {
+            Some(waited) => turn.saturating_duration_since(self.started) + waited,
+            None => end.saturating_duration_since(self.started),
+        };
         self.ended.push_back(Completion {
             index,
             outcome,
             end,
-            queued: turn.saturating_duration_since(self.started),
-            attempts,
+            queued,
+            attempts: progress.attempts(),
         });
-    }
-
-    fn attempts(&self, index: usize) -> u32 {
-        self.shared.progress[index].attempts.load(Ordering::Relaxed)
     }
 
     fn expire(&mut self, now: Instant) {
@@ -255,7 +255,7 @@ impl FanOut {
 
     /// The error of a call that did not end by itself.
     fn unfinished(&self, index: usize, reason: Reason, message: &str) -> CallError {
-        let effect = match self.attempts(index) {
+        let effect = match self.shared.progress[index].possible_runs() {
             0 => Effect::NotStarted,
             _ => Effect::Maybe,
         };

@@ -1,24 +1,45 @@
 //! Which tools there are, and how each is called.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     call::ToolName,
     config::{self, Config},
     fanout::Tool,
-    tool::{Connect, GrpcTool, Internet, Network, OnePlace, Upstream},
+    tool::{
+        Breaker, BreakerState, Connect, GrpcTool, Guard, Internet, Network, OnePlace, Upstream,
+    },
 };
 
 /// The tools, by name.
 #[derive(Clone, Default)]
 pub struct Registry {
     tools: BTreeMap<ToolName, Entry>,
+    /// Of the tool services, by name.
+    guards: BTreeMap<String, Arc<Guard>>,
 }
 
 #[derive(Clone)]
 struct Entry {
     description: String,
     tool: Arc<dyn Tool>,
+    /// Of the service that runs it, if that has one.
+    guard: Option<Arc<Guard>>,
+}
+
+/// A tool, for those who list them.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'a> {
+    /// What it is called by.
+    pub name: &'a ToolName,
+    /// What it does.
+    pub description: &'a str,
+    /// The longest that a call may take.
+    pub timeout: Duration,
+    /// Whether calling twice does no more than calling once.
+    pub idempotent: bool,
+    /// Of the circuit breaker of its service, if that has one.
+    pub breaker_state: Option<BreakerState>,
 }
 
 impl Registry {
@@ -41,21 +62,27 @@ impl Registry {
         config: &Config,
         network: impl Fn(&config::Service) -> Arc<dyn Network>,
     ) -> Self {
-        let services: BTreeMap<&String, Arc<Upstream>> = config
-            .services
-            .iter()
-            .map(|(name, service)| {
-                let upstream = Upstream::new(name, network(service), service);
-                (name, Arc::new(upstream))
-            })
-            .collect();
         let mut registry = Self::default();
+        let mut upstreams = BTreeMap::new();
+        for (name, service) in &config.services {
+            let upstream = Upstream::new(name, network(service), service);
+            upstreams.insert(name, Arc::new(upstream));
+            let guard = Arc::new(Guard::new(name, service));
+            registry.guards.insert(name.clone(), guard);
+        }
         for (name, tool) in &config.tools {
             // The configuration was checked: its tools name services it has.
-            if let Some(upstream) = services.get(&tool.service) {
+            let upstream = upstreams.get(&tool.service).map(Arc::clone);
+            let guard = registry.guards.get(&tool.service).map(Arc::clone);
+            if let (Some(upstream), Some(guard)) = (upstream, guard) {
                 let max_result_bytes = config.limits.max_result_bytes;
-                let client = GrpcTool::new(Arc::clone(upstream), tool, max_result_bytes);
-                registry.insert(name.clone(), tool.description.clone(), Arc::new(client));
+                let client = GrpcTool::new(upstream, Arc::clone(&guard), tool, max_result_bytes);
+                let entry = Entry {
+                    description: tool.description.clone(),
+                    tool: Arc::new(client),
+                    guard: Some(guard),
+                };
+                registry.tools.insert(name.clone(), entry);
             }
         }
         registry
@@ -63,7 +90,12 @@ impl Registry {
 
     /// Adds a tool, or replaces the one of that name.
     pub fn insert(&mut self, name: ToolName, description: String, tool: Arc<dyn Tool>) {
-        self.tools.insert(name, Entry { description, tool });
+        let entry = Entry {
+            description,
+            tool,
+            guard: None,
+        };
+        self.tools.insert(name, entry);
     }
 
     /// The tool of that name.
@@ -71,11 +103,20 @@ impl Registry {
         self.tools.get(name).map(|entry| Arc::clone(&entry.tool))
     }
 
-    /// All tools with their descriptions, sorted by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&ToolName, &str, &dyn Tool)> {
-        self.tools
-            .iter()
-            .map(|(name, entry)| (name, entry.description.as_str(), &*entry.tool))
+    /// All tools, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = Listed<'_>> {
+        self.tools.iter().map(|(name, entry)| Listed {
+            name,
+            description: &entry.description,
+            timeout: entry.tool.timeout(),
+            idempotent: entry.tool.idempotent(),
+            breaker_state: entry.guard.as_ref().map(|guard| guard.breaker().state()),
+        })
+    }
+
+    /// The circuit breakers of all tool services, sorted by the service's name.
+    pub fn breakers(&self) -> impl Iterator<Item = &Breaker> {
+        self.guards.values().map(|guard| guard.breaker())
     }
 }
 

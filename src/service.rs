@@ -121,11 +121,7 @@ impl OrchestratorService for Orchestrator {
         &self,
         _: Request<pb::ListToolsRequest>,
     ) -> Result<Response<pb::ListToolsResponse>, Status> {
-        let tools = self
-            .registry
-            .iter()
-            .map(|(name, description, tool)| wire::tool(name, description, tool))
-            .collect();
+        let tools = self.registry.iter().map(wire::tool).collect();
         Ok(Response::new(pb::ListToolsResponse { tools }))
     }
 }

@@ -5,6 +5,10 @@
 //! that it becomes part of (`payload.rs`), and tells whose failure it was
 //! (`failure.rs`).
 //!
+//! How a call survives what fails is put together in `policy.rs`: a circuit breaker
+//! (`breaker.rs`), a bound with a fair queue (`bulkhead.rs`), retries (`retry.rs`,
+//! `backoff.rs`, `budget.rs`) or hedges (`hedge.rs`).
+//!
 //! An [`Upstream`] finds it a connection (`upstream.rs`): at which of the addresses
 //! (`resolve.rs`, `balance.rs`, `eject.rs`), on which of the connections there
 //! (`place.rs`, `pool.rs`), each of which speaks HTTP/2 (`link.rs`) over what was
@@ -17,24 +21,33 @@
 //! channels and several allocations per call fall away.
 
 mod address;
+mod backoff;
 mod balance;
+mod breaker;
+mod budget;
+mod bulkhead;
 mod client;
 mod dial;
 mod eject;
 mod failure;
 mod grpc;
+mod hedge;
 mod link;
 mod payload;
 mod place;
+mod policy;
 mod pool;
 mod redial;
 mod resolve;
+mod retry;
 mod tls;
 mod upstream;
 
 pub(crate) use dial::OnePlace;
 
 pub use address::Address;
+pub use breaker::{Breaker, BreakerState};
 pub use client::GrpcTool;
 pub use dial::{Connect, Internet, Io, Network};
+pub use policy::Guard;
 pub use upstream::Upstream;

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 use crate::{
     call::{Attachment, Batch, Completion, FailurePolicy, MAX_ID_BYTES, ToolCall, ToolName},
-    fanout::Tool,
     pb::{self, tool_execution_result},
+    registry::Listed,
+    tool::BreakerState,
 };
 
 use status::Violations;
@@ -241,11 +242,18 @@ pub fn response(
 }
 
 /// A tool, as `ListTools` shows it.
-pub fn tool(name: &ToolName, description: &str, tool: &dyn Tool) -> pb::Tool {
+pub fn tool(listed: Listed<'_>) -> pb::Tool {
+    let breaker_state = match listed.breaker_state {
+        None => pb::BreakerState::Unspecified,
+        Some(BreakerState::Closed) => pb::BreakerState::Closed,
+        Some(BreakerState::Open) => pb::BreakerState::Open,
+        Some(BreakerState::HalfOpen) => pb::BreakerState::HalfOpen,
+    };
     pb::Tool {
-        name: name.as_str().to_owned(),
-        description: description.to_owned(),
-        timeout: Some(duration(tool.timeout())),
-        idempotent: tool.idempotent(),
+        name: listed.name.as_str().to_owned(),
+        description: listed.description.to_owned(),
+        timeout: Some(duration(listed.timeout)),
+        idempotent: listed.idempotent,
+        breaker_state: breaker_state.into(),
     }
 }

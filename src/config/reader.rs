@@ -192,6 +192,11 @@ impl<'i> Reader<'_, 'i> {
         );
     }
 
+    /// Whether what the file says of `key` is a mistake.
+    pub(super) fn is_mistaken(&self, key: &'static str) -> bool {
+        self.known[key] == Taken::Mistaken
+    }
+
     /// Reads the table `key`, as an empty one if the file has none.
     pub(super) fn table<T>(
         &mut self,

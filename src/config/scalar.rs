@@ -33,13 +33,26 @@ pub(super) fn text(value: &DeValue<'_>) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The strings of an array of them.
+pub(super) fn texts<'v>(value: &'v DeValue<'_>) -> Option<Vec<&'v str>> {
+    let array = value.as_array()?.iter();
+    array.map(|text| text.get_ref().as_str()).collect()
+}
+
 /// An integer from 1 to [`MAX_COUNT`].
 pub(super) fn count<T: TryFrom<u32>>(value: &DeValue<'_>) -> Result<T, String> {
-    integer(value)
-        .and_then(|count| u32::try_from(count).ok())
-        .filter(|count| (1..=MAX_COUNT).contains(count))
-        .and_then(|count| T::try_from(count).ok())
-        .ok_or_else(|| format!("an integer from 1 to {MAX_COUNT}"))
+    count_up_to(MAX_COUNT)(value)
+}
+
+/// An integer from 1 to `max`.
+pub(super) fn count_up_to<T: TryFrom<u32>>(max: u32) -> impl Fn(&DeValue<'_>) -> Result<T, String> {
+    move |value| {
+        integer(value)
+            .and_then(|count| u32::try_from(count).ok())
+            .filter(|count| (1..=max).contains(count))
+            .and_then(|count| T::try_from(count).ok())
+            .ok_or_else(|| format!("an integer from 1 to {max}"))
+    }
 }
 
 /// A size in bytes: an integer, or a string as [`parse_bytes`] takes it.

@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::{
     Config, KIB, Limits, Server, Service, Tool,
+    policy_sections::{read_hedge, read_retry, service_sections, tool_sections},
     reader::{Reader, nearest},
     scalar::{self, address, address_or_off, boolean, bytes, count, duration, format_bytes, text},
     service, tls,
@@ -30,7 +31,9 @@ pub(super) fn read(root: &mut Reader<'_, '_>) -> Config {
     let server = root.table("server", read_server);
     let limits = root.table("limits", read_limits);
     let services = root.named("services", service_name, service::read);
-    let tools = root.named("tools", tool_name, |tool| read_tool(tool, &services));
+    let tools = root.named("tools", tool_name, |tool| {
+        read_tool(tool, &services, &limits)
+    });
     Config {
         server,
         limits,
@@ -119,15 +122,27 @@ fn read_limits(table: &mut Reader<'_, '_>) -> Limits {
     l
 }
 
-fn read_tool(table: &mut Reader<'_, '_>, services: &BTreeMap<String, Service>) -> Tool {
+fn read_tool(
+    table: &mut Reader<'_, '_>,
+    services: &BTreeMap<String, Service>,
+    limits: &Limits,
+) -> Tool {
     let mut t = Tool::new(String::new());
+    t.max_concurrency = limits.max_in_flight_calls;
     let service = |value: &DeValue<'_>| known_service(value, services);
     table.require("service", &mut t.service, service);
     set!(table => t {
         description: text,
         timeout: duration(TICK),
         idempotent: boolean,
+        max_concurrency: count,
+        max_queue: count,
     });
+    // Nothing is held against a value that is mistaken itself.
+    let idempotent = t.idempotent || table.is_mistaken("idempotent");
+    t.retry = table.table("retry", |retry| read_retry(retry, idempotent));
+    let hedge = table.optional_table("hedge", |hedge| read_hedge(hedge, idempotent));
+    t.hedge = hedge.flatten();
     t
 }
 
@@ -166,19 +181,19 @@ pub(super) fn write(config: &Config) -> String {
         section("server", &server_entries(&config.server)),
         section("limits", &limit_entries(&config.limits)),
     ];
-    sections.extend(config.services.iter().map(|(name, service)| {
+    for (name, service) in &config.services {
         let header = format!("services.{}", scalar::key(name));
-        let mut section = section(&header, &service::entries(service));
+        sections.push(section(&header, &service::entries(service)));
         if let Some(tls) = &service.tls {
-            section += "\n";
-            section += &self::section(&format!("{header}.tls"), &tls::entries(tls));
+            sections.push(section(&format!("{header}.tls"), &tls::entries(tls)));
         }
-        section
-    }));
-    sections.extend(config.tools.iter().map(|(name, tool)| {
+        sections.extend(service_sections(&header, service));
+    }
+    for (name, tool) in &config.tools {
         let header = format!("tools.{}", scalar::key(name.as_str()));
-        section(&header, &tool_entries(tool))
-    }));
+        sections.push(section(&header, &tool_entries(tool)));
+        sections.extend(tool_sections(&header, tool));
+    }
     sections.join("\n")
 }
 
@@ -231,12 +246,14 @@ fn limit_entries(l: &Limits) -> [Entry; 8] {
     ]
 }
 
-fn tool_entries(t: &Tool) -> [Entry; 4] {
+fn tool_entries(t: &Tool) -> [Entry; 6] {
     [
         ("service", string(&t.service)),
         ("description", string(&t.description)),
         ("timeout", duration_string(t.timeout)),
         ("idempotent", t.idempotent.to_string()),
+        ("max_concurrency", t.max_concurrency.to_string()),
+        ("max_queue", t.max_queue.to_string()),
     ]
 }
 
@@ -256,7 +273,7 @@ pub(super) fn duration_string(duration: Duration) -> String {
     string(&humantime::format_duration(duration))
 }
 
-fn section(header: &str, entries: &[Entry]) -> String {
+pub(super) fn section(header: &str, entries: &[Entry]) -> String {
     let mut section = format!("[{header}]\n");
     for (key, value) in entries {
         section.extend([*key, " = ", value, "\n"]);

@@ -7,6 +7,8 @@ use http::Uri;
 use toml::de::DeValue;
 
 use super::{
+    policy::{Breaker, RetryBudget},
+    policy_sections::{read_breaker, read_budget},
     reader::Reader,
     scalar::{count, duration, endpoint, endpoints, percent},
     sections::{Entry, TICK, duration_string, set, string},
@@ -86,6 +88,10 @@ pub struct Service {
     /// `[services.NAME.tls]`: how `https` endpoints are secured; `None` for the
     /// defaults, or if there are none.
     pub tls: Option<Tls>,
+    /// `[services.NAME.breaker]`: when it is left alone.
+    pub breaker: Breaker,
+    /// `[services.NAME.retry_budget]`: how much more than its calls it gets.
+    pub retry_budget: RetryBudget,
 }
 
 impl Service {
@@ -105,6 +111,8 @@ impl Service {
             max_ejection_time: Duration::from_secs(60),
             max_ejected_percent: 50,
             tls: None,
+            breaker: Breaker::default(),
+            retry_budget: RetryBudget::default(),
         }
     }
 }
@@ -148,6 +156,8 @@ pub(super) fn read(table: &mut Reader<'_, '_>) -> Service {
     if s.endpoints.iter().all(plain) {
         table.refuse("tls", "no endpoint is an https:// one");
     }
+    s.breaker = table.table("breaker", read_breaker);
+    s.retry_budget = table.table("retry_budget", read_budget);
     s
 }
 

@@ -1,6 +1,7 @@
 //! The file format from outside: what is read, what is refused and how, and
 //! that what is written reads back.
 
+mod policies;
 mod services;
 
 use std::{path::Path, time::Duration};
@@ -70,10 +71,10 @@ fn sample_file_is_read() {
         [("weather".to_owned(), Service::new(endpoint))].into()
     );
     let tool = Tool {
-        service: "weather".to_owned(),
         description: "Current weather of a city".to_owned(),
         timeout: Duration::from_secs(5),
         idempotent: true,
+        ..Tool::new("weather".to_owned())
     };
     assert_eq!(config.tools, [(tool_name("get_weather"), tool)].into());
 }
@@ -142,7 +143,11 @@ fn every_setting_can_be_set() {
     assert_eq!(config.limits, limits);
     let endpoint = "http://[::1]".parse().unwrap();
     assert_eq!(config.services["a.b"], Service::new(endpoint));
-    assert_eq!(config.tools["a.b/c"], Tool::new("a.b".to_owned()));
+    let tool = Tool {
+        max_concurrency: 1,
+        ..Tool::new("a.b".to_owned())
+    };
+    assert_eq!(config.tools["a.b/c"], tool);
     assert_eq!(Config::parse(&config.to_toml()), Ok(config));
 }
 

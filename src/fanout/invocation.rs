@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -47,7 +47,32 @@ pub(super) struct Shared {
 /// How far a call has come, for the case that it never ends by itself.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    pub(super) attempts: AtomicU32,
+    attempts: AtomicU32,
+    /// How many of them were refused unseen.
+    refused: AtomicU32,
+    /// How long the call waited at its tool, in nanoseconds; [`WAITING`] until
+    /// its turn comes.
+    waited: AtomicU64,
+}
+
+const WAITING: u64 = u64::MAX;
+
+impl Progress {
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::Relaxed)
+    }
+
+    /// How many attempts the tool may have run.
+    pub(super) fn possible_runs(&self) -> u32 {
+        let refused = self.refused.load(Ordering::Relaxed);
+        self.attempts().saturating_sub(refused)
+    }
+
+    /// How long the call has waited at its tool; `None` if it still does.
+    pub(super) fn waited(&self) -> Option<Duration> {
+        let waited = self.waited.load(Ordering::Relaxed);
+        (waited != WAITING).then(|| Duration::from_nanos(waited))
+    }
 }
 
 impl Invocation {
@@ -71,14 +96,41 @@ impl Invocation {
         self.deadline
     }
 
+    /// What tells the calls of one batch from those of another that runs at the
+    /// same time.
+    pub fn batch_id(&self) -> usize {
+        Arc::as_ptr(&self.shared).addr()
+    }
+
+    /// Notes that the call has to wait for a turn at its tool.
+    pub fn waits(&self) {
+        self.progress().waited.store(WAITING, Ordering::Relaxed);
+    }
+
+    /// Notes that its turn has come, after so long.
+    pub fn has_waited(&self, wait: Duration) {
+        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(WAITING - 1);
+        self.progress().waited.store(nanos, Ordering::Relaxed);
+    }
+
     /// The number of the next attempt. The first is 1.
     pub fn next_attempt(&self) -> u32 {
-        self.progress().attempts.load(Ordering::Relaxed) + 1
+        self.progress().attempts() + 1
     }
 
     /// Notes that an attempt was sent: from here on the tool may have run.
     pub fn sent(&self) {
         self.progress().attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that an attempt was refused unseen: that one has not run.
+    pub fn refused(&self) {
+        self.progress().refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many of the attempts so far the tool may have run.
+    pub fn possible_runs(&self) -> u32 {
+        self.progress().possible_runs()
     }
 
     fn progress(&self) -> &Progress {

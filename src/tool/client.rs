@@ -1,6 +1,11 @@
-//! Calls one tool over gRPC, once.
+//! Calls one tool over gRPC. An attempt is made here; when there is another, and
+//! whether there is one at all, `policy.rs` decides.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -9,14 +14,18 @@ use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::{failure::Fault, grpc, payload, upstream::Upstream};
+use super::{
+    failure::Fault,
+    grpc, payload,
+    policy::{Guard, Policy},
+    upstream::Upstream,
+};
 use crate::{
     call::Outcome,
     config,
-    error::{CallError, Effect, Reason},
     fanout::{Invocation, Tool},
     pb,
-    telemetry::{attempt::Attempt, batch::turn_has_come},
+    telemetry::attempt::Attempt,
 };
 
 /// A tool enforces the `grpc-timeout` that we send it, too, and its answer may
@@ -26,29 +35,46 @@ const DEADLINE_TOLERANCE: Duration = Duration::from_millis(25);
 
 /// A tool that a remote tool service runs.
 #[derive(Clone, Debug)]
-pub struct GrpcTool {
+pub struct GrpcTool(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     upstream: Arc<Upstream>,
+    policy: Policy,
     timeout: Duration,
     idempotent: bool,
     max_result_bytes: usize,
 }
 
+/// Where the last attempt at a call went: the next one is better made elsewhere.
+// std's Mutex: held for a few instructions, never across an await.
+#[derive(Debug, Default)]
+struct Trail(Mutex<Option<SocketAddr>>);
+
 impl GrpcTool {
-    /// The tool of `config`, which `upstream` runs. Replies longer than
-    /// `max_result_bytes` fail their call.
-    pub fn new(upstream: Arc<Upstream>, config: &config::Tool, max_result_bytes: usize) -> Self {
-        Self {
+    /// The tool of `config`, which `upstream` runs, behind its `guard`. Replies
+    /// longer than `max_result_bytes` fail their call.
+    pub fn new(
+        upstream: Arc<Upstream>,
+        guard: Arc<Guard>,
+        config: &config::Tool,
+        max_result_bytes: usize,
+    ) -> Self {
+        Self(Arc::new(Inner {
             upstream,
+            policy: Policy::new(guard, config),
             timeout: config.timeout,
             idempotent: config.idempotent,
             max_result_bytes,
-        }
+        }))
     }
+}
 
+impl Inner {
     /// One attempt, observed.
-    async fn attempt(&self, invocation: &Invocation) -> Result<Bytes, Fault> {
+    async fn attempt(&self, invocation: &Invocation, trail: &Trail) -> Result<Bytes, Fault> {
         let mut attempt = Attempt::start(invocation, self.upstream.target());
-        let result = self.exchange(invocation, &mut attempt).await;
+        let result = self.exchange(invocation, &mut attempt, trail).await;
         match &result {
             Ok(_) => attempt.end(Code::Ok, String::new),
             Err(fault) => attempt.end(fault.code(), || fault.message(self.max_result_bytes)),
@@ -60,6 +86,7 @@ impl GrpcTool {
         &self,
         invocation: &Invocation,
         attempt: &mut Attempt<'_>,
+        trail: &Trail,
     ) -> Result<Bytes, Fault> {
         let request = |uri| {
             let timeout = invocation.deadline().remaining(Instant::now());
@@ -68,11 +95,13 @@ impl GrpcTool {
                 attempt.inject(headers);
             })
         };
-        let (lease, response) = self.upstream.send(None, request).await?;
+        let (lease, response) = self.upstream.send(trail.last(), request).await?;
         invocation.sent();
         let address = lease.address();
+        trail.note(address.socket());
         attempt.sent_to(&address.endpoint().target, address.socket());
         let outcome = self.observation(response).await;
+        let outcome = outcome.map_err(|fault| if_late(fault, invocation));
         lease.ended(outcome.as_ref().err());
         outcome
     }
@@ -87,42 +116,53 @@ impl GrpcTool {
         }
         Ok(without_its_buffer(observation))
     }
+}
 
-    fn call_error(&self, fault: Fault, invocation: &Invocation) -> CallError {
-        let late = invocation.deadline().remaining(Instant::now()) <= DEADLINE_TOLERANCE;
-        match fault {
-            Fault::Tool { status, .. }
-                if late
-                    && matches!(status.code.into(), Code::Cancelled | Code::DeadlineExceeded) =>
-            {
-                CallError::new(
-                    Reason::DeadlineExceeded(invocation.deadline().limit),
-                    Effect::Maybe,
-                    self.idempotent,
-                    "the tool ran out of time",
-                )
-            }
-            fault => fault.into_call_error(self.idempotent, self.max_result_bytes),
-        }
+impl Trail {
+    fn last(&self) -> Option<SocketAddr> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, address: SocketAddr) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
     }
 }
 
 impl Tool for GrpcTool {
     fn timeout(&self) -> Duration {
-        self.timeout
+        self.0.timeout
     }
 
     fn idempotent(&self) -> bool {
-        self.idempotent
+        self.0.idempotent
     }
 
     fn call(&self, invocation: Invocation) -> BoxFuture<'static, Outcome> {
-        let this = self.clone();
+        let this = Arc::clone(&self.0);
         Box::pin(async move {
-            turn_has_come(&invocation);
-            let outcome = this.attempt(&invocation).await;
-            outcome.map_err(|fault| this.call_error(fault, &invocation))
+            let trail = Trail::default();
+            let attempt = || this.attempt(&invocation, &trail);
+            let outcome = this.policy.run(&invocation, attempt).await;
+            outcome.map_err(|fault| {
+                let may_have_run = invocation.possible_runs() > 0;
+                fault.into_call_error(this.idempotent, may_have_run, this.max_result_bytes)
+            })
         })
+    }
+}
+
+/// What the tool says when its time is up is what our timer says.
+fn if_late(fault: Fault, invocation: &Invocation) -> Fault {
+    let deadline = invocation.deadline();
+    match &fault {
+        Fault::Tool { status, .. }
+            if matches!(status.code.into(), Code::Cancelled | Code::DeadlineExceeded)
+                && deadline.remaining(Instant::now()) <= DEADLINE_TOLERANCE =>
+        {
+            let limit = deadline.limit;
+            Fault::OutOfTime { limit }
+        }
+        _ => fault,
     }
 }
 

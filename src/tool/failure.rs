@@ -3,18 +3,36 @@
 //! A caller must learn UNAVAILABLE of a tool that died, and whether anything was
 //! sent: gRPC libraries say UNKNOWN, CANCELLED or INTERNAL here.
 
-use http::StatusCode;
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderValue, StatusCode};
 use tonic::Code;
 
-use crate::error::{CallError, Effect, Reason, ToolStatus};
+use crate::error::{CallError, Effect, Limit, Reason, ToolStatus};
 
 /// Why there is no observation.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// There is no connection, for this reason. Nothing was sent.
     NoConnection { service: String, reason: String },
+    /// The circuit breaker is open. Nothing was sent.
+    CircuitOpen {
+        service: Arc<str>,
+        retry_after: Duration,
+    },
+    /// There is no place with the tool, for this reason. Nothing was sent.
+    Overloaded {
+        reason: &'static str,
+        retry_after: Option<Duration>,
+    },
     /// The tool answered with a status.
-    Tool { status: ToolStatus, message: String },
+    Tool {
+        status: ToolStatus,
+        message: String,
+        pushback: Option<Pushback>,
+    },
+    /// The tool answered that its time ran out, as our own timer was about to say.
+    OutOfTime { limit: Limit },
     /// The transport failed after the request was handed to it.
     Transport(h2::Error),
     /// An HTTP response that is not gRPC.
@@ -29,12 +47,54 @@ pub(super) enum Fault {
     Garbage(prost::DecodeError),
 }
 
+/// When a tool wants to be asked again (gRFC A6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushback {
+    /// Not at all.
+    Never,
+    /// After so long.
+    After(Duration),
+}
+
+/// How far a failed attempt got, which tells whom it speaks against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// We did not let it go.
+    Barred,
+    /// It could not be sent.
+    Unsent,
+    /// The service refused it unseen.
+    Refused,
+    /// It was sent and nothing came back.
+    Lost,
+    /// It was sent, and the service ended it without an answer.
+    Reset,
+    /// It was sent and took too long.
+    TimedOut,
+    /// Somebody answered.
+    Answered,
+}
+
+impl Pushback {
+    /// What the value of `grpc-retry-pushback-ms` says. What is no number of
+    /// milliseconds means never.
+    pub(super) fn parse(value: &HeaderValue) -> Self {
+        let text = value.to_str().unwrap_or_default();
+        text.parse().map_or(Self::Never, |ms: u32| {
+            Self::After(Duration::from_millis(ms.into()))
+        })
+    }
+}
+
 impl Fault {
     /// Whether it is the fault of the address that was called, or of what is in
     /// front of it; `None` if this says nothing about that, as when it says goodbye.
     pub(super) fn speaks_against_address(&self) -> Option<bool> {
         match self {
-            Self::NoConnection { .. } => None,
+            Self::NoConnection { .. }
+            | Self::CircuitOpen { .. }
+            | Self::Overloaded { .. }
+            | Self::OutOfTime { .. } => None,
             Self::Transport(error) => (!is_unprocessed(error) && !error.is_reset()).then_some(true),
             Self::NotGrpc { status } => Some(status.is_server_error()),
             Self::Tool { .. }
@@ -45,13 +105,52 @@ impl Fault {
         }
     }
 
-    /// As the error of a call to a tool that is `idempotent` or not, and whose
-    /// replies may have `max_bytes`.
-    pub(super) fn into_call_error(self, idempotent: bool, max_bytes: usize) -> CallError {
+    /// How far the attempt got.
+    pub(super) fn scope(&self) -> Scope {
+        match self {
+            Self::CircuitOpen { .. } | Self::Overloaded { .. } => Scope::Barred,
+            Self::NoConnection { .. } => Scope::Unsent,
+            Self::OutOfTime { .. } => Scope::TimedOut,
+            Self::Transport(error) if is_unprocessed(error) => Scope::Refused,
+            Self::Transport(error) if is_broken_http(error) => Scope::Answered,
+            Self::Transport(error) if error.is_reset() => Scope::Reset,
+            Self::Transport(_) => Scope::Lost,
+            Self::NotGrpc { status } if status.is_server_error() => Scope::Lost,
+            Self::Tool { .. }
+            | Self::NotGrpc { .. }
+            | Self::TooLarge { .. }
+            | Self::Incomplete(_)
+            | Self::Invalid(_)
+            | Self::Garbage(_) => Scope::Answered,
+        }
+    }
+
+    /// As the error of a call to a tool that is `idempotent` or not, that some
+    /// attempt `may_have_run`, and whose replies may have `max_bytes`.
+    pub(super) fn into_call_error(
+        self,
+        idempotent: bool,
+        may_have_run: bool,
+        max_bytes: usize,
+    ) -> CallError {
         let message = self.message(max_bytes);
+        let mut retry_after = None;
         let (reason, effect) = match self {
+            Self::CircuitOpen {
+                retry_after: after, ..
+            } => {
+                retry_after = Some(after);
+                (Reason::CircuitOpen, Effect::NotStarted)
+            }
+            Self::Overloaded {
+                retry_after: after, ..
+            } => {
+                retry_after = after;
+                (Reason::Overloaded, Effect::NotStarted)
+            }
             Self::NoConnection { .. } => (Reason::ToolUnavailable, Effect::NotStarted),
             Self::Tool { status, .. } => (Reason::ToolFailed(status), Effect::Done),
+            Self::OutOfTime { limit } => (Reason::DeadlineExceeded(limit), Effect::Maybe),
             Self::Transport(error) => of_transport(&error),
             // A proxy that can't reach the tool says so in HTTP.
             Self::NotGrpc { status } if status.is_server_error() => {
@@ -61,7 +160,12 @@ impl Fault {
             Self::TooLarge { .. } => (Reason::ResultTooLarge, Effect::Done),
             Self::Invalid(_) | Self::Garbage(_) => (Reason::InvalidResponse, Effect::Done),
         };
-        CallError::new(reason, effect, idempotent, message)
+        // An earlier attempt may have run where the last one did not.
+        let effect = match effect {
+            Effect::NotStarted if may_have_run => Effect::Maybe,
+            effect => effect,
+        };
+        CallError::new(reason, effect, idempotent, message).retry_after(retry_after)
     }
 
     /// For the caller, and the span of the attempt.
@@ -70,7 +174,12 @@ impl Fault {
             Self::NoConnection { service, reason } => {
                 format!("can't connect to tool service {service}: {reason}")
             }
+            Self::CircuitOpen { service, .. } => {
+                format!("tool service {service} keeps failing and is left alone for a while")
+            }
+            Self::Overloaded { reason, .. } => format!("the tool is busy: {reason}"),
             Self::Tool { message, .. } => message.clone(),
+            Self::OutOfTime { .. } => "the tool ran out of time".to_owned(),
             Self::Transport(error) => transport_message(error),
             Self::NotGrpc { status } if status.is_server_error() => {
                 format!("the tool service answered with HTTP status {status}")
@@ -94,11 +203,12 @@ impl Fault {
     pub(super) fn code(&self) -> Code {
         match self {
             Self::Tool { status, .. } => status.code.into(),
-            Self::NoConnection { .. } => Code::Unavailable,
+            Self::OutOfTime { .. } => Code::DeadlineExceeded,
+            Self::NoConnection { .. } | Self::CircuitOpen { .. } => Code::Unavailable,
             Self::Transport(error) if is_broken_http(error) => Code::Internal,
             Self::Transport(_) => Code::Unavailable,
             Self::NotGrpc { status } if status.is_server_error() => Code::Unavailable,
-            Self::TooLarge { .. } => Code::ResourceExhausted,
+            Self::TooLarge { .. } | Self::Overloaded { .. } => Code::ResourceExhausted,
             Self::NotGrpc { .. } | Self::Incomplete(_) | Self::Invalid(_) | Self::Garbage(_) => {
                 Code::Internal
             }

@@ -22,7 +22,10 @@ use prost::{
 };
 use tonic::Status;
 
-use super::{failure::Fault, link::Outgoing};
+use super::{
+    failure::{Fault, Pushback},
+    link::Outgoing,
+};
 use crate::{
     call::ToolCall,
     error::{MAX_TOOL_DETAILS_BYTES, ToolStatus},
@@ -30,6 +33,7 @@ use crate::{
 };
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 const AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
 /// A flag for compression, then four bytes of length.
 const PREFIX_BYTES: usize = 5;
@@ -247,6 +251,7 @@ fn check_status(headers: &HeaderMap) -> Result<bool, Fault> {
             .get(Status::GRPC_MESSAGE)
             .map(text)
             .unwrap_or_default(),
+        pushback: headers.get(PUSHBACK).map(Pushback::parse),
     })
 }
 

@@ -123,6 +123,15 @@ pub fn of_call_error(error: CallError) -> pb::Status {
         type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(),
         value: info.encode_to_vec(),
     }];
+    if let Some(delay) = error.retry_after {
+        let info = pb::RetryInfo {
+            retry_delay: Some(super::duration(delay)),
+        };
+        details.push(prost_types::Any {
+            type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
+            value: info.encode_to_vec(),
+        });
+    }
     let code = match error.reason {
         Reason::UnknownTool => Code::NotFound as i32,
         Reason::ToolFailed(status) => {

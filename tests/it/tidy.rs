@@ -32,7 +32,7 @@ const EDGES: [&str; 10] = [
 ];
 /// Who may wait for time to pass, and for what. The instants come from
 /// `deadline.rs` or the configuration.
-const WITH_TIMERS: [&str; 14] = [
+const WITH_TIMERS: [&str; 15] = [
     // The demo's tools and its live view.
     "src/demo/scenario.rs",
     "src/demo/tools.rs",
@@ -58,6 +58,8 @@ const WITH_TIMERS: [&str; 14] = [
     "src/tool/dial.rs",
     // Keepalive.
     "src/tool/link.rs",
+    // Waiting before a retry; the delay of a hedge.
+    "src/tool/policy.rs",
     // Slow dials and name servers; idle connections, name servers again.
     "src/tool/upstream/upkeep.rs",
 ];

@@ -50,6 +50,7 @@ fn every_setting_of_a_service_can_be_set() {
         max_ejection_time: Duration::from_secs(11),
         max_ejected_percent: 12,
         tls: config.services["a"].tls.clone(),
+        ..Service::new(Uri::default())
     };
     assert_eq!(config.services["a"], service);
     let name = service.tls.as_ref().unwrap().server_name().unwrap();

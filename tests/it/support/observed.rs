@@ -101,7 +101,7 @@ impl Observer {
     ) -> (Server, Self) {
         let collector = Collector::start();
         let settings = collector.settings(variables);
-        let names: Vec<_> = registry.iter().map(|(name, ..)| name.clone()).collect();
+        let names: Vec<_> = registry.iter().map(|tool| tool.name.clone()).collect();
         let telemetry = Telemetry::start(&settings, &names).expect("telemetry");
         let server = Server::orchestrator(config, registry).await;
         let server = server.with_telemetry(telemetry.clone());
