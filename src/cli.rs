@@ -118,7 +118,9 @@ async fn serve(config: Config, format: Option<LogFormat>) -> Outcome {
         Some(address) => Some(admin::bind(address).await?),
         None => None,
     };
-    let server = Server::orchestrator(&config, Registry::new(&config))
+    let registry = Registry::new(&config);
+    telemetry.watch(registry.gauges());
+    let server = Server::orchestrator(&config, registry)
         .await
         .with_telemetry(telemetry.clone());
     let shutdown = signal()?;
@@ -196,7 +198,9 @@ impl Demo {
             Some(settings) => Telemetry::start(settings, config.tools.keys())?,
             None => Telemetry::default(),
         };
-        let orchestrator = Server::orchestrator(&config, Registry::new(&config))
+        let registry = Registry::new(&config);
+        telemetry.watch(registry.gauges());
+        let orchestrator = Server::orchestrator(&config, registry)
             .await
             .with_telemetry(telemetry.clone());
         let mut demo = Self {

@@ -29,6 +29,7 @@ use opentelemetry_sdk::metrics::PeriodicReader;
 use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::call::ToolName;
+pub use metrics::ServiceGauges;
 use metrics::{Metrics, Outlets, Running, Tools};
 use settings::{Propagators, Settings};
 use spans::Spans;
@@ -110,6 +111,13 @@ impl Telemetry {
                 ?limit,
                 "the collector did not take the last metrics in time"
             );
+        }
+    }
+
+    /// Has the metrics report on these tool services, too.
+    pub fn watch(&self, services: impl IntoIterator<Item = ServiceGauges>) {
+        if let Some(metrics) = &self.0.metrics {
+            metrics.watch(services.into_iter().collect());
         }
     }
 

@@ -64,6 +64,12 @@ impl Place {
         self.loads().map(|load| load.calls).sum()
     }
 
+    /// Open connections.
+    pub(super) fn links(&self) -> usize {
+        let open = self.loads().filter(|load| load.limit > 0);
+        open.count()
+    }
+
     pub(super) fn has_links(&self) -> bool {
         !self.links.is_empty()
     }

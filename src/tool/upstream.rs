@@ -133,6 +133,21 @@ impl Upstream {
         &self.target
     }
 
+    /// How many connections are open.
+    pub(crate) fn connections(&self) -> usize {
+        self.state().places.iter().map(Place::links).sum()
+    }
+
+    /// How many addresses are ejected.
+    pub(crate) fn ejected(&self) -> usize {
+        let state = self.state();
+        let ejected = state
+            .places
+            .iter()
+            .filter(|place| place.health.is_ejected());
+        ejected.count()
+    }
+
     /// Sends a request, which `request` makes for the URI that it gets; not to the
     /// address `avoid`, if another one can be had. A connection that turns out to be
     /// closed costs nothing: nothing was sent, and another one is taken.
