@@ -127,13 +127,19 @@ impl Observer {
         assert!(idle.is_ok(), "not idle: {:#?}", self.page());
     }
 
-    /// What was seen when all is over. The clock was paused, and goes on.
+    /// What was seen when all is over. The clock was paused, and goes on: the
+    /// collector is beyond a real socket, for which a clock that leaps whenever
+    /// nothing is to be done does not wait.
     pub async fn end(self) -> Seen {
         self.idle().await;
-        let page = self.page();
-        // The collector is beyond a real socket, for which a paused clock, that
-        // leaps whenever nothing is to be done, does not wait.
         tokio::time::resume();
+        self.end_by_real_time().await
+    }
+
+    /// The same for a clock that was not paused.
+    pub async fn end_by_real_time(self) -> Seen {
+        self.idle().await;
+        let page = self.page();
         self.telemetry.shutdown(PATIENCE).await;
         let received = self.collector.received();
         Seen {

@@ -10,9 +10,9 @@ use crate::support::{
     spans::{Kind, flat},
 };
 
-const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+pub(super) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+pub(super) const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+pub(super) const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 const STATE: &str = "congo=t61rcWkgMzE, rojo=00f067aa0ba902b7";
 const BAGGAGE: &str = "user=Am%C3%A9lie;p=1 , session=1234";
 
@@ -33,7 +33,7 @@ impl ToolService for NotesMetadata {
 
 /// What a tool got of the context, by header; several values are listed.
 #[derive(Debug, PartialEq)]
-struct Context {
+pub(super) struct Context {
     traceparent: Vec<String>,
     tracestate: Vec<String>,
     baggage: Vec<String>,
@@ -59,7 +59,7 @@ impl Context {
     }
 
     /// Trace, span, flags.
-    fn parent(&self) -> (&str, &str, &str) {
+    pub(super) fn parent(&self) -> (&str, &str, &str) {
         let [parent] = &self.traceparent[..] else {
             panic!("no parent: {self:?}");
         };
@@ -70,7 +70,7 @@ impl Context {
 }
 
 /// What a caller sends: `traceparent`, and with it a state and baggage.
-fn from(traceparent: &str) -> [(&'static str, &str); 3] {
+pub(super) fn from(traceparent: &str) -> [(&'static str, &str); 3] {
     [
         ("traceparent", traceparent),
         ("tracestate", STATE),
@@ -79,7 +79,10 @@ fn from(traceparent: &str) -> [(&'static str, &str); 3] {
 }
 
 /// What the tool is told when the caller sends `headers`, and what is seen of it.
-async fn told(variables: &[(&str, &str)], headers: &[(&'static str, &str)]) -> (Context, Seen) {
+pub(super) async fn told(
+    variables: &[(&str, &str)],
+    headers: &[(&'static str, &str)],
+) -> (Context, Seen) {
     let tools = NotesMetadata::default();
     let mut observed = Observed::with(config(), tools.clone(), variables).await;
     let mut request = Request::new(request(vec![tool_call("", "echo")]));
