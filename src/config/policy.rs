@@ -76,7 +76,7 @@ pub struct Breaker {
     /// service that hangs may keep waiting is what `probes` bounds.
     pub max_open_time: Duration,
     /// How many calls may be on trial at a time. The first answer closes the
-    /// breaker.
+    /// breaker; or a connection, if there was none.
     ///
     /// Default 3: one that hangs must not delay the recovery.
     pub probes: u32,

@@ -11,7 +11,9 @@
 //!
 //! The breaker is closed while the service works, and then costs a call a few
 //! atomic loads. When it opens, calls fail at once; now and then one is let
-//! through on trial, and the first answer closes it. [`Machine`] is that, pure.
+//! through on trial, and the first answer closes it; if the service could not be
+//! reached, that it can be again is enough: an answer may take long. [`Machine`]
+//! is that, pure.
 
 use std::{
     sync::{
@@ -69,7 +71,9 @@ pub(super) struct Ticket {
 pub(super) enum End {
     /// The service answered something.
     Answered,
-    /// It can't be reached, or lost the attempt.
+    /// It can't be reached.
+    Unsent,
+    /// It lost the attempt.
     Lost,
     /// It took too long.
     TimedOut,
@@ -139,6 +143,13 @@ impl Breaker {
         })
     }
 
+    /// Notes that an attempt was sent, on a connection that works.
+    pub(super) fn reached(&self) {
+        if self.state() != BreakerState::Closed {
+            self.close_if(Machine::reached);
+        }
+    }
+
     /// Notes how an attempt ended. Returns whether that is news: attempts that are
     /// lost together are so only once.
     pub(super) fn settle(&self, ticket: Ticket, end: End) -> bool {
@@ -148,7 +159,7 @@ impl Breaker {
             self.answers
                 .store(answers.wrapping_add(1), Ordering::Relaxed);
             if self.state() != BreakerState::Closed {
-                self.answered();
+                self.close_if(Machine::answered);
             }
             return true;
         }
@@ -158,9 +169,9 @@ impl Breaker {
         self.failed(ticket, end, answers)
     }
 
-    fn answered(&self) {
+    fn close_if(&self, good_news: fn(&mut Machine) -> bool) {
         let mut machine = self.machine();
-        let closed = machine.answered();
+        let closed = good_news(&mut machine);
         self.show(&machine);
         drop(machine);
         if closed {
@@ -171,11 +182,15 @@ impl Breaker {
     fn failed(&self, ticket: Ticket, end: End, answers: u32) -> bool {
         let mut machine = self.machine();
         let losses = self.losses.load(Ordering::Relaxed);
-        let is_news = end != End::Lost || ticket.losses == losses;
-        if end == End::Lost && is_news {
+        let is_lost = matches!(end, End::Lost | End::Unsent);
+        let is_news = !is_lost || ticket.losses == losses;
+        if is_lost && is_news {
             self.losses.store(losses.wrapping_add(1), Ordering::Relaxed);
         }
         let counts = end != End::Unknown && is_news && ticket.answers == answers;
+        if counts {
+            machine.unreachable = end == End::Unsent;
+        }
         let now = Instant::now();
         let opened = machine.failed(ticket.trial, counts, answers, now, fastrand::f64());
         self.show(&machine);
@@ -208,6 +223,8 @@ struct Machine {
     /// Failures in a row, as of so many answers.
     failures: u32,
     answers: u32,
+    /// Whether the last failure was that the service could not be reached.
+    unreachable: bool,
     open: Option<Open>,
     /// Counts the openings: what was on trial in an earlier one says nothing now.
     opening: u32,
@@ -228,6 +245,7 @@ impl Machine {
             settings: settings.clone(),
             failures: 0,
             answers: 0,
+            unreachable: false,
             open: None,
             opening: 0,
         }
@@ -271,6 +289,11 @@ impl Machine {
     fn answered(&mut self) -> bool {
         self.failures = 0;
         self.open.take().is_some()
+    }
+
+    /// Whether that closed it.
+    fn reached(&mut self) -> bool {
+        self.unreachable && self.answered()
     }
 
     /// Notes the end of an attempt without an answer, which `counts` or not. If

@@ -97,6 +97,7 @@ impl Inner {
         };
         let (lease, response) = self.upstream.send(trail.last(), request).await?;
         invocation.sent();
+        self.policy.reached();
         let address = lease.address();
         trail.note(address.socket());
         attempt.sent_to(&address.endpoint().target, address.socket());

@@ -80,6 +80,11 @@ impl Policy {
         }
     }
 
+    /// Notes that an attempt was sent, on a connection that works.
+    pub(super) fn reached(&self) {
+        self.guard.breaker.reached();
+    }
+
     /// Runs a call by as many `attempt`s as it needs and may have.
     pub(super) async fn run<A, F>(
         &self,
@@ -272,7 +277,8 @@ impl Policy {
             Err(fault) => {
                 let end = match fault.scope() {
                     Scope::Answered => End::Answered,
-                    Scope::Unsent | Scope::Lost => End::Lost,
+                    Scope::Unsent => End::Unsent,
+                    Scope::Lost => End::Lost,
                     Scope::TimedOut => watch.out_of_time(),
                     Scope::Barred | Scope::Reset => End::Unknown,
                     Scope::Refused => {

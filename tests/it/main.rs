@@ -13,6 +13,10 @@ mod support;
 mod admin;
 /// Requests that can't be served, and what the caller is told.
 mod bad_input;
+/// A service that fails is left alone, and found again.
+mod breaker;
+/// A tool's places, and whose turn it is.
+mod bulkhead;
 /// The caller goes away; the failure policy; nothing outlives its request.
 mod cancel;
 /// How many connections a tool service gets, and which call goes on which.
@@ -25,6 +29,8 @@ mod endpoints;
 mod execute;
 /// OTLP exporters and collectors, with TLS and without, there and not there.
 mod export;
+/// A second attempt races the first.
+mod hedging;
 /// Tool services that answer with what they should not.
 mod hostile_replies;
 /// Reflection, health and what gRPC's interop tests ask for.
@@ -37,6 +43,8 @@ mod logs;
 mod ordering;
 /// Panics where there should be none.
 mod panics;
+/// What is sent again, when, and how often.
+mod retries;
 /// SIGTERM, drain, health, the second signal.
 mod shutdown;
 /// A caller that does not read its stream.

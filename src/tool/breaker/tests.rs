@@ -103,6 +103,23 @@ fn an_answer_that_comes_late_closes_it_too() {
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
+#[test]
+fn that_a_service_can_be_reached_again_is_enough_if_it_could_not_be() {
+    for (last, expected) in [
+        (End::Unsent, BreakerState::Closed),
+        (End::Lost, BreakerState::Open),
+        (End::TimedOut, BreakerState::Open),
+    ] {
+        let breaker = breaker();
+        for end in [End::Lost, End::Unsent, last] {
+            fail(&breaker, end);
+        }
+        assert_eq!(breaker.state(), BreakerState::Open);
+        breaker.reached();
+        assert_eq!(breaker.state(), expected, "{last:?}");
+    }
+}
+
 /// A machine that has just opened, and when.
 fn opened() -> (Machine, Instant) {
     let now = Instant::now();

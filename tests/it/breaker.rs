@@ -1,0 +1,263 @@
+use std::{future::pending, time::Duration};
+
+use fanfare::pb::{self, BreakerState};
+use nix::sys::signal::Signal;
+use prost::Message as _;
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Status};
+use tonic_types::pb::RetryInfo;
+
+use crate::support::{
+    SECOND, Seen,
+    amid_others::lost,
+    call, error, error_info, expired, failed, length, ms,
+    pipes::Client,
+    process::{PATIENCE, Process, message},
+    request, seen,
+    service::Service,
+    sockets::reserved,
+};
+
+const TOOL: &str = "[tools.tool]\nservice = 'tools'\ntimeout = '2s'\n";
+
+async fn results(client: &Client, calls: Vec<pb::ToolCall>) -> Vec<pb::ToolExecutionResult> {
+    let response = client.clone().execute_tools(request(calls)).await;
+    response.expect("an OK").into_inner().results
+}
+
+async fn result(client: &Client, id: &str) -> pb::ToolExecutionResult {
+    results(client, vec![call(id, "tool")]).await.remove(0)
+}
+
+/// Calls of the tool whose ids begin so.
+fn calls(count: usize, id: &str) -> Vec<pb::ToolCall> {
+    let calls = 0..count;
+    calls
+        .map(|index| call(&format!("{id}{index}"), "tool"))
+        .collect()
+}
+
+fn answered() -> Seen {
+    Seen::Ok(json!(null))
+}
+
+fn left_alone() -> Seen {
+    failed(Code::Unavailable, "CIRCUIT_OPEN", "not_started")
+}
+
+/// What `ListTools` says of the tool.
+async fn state(client: &Client) -> BreakerState {
+    let tools = client.clone().list_tools(pb::ListToolsRequest {}).await;
+    tools.expect("the tools").get_ref().tools[0].breaker_state()
+}
+
+/// When to try again, as a failed call says.
+fn retry_after(result: &pb::ToolExecutionResult) -> Duration {
+    let detail = &error(result).details[1];
+    assert_eq!(detail.type_url, "type.googleapis.com/google.rpc.RetryInfo");
+    let info = RetryInfo::decode(detail.value.as_slice()).expect("a RetryInfo");
+    length(info.retry_delay)
+}
+
+/// Calls with an id that begins with `hang` do, those with `fail` fail.
+async fn service() -> Service {
+    Service::start(|call| async move {
+        match call.id.get(..4) {
+            Some("hang") => pending().await,
+            Some("fail") => Err(Status::new(Code::Internal, "no")),
+            _ => Ok(()),
+        }
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_can_not_be_reached_is_left_alone_until_it_can() {
+    let service = service().await;
+    let client = service.client(TOOL).await;
+    assert_eq!(seen(&result(&client, "").await), answered());
+    assert_eq!(state(&client).await, BreakerState::Closed);
+    service.kill();
+
+    // It is tried as long as the breaker lets it.
+    assert_eq!(seen(&result(&client, "").await), lost("not_started"));
+
+    assert_eq!(state(&client).await, BreakerState::Open);
+    let dials = service.dials();
+    let mut wait = Duration::ZERO;
+    for _ in 0..100 {
+        let refused = result(&client, "").await;
+        assert_eq!((seen(&refused), refused.attempts), (left_alone(), 0));
+        assert_eq!(error_info(error(&refused)).metadata["retryable"], "true");
+        assert!(length(refused.duration) < ms(5));
+        wait = retry_after(&refused);
+        assert!(!wait.is_zero() && wait <= SECOND, "{wait:?}");
+    }
+    assert_eq!(service.dials(), dials);
+
+    service.start_again();
+    sleep(wait).await;
+    assert_eq!(seen(&result(&client, "").await), answered());
+    assert_eq!(state(&client).await, BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_hangs_is_left_alone_and_tried_by_few() {
+    let service = service().await;
+    let client = service.client(TOOL).await;
+    for result in results(&client, calls(10, "hang")).await {
+        assert_eq!(seen(&result), expired("maybe", "tool"));
+    }
+    assert_eq!(state(&client).await, BreakerState::Open);
+    let refused = result(&client, "").await;
+    assert_eq!(seen(&refused), left_alone());
+
+    sleep(retry_after(&refused)).await;
+    let trial = tokio::spawn({
+        let client = client.clone();
+        async move { result(&client, "hang").await }
+    });
+    sleep(ms(1)).await;
+    assert_eq!(state(&client).await, BreakerState::HalfOpen);
+    for _ in 0..10 {
+        assert_eq!(seen(&result(&client, "").await), left_alone());
+    }
+    assert_eq!(service.met().len(), 11);
+    assert_eq!(seen(&trial.await.unwrap()), expired("maybe", "tool"));
+
+    let mut refused = 0;
+    while seen(&result(&client, "").await) != answered() {
+        refused += 1;
+        assert!(refused < 200);
+        sleep(ms(10)).await;
+    }
+    assert_eq!(state(&client).await, BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_tool_answers_and_what_callers_do_opens_nothing() {
+    let service = service().await;
+    let client = service.client(TOOL).await;
+    let own_error = failed(Code::Internal, "TOOL_FAILED", "done");
+    for result in results(&client, calls(100, "fail")).await {
+        assert_eq!(seen(&result), own_error);
+    }
+    // Callers that go.
+    for _ in 0..20 {
+        let gone = timeout(SECOND, results(&client, calls(1, "hang"))).await;
+        assert!(gone.is_err());
+    }
+    // Callers that allow next to no time.
+    let impatient = calls(20, "hang").into_iter().map(|call| pb::ToolCall {
+        timeout: Some(ms(100).try_into().unwrap()),
+        ..call
+    });
+    for result in results(&client, impatient.collect()).await {
+        assert_eq!(seen(&result), expired("maybe", "call"));
+    }
+    assert_eq!(state(&client).await, BreakerState::Closed);
+    // A tool that hangs, while the service answers others.
+    for _ in 0..3 {
+        let hanging = results(&client, calls(10, "hang"));
+        let other = async {
+            sleep(ms(1500)).await;
+            result(&client, "").await
+        };
+        let (hanging, other) = tokio::join!(hanging, other);
+        assert_eq!(seen(&other), answered());
+        assert!(
+            hanging
+                .iter()
+                .all(|hung| seen(hung) == expired("maybe", "tool"))
+        );
+    }
+    assert_eq!(state(&client).await, BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_is_one_failure_however_many_calls_it_had() {
+    let service = service().await;
+    let client = service.client(TOOL).await;
+    for _ in 0..4 {
+        let batch = tokio::spawn({
+            let client = client.clone();
+            async move { results(&client, calls(50, "hang")).await }
+        });
+        sleep(ms(100)).await;
+        assert_eq!(service.running(), 50);
+        service.kill();
+        service.start_again();
+        let batch = batch.await.unwrap();
+        assert!(batch.iter().all(|result| seen(result) == lost("maybe")));
+        assert_eq!(state(&client).await, BreakerState::Closed);
+    }
+    assert_eq!(seen(&result(&client, "").await), answered());
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_services_are_not_concerned() {
+    let service = service().await;
+    let toml = format!(
+        "{TOOL}[services.other]\nendpoint = 'http://other'\nbreaker.failures = 1000\n\
+         [tools.untouched]\nservice = 'other'\n"
+    );
+    let client = service.client(&toml).await;
+    results(&client, calls(10, "hang")).await;
+
+    let calls = vec![call("", "tool"), call("", "untouched")];
+    let results = results(&client, calls).await;
+    assert_eq!(seen(&results[0]), left_alone());
+    assert_eq!(seen(&results[1]), answered());
+}
+
+/// With a real process that is killed and started again, and the log.
+#[tokio::test]
+async fn a_killed_process_is_found_again_within_a_second() {
+    let place = reserved();
+    let tools = Process::demo_tools_at(place.address).await;
+    let fanfare = Process::serve(&format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[services.demo]\nendpoint = \"http://{}\"\n\
+         [tools.echo]\nservice = \"demo\"\n",
+        place.address
+    ))
+    .await;
+    let client = fanfare.client().await;
+    let echo = || async { results(&client, vec![call("", "echo")]).await.remove(0) };
+    assert!(matches!(seen(&echo().await), Seen::Ok(_)));
+
+    tools.signal(Signal::SIGKILL);
+    let open = async { while seen(&echo().await) != left_alone() {} };
+    timeout(PATIENCE, open).await.expect("the breaker to open");
+    let mut times: Vec<_> = Vec::new();
+    for _ in 0..50 {
+        let refused = echo().await;
+        if seen(&refused) == left_alone() {
+            times.push(length(refused.duration));
+        }
+    }
+    times.sort_unstable();
+    assert!(times[times.len() / 2] < ms(5), "{times:?}");
+    let log = fanfare.log();
+    let is = |text: &'static str| {
+        move |line: &serde_json::Value| message(line).contains(text) && line["service"] == "demo"
+    };
+    let opened = log.wait_for("it opens", is("leaving it alone")).await;
+    assert_eq!(opened["level"], "WARN");
+
+    let _restarted = Process::demo_tools_at(place.address).await;
+    let listening = Instant::now();
+    let back = async {
+        while !matches!(seen(&echo().await), Seen::Ok(_)) {
+            sleep(ms(5)).await;
+        }
+    };
+    timeout(PATIENCE, back).await.expect("an answer");
+    assert!(
+        listening.elapsed() < 2 * SECOND,
+        "{:?}",
+        listening.elapsed()
+    );
+    let closed = log.wait_for("it closes", is("is back")).await;
+    assert_eq!(closed["level"], "INFO");
+}

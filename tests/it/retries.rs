@@ -1,0 +1,324 @@
+use std::{
+    future::{pending, ready},
+    sync::Arc,
+};
+
+use fanfare::pb;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+use tonic::{Code, Status};
+
+use crate::support::{
+    SECOND, Seen,
+    amid_others::lost,
+    call, call_with, failed, ledger, length, ms,
+    pipes::Client,
+    process::Process,
+    request, seen,
+    service::{Service, unavailable},
+    sockets::reserved,
+};
+
+const TOOLS: &str = "
+    [tools.twice]
+    service = 'tools'
+    idempotent = true
+    [tools.once]
+    service = 'tools'
+";
+
+async fn results(client: &Client, calls: Vec<pb::ToolCall>) -> Vec<pb::ToolExecutionResult> {
+    let response = client.clone().execute_tools(request(calls)).await;
+    response.expect("an OK").into_inner().results
+}
+
+async fn result(client: &Client, call: pb::ToolCall) -> pb::ToolExecutionResult {
+    results(client, vec![call]).await.remove(0)
+}
+
+fn answered() -> Seen {
+    Seen::Ok(json!(null))
+}
+
+fn unavailable_itself() -> Seen {
+    failed(Code::Unavailable, "TOOL_FAILED", "done")
+}
+
+/// Fails the attempts at a call up to this one.
+async fn failing_until(last: u32) -> Service {
+    Service::start(move |call| {
+        let fails = call.attempt <= last;
+        ready(if fails {
+            Err(unavailable(None))
+        } else {
+            Ok(())
+        })
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idempotent_tool_that_is_unavailable_is_asked_again_after_growing_pauses() {
+    let service = failing_until(2).await;
+    let client = service.client(TOOLS).await;
+
+    let result = result(&client, call("a", "twice")).await;
+
+    assert_eq!((seen(&result), result.attempts), (answered(), 3));
+    let met = service.met();
+    assert_eq!(service.attempts("a"), [1, 2, 3]);
+    // Give or take a fifth.
+    let pauses = [met[1].at - met[0].at, met[2].at - met[1].at];
+    assert!((ms(40)..ms(61)).contains(&pauses[0]), "{pauses:?}");
+    assert!((ms(80)..ms(121)).contains(&pauses[1]), "{pauses:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_no_more_attempts_than_allowed_and_the_last_failure_is_told() {
+    let service = failing_until(9).await;
+    for (max_attempts, expected) in [(1, 1), (2, 2), (5, 5)] {
+        let toml = format!("{TOOLS}\n[tools.twice.retry]\nmax_attempts = {max_attempts}");
+        let client = service.client(&toml).await;
+        let result = result(&client, call("", "twice")).await;
+        assert_eq!(seen(&result), unavailable_itself());
+        assert_eq!(result.attempts, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_listed_codes_are_tried_again() {
+    let service = Service::start(|call| {
+        let code = [Code::Internal, Code::Aborted][usize::from(call.name == "aborts")];
+        ready(Err(Status::new(code, "no")))
+    })
+    .await;
+    let tools = "
+        [tools.aborts]
+        service = 'tools'
+        idempotent = true
+        retry.codes = ['ABORTED']
+        [tools.breaks]
+        service = 'tools'
+        idempotent = true
+        retry.codes = ['ABORTED']
+    ";
+    let client = service.client(tools).await;
+    let calls = vec![call("", "aborts"), call("", "breaks")];
+    let results = results(&client, calls).await;
+    assert_eq!((results[0].attempts, results[1].attempts), (3, 1));
+    assert_eq!(
+        seen(&results[0]),
+        failed(Code::Aborted, "TOOL_FAILED", "done")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_that_is_not_idempotent_runs_at_most_once_whatever_it_does() {
+    let service = Service::start(|call| async move {
+        match call.id.as_str() {
+            "unavailable" => Err(unavailable(None)),
+            "pushback" => Err(unavailable(Some("1"))),
+            "panic" => panic!("as the test wants it"),
+            _ => pending().await,
+        }
+    })
+    .await;
+    let client = service.client(TOOLS).await;
+    let calls = ["unavailable", "pushback", "panic", "lost"].map(|id| call(id, "once"));
+    let batch = tokio::spawn({
+        let client = client.clone();
+        async move { results(&client, calls.into()).await }
+    });
+    sleep(ms(100)).await;
+    service.kill();
+    sleep(ms(100)).await;
+    service.start_again();
+
+    let results = batch.await.unwrap();
+
+    for result in &results {
+        assert_eq!(result.attempts, 1, "{}", result.id);
+        assert_eq!(service.attempts(&result.id), [1]);
+    }
+    assert_eq!(seen(&results[0]), unavailable_itself());
+    assert_eq!(seen(&results[3]), lost("maybe"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_says_itself_when_it_wants_to_be_asked_again() {
+    for (pushback, attempts) in [("-1", 1), ("soon", 1), ("500", 2), ("0", 2)] {
+        let service = Service::start(move |call| {
+            let first = call.attempt == 1;
+            ready(if first {
+                Err(unavailable(Some(pushback)))
+            } else {
+                Ok(())
+            })
+        })
+        .await;
+        let client = service.client(TOOLS).await;
+
+        let result = result(&client, call("", "twice")).await;
+
+        assert_eq!(result.attempts, attempts, "{pushback}");
+        if let ([first, second], Ok(wait)) = (&service.met()[..], pushback.parse()) {
+            let waited = second.at - first.at;
+            assert!((ms(wait)..ms(wait + 3)).contains(&waited), "{waited:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_would_come_after_the_deadline_is_not_waited_for() {
+    let service = Service::start(|_| ready(Err(unavailable(Some("500"))))).await;
+    let client = service.client(TOOLS).await;
+    let impatient = pb::ToolCall {
+        timeout: Some(ms(400).try_into().unwrap()),
+        ..call("", "twice")
+    };
+
+    let result = result(&client, impatient).await;
+
+    // Its answer is told when it comes.
+    assert_eq!((seen(&result), result.attempts), (unavailable_itself(), 1));
+    assert!(length(result.duration) < ms(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tool_that_fails_always_gets_hardly_more_than_its_calls() {
+    let service = failing_until(9).await;
+    let client = service.client(TOOLS).await;
+    let mut attempts = 0;
+    for _ in 0..10 {
+        let batch = results(&client, vec![call("", "twice"); 100]).await;
+        attempts += batch.iter().map(|result| result.attempts).sum::<u32>();
+    }
+    assert_eq!(service.met().len(), attempts as usize);
+    assert!(attempts <= 1010, "{attempts} for 1000 calls");
+}
+
+/// Two hundred calls are in flight when the service dies; it is back a second later.
+#[tokio::test(start_paused = true)]
+async fn calls_of_an_idempotent_tool_survive_a_restart() {
+    let service = Service::start(|_| async {
+        sleep(SECOND).await;
+        Ok(())
+    })
+    .await;
+    let client = service.client(TOOLS).await;
+    let calls = (0..200).map(|index| call(&format!("c{index}"), "twice"));
+    let batch = tokio::spawn({
+        let (client, calls) = (client.clone(), calls.collect());
+        async move { results(&client, calls).await }
+    });
+    sleep(ms(500)).await;
+    assert_eq!(service.running(), 200);
+    service.kill();
+    sleep(SECOND).await;
+    service.start_again();
+
+    for result in batch.await.unwrap() {
+        assert_eq!(
+            (seen(&result), result.attempts),
+            (answered(), 2),
+            "{}",
+            result.id
+        );
+        assert_eq!(service.attempts(&result.id), [1, 2]);
+        // Half a second lost, one down, at most one until it was noticed.
+        assert!(length(result.duration) < 4 * SECOND);
+    }
+    assert!(service.dials() < 20, "{}", service.dials());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_service_does_not_come_back_may_have_run() {
+    let service = Service::start(|_| pending()).await;
+    let client = service.client(TOOLS).await;
+    let lost_call = tokio::spawn({
+        let client = client.clone();
+        async move { result(&client, call("a", "twice")).await }
+    });
+    sleep(ms(100)).await;
+    service.kill();
+    let killed = Instant::now();
+
+    let result = lost_call.await.unwrap();
+
+    assert_eq!((seen(&result), result.attempts), (lost("maybe"), 1));
+    assert!((SECOND..4 * SECOND).contains(&killed.elapsed()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_sent_is_tried_again_for_any_tool() {
+    let service = failing_until(0).await;
+    let client = service.client(TOOLS).await;
+    service.kill();
+    let start = Instant::now();
+    let later = tokio::spawn({
+        let service = service.clone();
+        async move {
+            sleep(ms(300)).await;
+            service.start_again();
+        }
+    });
+
+    let first = result(&client, call("a", "once")).await;
+
+    later.await.unwrap();
+    assert_eq!((seen(&first), first.attempts), (answered(), 1));
+    assert!((ms(300)..SECOND).contains(&start.elapsed()));
+
+    service.kill();
+    let start = Instant::now();
+    let second = result(&client, call("b", "once")).await;
+    assert_eq!((seen(&second), second.attempts), (lost("not_started"), 0));
+    assert!(start.elapsed() <= SECOND);
+    assert_eq!(service.attempts("b"), [0; 0]);
+}
+
+/// The same with a process that is killed.
+#[tokio::test]
+async fn a_killed_process_costs_no_call_of_an_idempotent_tool() {
+    let place = reserved();
+    let victim = Process::demo_tools_at(place.address).await;
+    let toml = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[services.demo]\nendpoint = \"http://{}\"\n\
+         [tools.sleep]\nservice = \"demo\"\nidempotent = true\n\
+         [tools.hang]\nservice = \"demo\"\n",
+        place.address
+    );
+    let fanfare = Process::serve(&toml).await;
+    let client = fanfare.client().await;
+    let mut calls: Vec<_> = (0..100)
+        .map(|index| call_with(&format!("s{index}"), "sleep", json!({"seconds": 1})))
+        .collect();
+    calls.extend((0..100).map(|index| call(&format!("h{index}"), "hang")));
+    let batch = tokio::spawn({
+        let client = client.clone();
+        async move { results(&client, calls).await }
+    });
+    ledger::started(&victim, 200).await;
+    victim.signal(Signal::SIGKILL);
+    sleep(SECOND).await;
+    let restarted = Arc::new(Process::demo_tools_at(place.address).await);
+
+    let results = batch.await.unwrap();
+
+    for result in &results[..100] {
+        assert_eq!(seen(result), Seen::Ok(json!({"slept_seconds": 1})));
+        assert_eq!(result.attempts, 2);
+    }
+    for result in &results[100..] {
+        assert_eq!((seen(result), result.attempts), (lost("maybe"), 1));
+    }
+    let again = ledger::started(&restarted, 100).await;
+    assert_eq!(again.len(), 100);
+    for line in again {
+        assert_eq!(
+            (&line["tool"], &line["attempt"]),
+            (&json!("sleep"), &json!(2))
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! A tool service that does what a test says, behind in-memory pipes: it can be
+//! killed and started again, and remembers what it was asked.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use fanfare::{
+    config::Config,
+    pb::{CallToolRequest, CallToolResponse, tool_service_server::ToolService},
+    registry::Registry,
+    server::Server,
+    tool::{Connect, Io},
+};
+use futures_util::future::BoxFuture;
+use tokio::{task::AbortHandle, time::Instant};
+use tonic::{Code, Request, Response, Status};
+
+use super::pipes::{self, Client};
+
+const PIPE_BYTES: usize = 64 << 10;
+
+type Behaviour = dyn Fn(CallToolRequest) -> BoxFuture<'static, Result<(), Status>> + Send + Sync;
+
+/// The service. Clones are the same.
+#[derive(Clone)]
+pub struct Service {
+    server: Arc<Server>,
+    memory: Arc<Memory>,
+    down: Arc<AtomicBool>,
+    dials: Arc<AtomicUsize>,
+    connections: Arc<Mutex<Vec<AbortHandle>>>,
+}
+
+#[derive(Default)]
+struct Memory {
+    met: Mutex<Vec<Met>>,
+    answered: AtomicUsize,
+    dropped: AtomicUsize,
+}
+
+/// An attempt that the service met.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Met {
+    pub id: String,
+    pub attempt: u32,
+    pub at: Instant,
+}
+
+struct Tools {
+    memory: Arc<Memory>,
+    behaviour: Box<Behaviour>,
+}
+
+impl Service {
+    /// A service whose tools answer with nothing after what `behaviour` does.
+    pub async fn start<F, Fut>(behaviour: F) -> Self
+    where
+        F: Fn(CallToolRequest) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Status>> + Send + 'static,
+    {
+        let memory = Arc::new(Memory::default());
+        let tools = Tools {
+            memory: Arc::clone(&memory),
+            behaviour: Box::new(move |call| Box::pin(behaviour(call))),
+        };
+        Self {
+            server: Arc::new(Server::tools(&Config::default(), tools).await),
+            memory,
+            down: Arc::default(),
+            dials: Arc::default(),
+            connections: Arc::default(),
+        }
+    }
+
+    /// A client of Fanfare with this configuration, whose service is this one. It is
+    /// to be called `tools`.
+    pub async fn client(&self, toml: &str) -> Client {
+        let toml = format!("{toml}\n[services.tools]\nendpoint = \"http://tools\"\n");
+        self.client_of(&Config::parse(&toml).expect("a configuration"))
+            .await
+    }
+
+    /// The same for a whole configuration.
+    pub async fn client_of(&self, config: &Config) -> Client {
+        let registry = Registry::with_connect(config, |_| Arc::new(self.clone()));
+        pipes::client(config, registry).await
+    }
+
+    /// Breaks its connections and takes no others.
+    pub fn kill(&self) {
+        self.down.store(true, Ordering::SeqCst);
+        for connection in self.connections.lock().expect("them").drain(..) {
+            connection.abort();
+        }
+    }
+
+    /// Takes connections again.
+    pub fn start_again(&self) {
+        self.down.store(false, Ordering::SeqCst);
+    }
+
+    /// What it was asked, in order.
+    pub fn met(&self) -> Vec<Met> {
+        self.memory.met.lock().expect("them").clone()
+    }
+
+    /// The numbers of the attempts at the call of that id.
+    pub fn attempts(&self, id: &str) -> Vec<u32> {
+        let met = self.met().into_iter();
+        met.filter(|met| met.id == id)
+            .map(|met| met.attempt)
+            .collect()
+    }
+
+    /// How many attempts it was asked to stop.
+    pub fn cancelled(&self) -> usize {
+        self.memory.dropped.load(Ordering::SeqCst)
+    }
+
+    /// How many attempts it works on.
+    pub fn running(&self) -> usize {
+        let ended = self.memory.answered.load(Ordering::SeqCst) + self.cancelled();
+        self.met().len() - ended
+    }
+
+    /// How often somebody wanted a connection.
+    pub fn dials(&self) -> usize {
+        self.dials.load(Ordering::SeqCst)
+    }
+}
+
+/// The tool's own UNAVAILABLE, with what it says about trying again.
+pub fn unavailable(pushback: Option<&'static str>) -> Status {
+    let mut status = Status::new(Code::Unavailable, "not now");
+    if let Some(pushback) = pushback {
+        let value = pushback.parse().expect("a value");
+        status
+            .metadata_mut()
+            .insert("grpc-retry-pushback-ms", value);
+    }
+    status
+}
+
+impl Connect for Service {
+    fn connect(&self) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        self.dials.fetch_add(1, Ordering::SeqCst);
+        if self.down.load(Ordering::SeqCst) {
+            return Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) });
+        }
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        let connection = tokio::spawn(self.server.serve_connection(theirs));
+        let handle = connection.abort_handle();
+        self.connections.lock().expect("them").push(handle);
+        Box::pin(async move { Ok(Box::new(ours) as Box<dyn Io>) })
+    }
+}
+
+#[tonic::async_trait]
+impl ToolService for Tools {
+    async fn call_tool(
+        &self,
+        request: Request<CallToolRequest>,
+    ) -> Result<Response<CallToolResponse>, Status> {
+        let request = request.into_inner();
+        self.memory.met.lock().expect("them").push(Met {
+            id: request.id.clone(),
+            attempt: request.attempt,
+            at: Instant::now(),
+        });
+        let mut running = Running(&self.memory, true);
+        let result = (self.behaviour)(request).await;
+        running.1 = false;
+        result.map(|()| Response::new(CallToolResponse::default()))
+    }
+}
+
+/// An attempt that is being worked on. Notes whether it was dropped.
+struct Running<'a>(&'a Memory, bool);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let count = if self.1 {
+            &self.0.dropped
+        } else {
+            &self.0.answered
+        };
+        count.fetch_add(1, Ordering::SeqCst);
+    }
+}
