@@ -224,16 +224,13 @@ impl Upstream {
                 return self.wait();
             }
         }
-        if state.is_something_coming() {
-            return self.wait();
-        }
         let queues = state.places.iter().enumerate();
         let queues = queues.filter_map(|(i, place)| Some((place.shortest_queue()?, i)));
         if let Some(((_, link), index)) = queues.min_by_key(|((calls, _), _)| *calls) {
             let link = link.clone();
             return state.take(index, link);
         }
-        if self.dial_as_last_resort(state, came) {
+        if state.is_something_coming() || self.dial_as_last_resort(state, came) {
             return self.wait();
         }
         Pick::Nowhere(state.trouble())

@@ -1,6 +1,20 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
 
-use fanfare::pb;
+use fanfare::{
+    config::Config,
+    pb,
+    registry::Registry,
+    tool::{Connect as _, Io, Network},
+};
+use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::{
     task::JoinSet,
@@ -10,7 +24,7 @@ use tokio::{
 use crate::support::{
     SECOND, Seen, call_with, ms,
     network::{Pipes, demo_service},
-    pipes::Client,
+    pipes::{self, Client},
     process::Process,
     request, seen,
 };
@@ -143,6 +157,62 @@ async fn calls_that_can_be_taken_do_not_wait_for_a_dial() {
 
     assert_eq!(more.await.unwrap(), SECOND);
     ten.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_becomes_free_is_used_while_a_dial_takes_long() {
+    let pipes = Pipes::new("max_streams_per_connection = 10").await;
+    let client = pipes.client("connect_timeout = '20s'", "").await;
+    let ten = spawn(&client, 10, SECOND);
+    sleep(ms(10)).await;
+    pipes.dials_take(15 * SECOND);
+
+    assert_eq!(calls(&client, 10, SECOND).await, ms(1990));
+
+    assert_eq!(ten.await.unwrap(), SECOND);
+}
+
+/// A name whose address changes, and which addresses were dialed.
+struct Moving {
+    pipes: Arc<Pipes>,
+    port: AtomicU16,
+    dialed: Mutex<Vec<u16>>,
+}
+
+impl Network for Moving {
+    fn resolve(&self, _: &str, _: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        let port = self.port.load(Ordering::SeqCst);
+        Box::pin(async move {
+            sleep(ms(10)).await;
+            Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))])
+        })
+    }
+
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        self.dialed.lock().unwrap().push(address.port());
+        self.pipes.connect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_asked_for_anew_after_a_time_without_calls() {
+    let network = Arc::new(Moving {
+        pipes: Pipes::new("").await,
+        port: AtomicU16::new(1),
+        dialed: Mutex::default(),
+    });
+    let keys = "connection_idle_timeout = '4s'\ndns_refresh_interval = '1h'";
+    let config = Config::parse(&demo_service("http://tools.test", keys)).unwrap();
+    let registry = Registry::with_network(&config, |_| Arc::clone(&network) as _);
+    let client = pipes::client(&config, registry).await;
+    assert_eq!(calls(&client, 1, SECOND).await, ms(1010));
+    network.port.store(2, Ordering::SeqCst);
+    assert_eq!(calls(&client, 1, SECOND).await, SECOND);
+
+    sleep(10 * SECOND).await;
+    assert_eq!(calls(&client, 1, SECOND).await, ms(1010));
+
+    assert_eq!(*network.dialed.lock().unwrap(), [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -255,7 +255,8 @@ async fn a_replica_that_is_added_gets_its_share() {
 async fn a_name_without_addresses_fails_calls_until_it_has_one() {
     let tools = Process::demo_tools().await;
     let names = Names::new([("tools.test", Answer::Failure)]);
-    let client = names.client("http://tools.test:1", "").await;
+    let keys = "breaker.failures = 1000000";
+    let client = names.client("http://tools.test:1", keys).await;
     for _ in 0..100 {
         assert_eq!(outcome(&client, echo()).await, lost("not_started"));
     }
@@ -272,7 +273,7 @@ async fn a_resolver_that_does_not_answer_is_not_waited_for() {
     let tools = Process::demo_tools().await;
     let silence = || Answer::Silence;
     let names = Names::new([("a.test", silence()), ("b.test", silence())]);
-    let keys = "connect_timeout = '200ms'";
+    let keys = "connect_timeout = '200ms'\nbreaker.failures = 1000000";
     let client = names.client("http://a.test:1", keys).await;
     for _ in 0..3 {
         let start = Instant::now();

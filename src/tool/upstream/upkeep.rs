@@ -29,7 +29,8 @@ const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
 /// The names of a service, and how asking for their addresses goes.
 pub(super) struct Names {
     endpoints: Endpoints,
-    /// The answer may be of long ago.
+    /// Their addresses are not among the places: they were never asked for, or that
+    /// was long ago.
     stale: bool,
     lookup: Lookup,
     asked: Option<Instant>,
@@ -182,13 +183,9 @@ impl Upstream {
         self.changed.notify_waiters();
     }
 
-    /// Asks for the addresses if those that are known may be of long ago, and nobody
-    /// is connected to them.
+    /// Asks for the addresses if they are not known, or were asked for long ago.
     pub(super) fn look_up_if_stale(self: &Arc<Self>, state: &mut State, now: Instant) {
-        if state.names.stale
-            && state.names.redial.allows(now)
-            && !state.places.iter().any(Place::has_links)
-        {
+        if state.names.stale && state.names.redial.allows(now) {
             self.look_up(state, now, Duration::ZERO);
         }
     }
@@ -225,34 +222,24 @@ impl Upstream {
     }
 
     fn lookup_is_slow(&self, limit: Duration) {
-        let names = &mut self.state().names;
-        names.lookup = Lookup::Slow;
-        names.trouble = Some(format!("no answer from the resolver within {limit:?}"));
+        let mut state = self.state();
+        state.names.lookup = Lookup::Slow;
+        state.names.trouble = Some(format!("no answer from the resolver within {limit:?}"));
+        state.use_addresses();
         self.changed.notify_waiters();
     }
 
     fn looked_up(&self, answers: Vec<Answer>) {
         let mut state = self.state();
-        let state = &mut *state;
         let names = &mut state.names;
         names.lookup = Lookup::None;
         names.trouble = names.endpoints.update(&self.service, answers);
-        let mut old = std::mem::take(&mut state.places);
-        for address in names.endpoints.addresses() {
-            let known = old
-                .iter()
-                .position(|place| Arc::ptr_eq(&place.address, address));
-            let place = known.map(|index| old.swap_remove(index));
-            let place = place.unwrap_or_else(|| Place::new(Arc::clone(address)));
-            state.places.push(place);
-        }
-        names.stale = state.places.is_empty();
-        if names.stale {
-            names.redial.failed(Instant::now(), fastrand::f64());
+        state.use_addresses();
+        if state.names.stale {
+            state.names.redial.failed(Instant::now(), fastrand::f64());
         } else {
-            names.redial.succeeded();
+            state.names.redial.succeeded();
         }
-        state.look_again();
         self.changed.notify_waiters();
     }
 
@@ -273,10 +260,31 @@ impl Upstream {
         let in_use = |place: &Place| place.has_links() || place.dialing > 0;
         let kept = state.places.iter().any(in_use) || state.names.lookup != Lookup::None;
         state.kept = kept;
-        if !kept {
-            state.names.stale = state.names.endpoints.have_names();
+        if !kept && state.names.endpoints.have_names() {
+            // Others may have these addresses when the service is needed again.
+            let is_literal = |place: &Place| place.address.endpoint().literal().is_some();
+            state.places.retain(is_literal);
+            state.names.stale = true;
         }
         kept
+    }
+}
+
+impl State {
+    /// Makes the last good addresses the places. Those that stay keep what they have;
+    /// of those that go, the calls in flight go on.
+    fn use_addresses(&mut self) {
+        let mut old = std::mem::take(&mut self.places);
+        for address in self.names.endpoints.addresses() {
+            let known = old
+                .iter()
+                .position(|place| Arc::ptr_eq(&place.address, address));
+            let place = known.map(|index| old.swap_remove(index));
+            let place = place.unwrap_or_else(|| Place::new(Arc::clone(address)));
+            self.places.push(place);
+        }
+        self.names.stale = self.places.is_empty();
+        self.look_again();
     }
 }
 
