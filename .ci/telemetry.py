@@ -19,14 +19,17 @@ import time
 import urllib.request
 from pathlib import Path
 
+README = Path(__file__).parent.parent / "README.md"
 LIMIT = 30  # seconds, for anything
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 BATCH = {
     "calls": [
         {"id": "a", "name": "echo", "arguments": {"city": "Bern"}},
         {"id": "b", "name": "fail", "arguments": {"code": 5, "message": "no such city"}},
+        {"id": "c", "name": "no_such_tool"},
     ]
 }
+BAD = {"calls": []}
 SERVER = "fanfare.v1.OrchestratorService/ExecuteTools"
 CLIENT = "fanfare.v1.ToolService/CallTool"
 # What the collector must print: name, kind, the name of the parent.
@@ -34,6 +37,7 @@ TREE = {
     (SERVER, "SERVER", PARENT),
     ("execute_tool echo", "INTERNAL", SERVER),
     ("execute_tool fail", "INTERNAL", SERVER),
+    ("execute_tool _OTHER", "INTERNAL", SERVER),
     (CLIENT, "CLIENT", "execute_tool echo"),
     (CLIENT, "CLIENT", "execute_tool fail"),
 }
@@ -116,6 +120,11 @@ def prometheus_name(metric: str) -> str:
     return metric.replace(".", "_")
 
 
+def promql(markdown: str) -> str:
+    """The queries of a page."""
+    return "".join(re.findall(r"^```promql$(.*?)^```$", markdown, re.M | re.S))
+
+
 def fail(message: str):
     sys.exit(f"telemetry.py: {message}")
 
@@ -149,13 +158,18 @@ def check(options, processes: Processes, folder: Path) -> None:
     processes.start("fanfare", serve, environment)
     processes.wait_for("fanfare", "start", lambda text: f"listening on 127.0.0.1:{listen}" in text)
 
-    answer = subprocess.run(
-        [options.grpcurl, "-plaintext", "-H", f"traceparent: 00-{TRACE}-{PARENT}-01",
-         "-d", json.dumps(BATCH), f"127.0.0.1:{listen}", SERVER],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT,
-    )  # fmt: skip
+    def call(request: dict, *more: str) -> subprocess.CompletedProcess:
+        command = [options.grpcurl, "-plaintext", "-max-time", "20", *more]
+        command += ["-d", json.dumps(request), f"127.0.0.1:{listen}", SERVER]
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT
+        )
+
+    answer = call(BATCH, "-H", f"traceparent: 00-{TRACE}-{PARENT}-01")
     if answer.returncode:
         fail(f"grpcurl failed:\n{answer.stderr}")
+    if not call(BAD).returncode:
+        fail("a request without calls was not refused")
 
     processes.wait_for("collector", f"tree {TREE}", lambda text: tree(text) == TREE)
     for metric in METRICS:
@@ -167,8 +181,9 @@ def check(options, processes: Processes, folder: Path) -> None:
 
     with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=LIMIT) as reply:
         page = reply.read().decode()
-    for metric in METRICS:
-        if not re.search(rf"^{prometheus_name(metric)}(_\w+)?(\{{| )", page, re.M):
+    queried = set(re.findall(r"\b(\w+)[\[{]", promql(README.read_text())))
+    for metric in [*map(prometheus_name, METRICS), *queried]:
+        if not re.search(rf"^{metric}(_\w+)?(\{{| )", page, re.M):
             fail(f"/metrics has no {metric}:\n{page}")
     if options.promtool:
         # Beyond the syntax it has opinions on names; the conventions have others.

@@ -118,7 +118,9 @@ async fn serve(config: Config, format: Option<LogFormat>) -> Outcome {
         Some(address) => Some(admin::bind(address).await?),
         None => None,
     };
-    let server = Server::orchestrator(&config, Registry::new(&config))
+    let registry = Registry::new(&config);
+    telemetry.watch(registry.gauges());
+    let server = Server::orchestrator(&config, registry)
         .await
         .with_telemetry(telemetry.clone());
     let shutdown = signal()?;
@@ -149,11 +151,14 @@ async fn demo_tools(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
 async fn demo_serve(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
     log_to_stdout(format)?;
     let listener = server::bind(listen).await?;
-    let demo = Demo::start(listener).await?;
+    let settings = Settings::from_env()?;
+    let demo = Demo::start(listener, Some(&settings)).await?;
     let shutdown = signal()?;
     // It may be taken by a service that runs already.
     match bind_default_admin().await {
-        Ok(admin) => drop(start_admin(admin, &demo.telemetry, demo.readiness.clone())?),
+        Ok(admin) => {
+            start_admin(admin, &demo.telemetry, demo.readiness.clone())?;
+        }
         Err(error) => tracing::warn!("no metrics are served: {error}"),
     }
     tracing::info!("listening on {}, with the demo tools", demo.address);
@@ -165,7 +170,7 @@ async fn demo_show(format: Option<LogFormat>) -> Outcome {
     let format = format.unwrap_or(LogFormat::Human);
     let color = io::stderr().is_terminal();
     logging::init(format, "warn", color, io::stderr())?;
-    let demo = Demo::start(server::bind(any_port()).await?).await?;
+    let demo = Demo::start(server::bind(any_port()).await?, None).await?;
     let client = demo::connect(demo.address).await?;
     let mut view = View::new(io::stdout(), style());
     scenario::run(client, &scenario::SECONDS, &mut view).await?;
@@ -182,11 +187,20 @@ struct Demo {
 }
 
 impl Demo {
-    async fn start(listener: TcpListener) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    /// Without settings it has no telemetry.
+    async fn start(
+        listener: TcpListener,
+        settings: Option<&Settings>,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let tools = server::bind(any_port()).await?;
         let config = Config::parse(&demo::config_toml(tools.local_addr()?))?;
-        let telemetry = Telemetry::start(&Settings::from_env()?, config.tools.keys())?;
-        let orchestrator = Server::orchestrator(&config, Registry::new(&config))
+        let telemetry = match settings {
+            Some(settings) => Telemetry::start(settings, config.tools.keys())?,
+            None => Telemetry::default(),
+        };
+        let registry = Registry::new(&config);
+        telemetry.watch(registry.gauges());
+        let orchestrator = Server::orchestrator(&config, registry)
             .await
             .with_telemetry(telemetry.clone());
         let mut demo = Self {
@@ -248,11 +262,10 @@ fn start_admin(
 ) -> io::Result<JoinHandle<()>> {
     let address = admin.local_addr()?;
     tracing::info!(%address, "admin on {address}");
-    let page = telemetry.has_page().then(|| -> MetricsPage {
-        let telemetry = telemetry.clone();
-        Arc::new(move || telemetry.page())
-    });
-    Ok(tokio::spawn(admin.run(page, readiness)))
+    let telemetry = telemetry.clone();
+    let metrics: MetricsPage =
+        Arc::new(move || Some(telemetry.page()?.map_err(|error| error.to_string())));
+    Ok(tokio::spawn(admin.run(metrics, readiness)))
 }
 
 fn any_port() -> SocketAddr {

@@ -32,9 +32,11 @@
 //!    connection that is made when needed, to one of the service's addresses, with
 //!    every failure classified.
 //!
-//! [`drain`] is how the end of the process reaches all of them. Beside the path
-//! stand [`server::admin`], the page for operators, and [`telemetry`]. [`config`] and
-//! [`logging`] are for the binary, [`demo`] is a tool service to try things with.
+//! [`telemetry`] wraps both edges: the server's begins a trace, a run tells of its
+//! calls as they complete, the client of its attempts. [`drain`] is how the end of
+//! the process reaches all of them; [`server::admin`] is the page for operators.
+//! [`config`] and [`logging`] are for the binary, [`demo`] is a tool service to try
+//! things with, [`json`] is for the ends of the path.
 //!
 //! # What always holds
 //!
@@ -55,7 +57,9 @@
 //!    `slow_reader::*`
 //! 8. **Payloads are opaque**: they pass through as the bytes that arrived.
 //!    `interop::payloads_pass_through_byte_for_byte`
-//! 9. **The core knows neither gRPC nor telemetry.** `tidy::*`
+//! 9. **Telemetry wraps, it does not weave**: the core knows neither it nor gRPC, it
+//!    never blocks or fails a call, and what each RPC, call and attempt came to is
+//!    told once. `tidy::*`, `telemetry::*`
 //!
 //! # Who may name whom
 //!

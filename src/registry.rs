@@ -6,6 +6,7 @@ use crate::{
     call::ToolName,
     config::{self, Config},
     fanout::Tool,
+    telemetry::ServiceGauges,
     tool::{
         Breaker, BreakerState, Connect, GrpcTool, Guard, Internet, Network, OnePlace, Upstream,
     },
@@ -15,8 +16,14 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct Registry {
     tools: BTreeMap<ToolName, Entry>,
-    /// Of the tool services, by name.
-    guards: BTreeMap<String, Arc<Guard>>,
+    /// The tool services, by name.
+    services: BTreeMap<String, Service>,
+}
+
+#[derive(Clone)]
+struct Service {
+    upstream: Arc<Upstream>,
+    guard: Arc<Guard>,
 }
 
 #[derive(Clone)]
@@ -63,19 +70,18 @@ impl Registry {
         network: impl Fn(&config::Service) -> Arc<dyn Network>,
     ) -> Self {
         let mut registry = Self::default();
-        let mut upstreams = BTreeMap::new();
-        for (name, service) in &config.services {
-            let upstream = Upstream::new(name, network(service), service);
-            upstreams.insert(name, Arc::new(upstream));
-            let guard = Arc::new(Guard::new(name, service));
-            registry.guards.insert(name.clone(), guard);
+        for (name, config) in &config.services {
+            let service = Service {
+                upstream: Arc::new(Upstream::new(name, network(config), config)),
+                guard: Arc::new(Guard::new(name, config)),
+            };
+            registry.services.insert(name.clone(), service);
         }
         for (name, tool) in &config.tools {
             // The configuration was checked: its tools name services it has.
-            let upstream = upstreams.get(&tool.service).map(Arc::clone);
-            let guard = registry.guards.get(&tool.service).map(Arc::clone);
-            if let (Some(upstream), Some(guard)) = (upstream, guard) {
+            if let Some(Service { upstream, guard }) = registry.services.get(&tool.service) {
                 let max_result_bytes = config.limits.max_result_bytes;
+                let (upstream, guard) = (Arc::clone(upstream), Arc::clone(guard));
                 let client = GrpcTool::new(upstream, Arc::clone(&guard), tool, max_result_bytes);
                 let entry = Entry {
                     description: tool.description.clone(),
@@ -114,9 +120,31 @@ impl Registry {
         })
     }
 
+    /// What there is to see of each tool service, for metrics.
+    pub fn gauges(&self) -> impl Iterator<Item = ServiceGauges> {
+        self.services.iter().map(|(name, service)| {
+            let (guard, opened) = (Arc::clone(&service.guard), Arc::clone(&service.guard));
+            let (upstream, ejected) =
+                (Arc::clone(&service.upstream), Arc::clone(&service.upstream));
+            ServiceGauges {
+                name: Arc::from(name.as_str()),
+                breaker_state: Box::new(move || match guard.breaker().state() {
+                    BreakerState::Closed => 0,
+                    BreakerState::HalfOpen => 1,
+                    BreakerState::Open => 2,
+                }),
+                breaker_openings: Box::new(move || opened.breaker().times_opened()),
+                connections: Box::new(move || upstream.connections() as u64),
+                ejected: Box::new(move || ejected.ejected() as u64),
+            }
+        })
+    }
+
     /// The circuit breakers of all tool services, sorted by the service's name.
     pub fn breakers(&self) -> impl Iterator<Item = &Breaker> {
-        self.guards.values().map(|guard| guard.breaker())
+        self.services
+            .values()
+            .map(|service| service.guard.breaker())
     }
 }
 

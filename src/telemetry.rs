@@ -29,6 +29,7 @@ use opentelemetry_sdk::metrics::PeriodicReader;
 use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::call::ToolName;
+pub use metrics::ServiceGauges;
 use metrics::{Metrics, Outlets, Running, Tools};
 use settings::{Propagators, Settings};
 use spans::Spans;
@@ -113,21 +114,19 @@ impl Telemetry {
         }
     }
 
-    /// Whether there is a page for Prometheus.
-    pub fn has_page(&self) -> bool {
-        let metrics = self.0.metrics.as_ref();
-        metrics.is_some_and(Metrics::has_page)
+    /// Has the metrics report on these tool services, too.
+    pub fn watch(&self, services: impl IntoIterator<Item = ServiceGauges>) {
+        if let Some(metrics) = &self.0.metrics {
+            metrics.watch(services.into_iter().collect());
+        }
     }
 
-    /// The page for Prometheus, in its text format; empty if there is none.
+    /// The page for Prometheus, in its text format; `None` if there is none.
     ///
     /// # Errors
     /// If two metrics contradict each other.
-    pub fn page(&self) -> Result<String, String> {
-        match &self.0.metrics {
-            Some(metrics) => metrics.page().map_err(|error| error.to_string()),
-            None => Ok(String::new()),
-        }
+    pub fn page(&self) -> Option<Result<String, prometheus::Error>> {
+        self.0.metrics.as_ref()?.page()
     }
 }
 

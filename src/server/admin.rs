@@ -22,8 +22,9 @@ use tokio::{
 
 use super::{Readiness, accept::Acceptor};
 
-/// Writes the metrics in Prometheus' text format, or says why it can't.
-pub type MetricsPage = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+/// Writes the metrics in Prometheus' text format, or says why it can't; `None` if
+/// there are none.
+pub type MetricsPage = Arc<dyn Fn() -> Option<Result<String, String>> + Send + Sync>;
 
 /// Some scrapers and probes, and room for a leak of theirs.
 const MAX_CONNECTIONS: usize = 64;
@@ -66,8 +67,8 @@ impl Admin {
         self.listener.local_addr()
     }
 
-    /// Serves until it is dropped. Without `metrics` there is no such page.
-    pub async fn run(self, metrics: Option<MetricsPage>, readiness: watch::Receiver<Readiness>) {
+    /// Serves until it is dropped.
+    pub async fn run(self, metrics: MetricsPage, readiness: watch::Receiver<Readiness>) {
         let acceptor = Acceptor::new(self.listener, MAX_CONNECTIONS);
         let pages = Pages { metrics, readiness };
         let mut connections = JoinSet::new();
@@ -101,7 +102,7 @@ async fn serve(stream: TcpStream, pages: Pages) {
 
 #[derive(Clone)]
 struct Pages {
-    metrics: Option<MetricsPage>,
+    metrics: MetricsPage,
     readiness: watch::Receiver<Readiness>,
 }
 
@@ -136,17 +137,18 @@ impl Pages {
     }
 
     fn metrics(&self) -> Response<String> {
-        let Some(metrics) = &self.metrics else {
-            return page(StatusCode::NOT_FOUND, "no metrics are served here");
-        };
-        match metrics() {
-            Ok(text) => {
+        match (self.metrics)() {
+            None => page(
+                StatusCode::NOT_FOUND,
+                "no metrics: OTEL_METRICS_EXPORTER says so",
+            ),
+            Some(Ok(text)) => {
                 let mut response = Response::new(text);
                 let kind = HeaderValue::from_static(PROMETHEUS);
                 response.headers_mut().insert(CONTENT_TYPE, kind);
                 response
             }
-            Err(problem) => {
+            Some(Err(problem)) => {
                 tracing::warn!(problem, "can't write the metrics");
                 page(StatusCode::INTERNAL_SERVER_ERROR, &problem)
             }

@@ -86,7 +86,10 @@ impl Edge {
     ) -> Response<Body> {
         let timeout = match grpc_timeout(request.headers()) {
             Ok(timeout) => timeout,
-            Err(status) => return status.into_http(),
+            Err(status) => {
+                record.reject("invalid");
+                return status.into_http();
+            }
         };
         let deadline = Deadline::of_request(arrival, timeout, self.max_request_timeout);
         record.set_deadline(deadline);
@@ -117,7 +120,10 @@ impl Edge {
             Ok(Err(_panic)) => internal().into_http(),
             // The request's own message did not arrive in time: answers are
             // given earlier, by the reply margin.
-            Err(_elapsed) => no_time_left().into_http(),
+            Err(_elapsed) => {
+                record.reject("expired");
+                no_time_left().into_http()
+            }
         };
         let response = with_standard_code(response, &record);
         if open_ended {

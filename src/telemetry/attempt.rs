@@ -90,6 +90,9 @@ impl<'a> Attempt<'a> {
         }
         self.ended = true;
         let Some(batch) = self.batch else { return };
+        let first_start = (self.number == 1).then_some(self.start);
+        let asked = self.invocation.next_attempt() - 1;
+        batch.attempted(self.invocation.index(), first_start, asked);
         let now = Instant::now();
         let code_name = names::code(code);
         self.measure(batch, now, code_name);

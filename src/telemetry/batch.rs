@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -58,6 +58,10 @@ pub(super) struct CallState {
     /// Invalid if the request is not sampled.
     pub(super) span: SpanId,
     stage: AtomicU8,
+    /// Of a call that nobody will report: its attempts, and the nanoseconds that
+    /// it waited for its turn.
+    attempts: AtomicU32,
+    queued: AtomicU64,
 }
 
 impl BatchTelemetry {
@@ -74,6 +78,8 @@ impl BatchTelemetry {
                     gauges,
                     span: spans.map_or(SpanId::INVALID, Spans::new_id),
                     stage: AtomicU8::new(QUEUED),
+                    attempts: AtomicU32::new(0),
+                    queued: AtomicU64::new(0),
                 }
             };
             if let Some(metrics) = &telemetry.metrics {
@@ -118,18 +124,25 @@ impl Drop for BatchTelemetry {
         };
         let now = Instant::now();
         for (index, state) in trace.states.iter().enumerate() {
-            if state.stage.load(Ordering::Relaxed) == ENDED {
-                continue;
-            }
+            let queued = match state.stage.load(Ordering::Relaxed) {
+                QUEUED => now.saturating_duration_since(trace.started),
+                ACTIVE => Duration::from_nanos(state.queued.load(Ordering::Relaxed)),
+                _ => continue,
+            };
+            let attempts = state.attempts.load(Ordering::Relaxed);
+            let effect = match attempts {
+                0 => Effect::NotStarted,
+                _ => Effect::Maybe,
+            };
             self.failed += 1;
             let message = "the caller is gone";
-            let error = CallError::new(Reason::Cancelled, Effect::Maybe, false, message);
+            let error = CallError::new(Reason::Cancelled, effect, false, message);
             let completion = Completion {
                 index,
                 outcome: Err(error),
                 end: now,
-                queued: Duration::ZERO,
-                attempts: 0,
+                queued,
+                attempts,
             };
             // The RPC's own line is enough.
             trace.end(&completion, false);
@@ -153,6 +166,17 @@ impl BatchTrace {
 
     pub(super) fn state(&self, index: usize) -> &CallState {
         &self.states[index]
+    }
+
+    /// Notes that an attempt has ended, and how often the tool was asked by now.
+    pub(super) fn attempted(&self, index: usize, first_start: Option<Instant>, attempts: u32) {
+        let state = self.state(index);
+        state.attempts.store(attempts, Ordering::Relaxed);
+        if let Some(start) = first_start {
+            let queued = start.saturating_duration_since(self.started).as_nanos();
+            let queued = u64::try_from(queued).unwrap_or(u64::MAX);
+            state.queued.store(queued, Ordering::Relaxed);
+        }
     }
 
     fn end(&self, completion: &Completion, log: bool) {

@@ -7,6 +7,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -15,7 +16,7 @@ use std::{
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Histogram, Meter, MeterProvider as _},
+    metrics::{AsyncInstrument, Counter, Histogram, Meter, MeterProvider as _},
 };
 use opentelemetry_sdk::{
     Resource,
@@ -73,6 +74,28 @@ pub(super) struct ToolGauges {
 pub(super) struct Tools {
     by_name: HashMap<ToolName, Arc<ToolGauges>>,
     other: Arc<ToolGauges>,
+}
+
+/// What there is to see of one tool service, when somebody asks.
+pub struct ServiceGauges {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Of its breaker: 0 closed, 1 half-open, 2 open.
+    pub breaker_state: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// How often that has opened.
+    pub breaker_openings: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Open connections.
+    pub connections: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Addresses that get no calls.
+    pub ejected: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl fmt::Debug for ServiceGauges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceGauges")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The RPCs that run, in the order of [`names::METHODS`].
@@ -207,17 +230,46 @@ impl Metrics {
         })
     }
 
-    /// Whether there is a page for Prometheus.
-    pub(super) fn has_page(&self) -> bool {
-        self.page.is_some()
+    /// Reports on these tool services, too.
+    pub(super) fn watch(&self, services: Vec<ServiceGauges>) {
+        let meter = self.provider.meter(names::SCOPE);
+        let services: Arc<[ServiceGauges]> = services.into();
+        type Read = fn(&ServiceGauges) -> u64;
+        let observe = |read: Read| {
+            let services = Arc::clone(&services);
+            move |observer: &dyn AsyncInstrument<u64>| {
+                for service in services.iter() {
+                    let name = KeyValue::new(names::TOOL_SERVICE, Arc::clone(&service.name));
+                    observer.observe(read(service), &[name]);
+                }
+            }
+        };
+        let gauges: [(&Metric, Read); 3] = [
+            (&names::BREAKER_STATE, |service| (service.breaker_state)()),
+            (&names::CONNECTIONS, |service| (service.connections)()),
+            (&names::EJECTED, |service| (service.ejected)()),
+        ];
+        for (metric, read) in gauges {
+            meter
+                .u64_observable_gauge(metric.name)
+                .with_unit(metric.unit)
+                .with_description(metric.meaning)
+                .with_callback(observe(read))
+                .build();
+        }
+        let openings = &names::BREAKER_OPENINGS;
+        meter
+            .u64_observable_counter(openings.name)
+            .with_unit(openings.unit)
+            .with_description(openings.meaning)
+            .with_callback(observe(|service| (service.breaker_openings)()))
+            .build();
     }
 
-    /// The page for Prometheus, in its text format; empty if there is none.
-    pub(super) fn page(&self) -> Result<String, prometheus::Error> {
-        match &self.page {
-            Some(registry) => TextEncoder::new().encode_to_string(&registry.gather()),
-            None => Ok(String::new()),
-        }
+    /// The page for Prometheus, in its text format; `None` if there is none.
+    pub(super) fn page(&self) -> Option<Result<String, prometheus::Error>> {
+        let registry = self.page.as_ref()?;
+        Some(TextEncoder::new().encode_to_string(&registry.gather()))
     }
 
     /// Pushes once more. Blocks for up to 5 s, the SDK's limit.

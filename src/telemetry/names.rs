@@ -69,6 +69,8 @@ pub const CALL_EFFECT: &str = "fanfare.call.effect";
 pub const CALL_LIMIT: &str = "fanfare.call.limit";
 /// The number of the attempt.
 pub const ATTEMPT: &str = "fanfare.attempt";
+/// A tool service, by its name in the configuration.
+pub const TOOL_SERVICE: &str = "fanfare.tool_service";
 /// Why a request was not taken on.
 pub const REJECTION_REASON: &str = "fanfare.rejection.reason";
 
@@ -201,6 +203,18 @@ metrics! {
     DEADLINE_SLACK = "fanfare.request.deadline.slack", "histogram", "s",
         &[RPC_METHOD],
         "what was left until the caller's deadline when the answer was complete";
+    BREAKER_STATE = "fanfare.tool_service.breaker.state", "gauge", "1",
+        &[TOOL_SERVICE],
+        "of its circuit breaker: 0 closed, 1 half-open, 2 open";
+    BREAKER_OPENINGS = "fanfare.tool_service.breaker.openings", "counter", "{opening}",
+        &[TOOL_SERVICE],
+        "how often its circuit breaker has opened";
+    CONNECTIONS = "fanfare.tool_service.connections", "gauge", "{connection}",
+        &[TOOL_SERVICE],
+        "open connections to it";
+    EJECTED = "fanfare.tool_service.ejected_addresses", "gauge", "{address}",
+        &[TOOL_SERVICE],
+        "addresses of it that are left alone because they kept failing";
     DROPPED_SPANS = "fanfare.telemetry.dropped_spans", "counter", "{span}",
         &[ERROR_TYPE],
         "spans that did not reach the collector: `queue_full` or `export_failed`";

@@ -8,7 +8,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
@@ -78,8 +77,7 @@ pub(super) struct Keepalive {
 
 impl Link {
     /// Begins to speak HTTP/2 on `io`, which leads to `address`, and waits until
-    /// the peer does as well: what merely accepts connections is no tool service.
-    /// A task of its own drives the connection until it ends.
+    /// the peer does as well. A task of its own drives the connection until it ends.
     pub(super) async fn open(
         io: Box<dyn Io>,
         keepalive: Keepalive,
@@ -92,25 +90,18 @@ impl Link {
             .max_header_list_size(MAX_HEADER_LIST_BYTES)
             .max_concurrent_reset_streams(MAX_RESET_STREAMS)
             .data_frame_budget(DATA_FRAME_BUDGET)
-            // Until its SETTINGS say what it allows.
-            .initial_max_send_streams(0)
             .handshake::<_, Bytes>(io)
             .await
             .map_err(|error| error.to_string())?;
-        poll_fn(|context| match connection.poll_unpin(context) {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error.to_string())),
-            Poll::Ready(Ok(())) => Poll::Ready(Err("it was closed at once".to_owned())),
-            Poll::Pending if connection.max_concurrent_send_streams() > 0 => Poll::Ready(Ok(())),
-            Poll::Pending => Poll::Pending,
-        })
-        .await?;
+        let mut pings = connection.ping_pong();
+        answered(&mut connection, &mut pings).await?;
         let state = Arc::new(State {
             address,
             calls: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
             limit: AtomicUsize::new(connection.max_concurrent_send_streams()),
         });
-        tokio::spawn(drive(connection, Arc::clone(&state), keepalive));
+        tokio::spawn(drive(connection, pings, Arc::clone(&state), keepalive));
         Ok(Self { sender, state })
     }
 
@@ -179,13 +170,31 @@ impl Drop for Call {
     }
 }
 
+/// Waits for the answer to a ping. What accepts connections need not be a tool
+/// service; and one that is shutting down may say hello and close before it has read
+/// anything, when nobody can tell what became of the calls. The peer's SETTINGS have
+/// come by then, too.
+async fn answered(
+    connection: &mut Connection<Box<dyn Io>, Bytes>,
+    pings: &mut Option<PingPong>,
+) -> Result<(), String> {
+    let Some(pings) = pings else { return Ok(()) };
+    tokio::select! {
+        ended = connection => Err(match ended {
+            Err(error) => error.to_string(),
+            Ok(()) => "it was closed at once".to_owned(),
+        }),
+        answer = pings.ping(Ping::opaque()) => answer.map(drop).map_err(|error| error.to_string()),
+    }
+}
+
 /// Drives a connection until it ends. Dropping it fails the calls on it.
 async fn drive(
     mut connection: Connection<Box<dyn Io>, Bytes>,
+    pings: Option<PingPong>,
     state: Arc<State>,
     keepalive: Keepalive,
 ) {
-    let pings = connection.ping_pong();
     let driven = poll_fn(|context| {
         let result = connection.poll_unpin(context);
         // SETTINGS may have come.

@@ -64,8 +64,19 @@ impl Place {
         self.loads().map(|load| load.calls).sum()
     }
 
+    /// Open connections.
+    pub(super) fn links(&self) -> usize {
+        let open = self.loads().filter(|load| load.limit > 0);
+        open.count()
+    }
+
     pub(super) fn has_links(&self) -> bool {
         !self.links.is_empty()
+    }
+
+    /// Whether it is worth waiting for a dial: there is one, and none takes long.
+    pub(super) fn is_promising(&self) -> bool {
+        self.fresh > 0 && self.fresh == self.dialing
     }
 
     /// A link with less than `bound` calls.
@@ -87,8 +98,8 @@ impl Place {
     }
 
     /// Whether to dial, as one more call comes and `waiting` wait: there is demand
-    /// over what `coming` connections will take, room for one, and no failure just
-    /// before.
+    /// over what `coming` connections will take, or none here at all, room for one,
+    /// and no failure just before.
     pub(super) fn wants_link(
         &self,
         (waiting, coming): (usize, usize),
@@ -97,8 +108,8 @@ impl Place {
     ) -> bool {
         let per_link = bound.min(self.limit);
         let excess = waiting + pool::excess(self.loads(), per_link);
-        self.links.len() + self.dialing < max_links
-            && pool::needs_another(excess, coming, per_link)
+        let links = self.links.len() + self.dialing;
+        (links == 0 || (links < max_links && pool::needs_another(excess, coming, per_link)))
             && self.redial.allows(now)
     }
 

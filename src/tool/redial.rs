@@ -12,6 +12,8 @@ const FACTOR: f64 = 1.6;
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Up to so much shorter or longer, so that many replicas do not dial in step.
 const JITTER: f64 = 0.2;
+/// The pause if a call has no other choice.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(25);
 /// After so many failures the pause is the longest.
 const MAX_EXPONENT: i32 = 10;
 
@@ -19,6 +21,7 @@ const MAX_EXPONENT: i32 = 10;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Redial {
     failures: i32,
+    last: Option<Instant>,
     until: Option<Instant>,
 }
 
@@ -27,6 +30,7 @@ impl Redial {
     pub(super) fn failed(&mut self, now: Instant, random: f64) {
         let pause = FIRST_PAUSE.mul_f64(FACTOR.powi(self.failures));
         let jitter = 1.0 - JITTER + 2.0 * JITTER * random;
+        self.last = Some(now);
         self.until = Some(now + pause.min(LONGEST_PAUSE).mul_f64(jitter));
         self.failures = (self.failures + 1).min(MAX_EXPONENT);
     }
@@ -39,6 +43,16 @@ impl Redial {
     /// Whether to dial now.
     pub(super) fn allows(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| until <= now)
+    }
+
+    /// When to dial for a call that came at `came` and has no other choice; not again
+    /// if a dial has failed since.
+    pub(super) fn last_resort(&self, came: Instant) -> Option<Instant> {
+        match self.last {
+            Some(last) if last >= came => None,
+            Some(last) => Some(came.max(last + SHORTEST_PAUSE)),
+            None => Some(came),
+        }
     }
 }
 
@@ -66,6 +80,17 @@ mod tests {
         assert!(redial.allows(now));
         redial.failed(now, 0.5);
         assert!(redial.allows(now + ms(51)));
+    }
+
+    #[test]
+    fn each_call_without_a_choice_gets_one_dial() {
+        let now = Instant::now();
+        let mut redial = Redial::default();
+        assert_eq!(redial.last_resort(now), Some(now));
+        redial.failed(now, 0.5);
+        assert_eq!(redial.last_resort(now), None);
+        assert_eq!(redial.last_resort(now + ms(1)), Some(now + ms(25)));
+        assert_eq!(redial.last_resort(now + ms(30)), Some(now + ms(30)));
     }
 
     proptest! {

@@ -86,7 +86,7 @@ pub(super) struct Lease<'a> {
 enum Pick<'a> {
     Take(Link, Call),
     Wait(Waiting<'a>, Notified<'a>),
-    Nowhere { reason: String, setbacks: u32 },
+    Nowhere(Fault),
 }
 
 /// A call that waits is counted.
@@ -136,33 +136,43 @@ impl Upstream {
         &self.target
     }
 
+    /// How many connections are open.
+    pub(crate) fn connections(&self) -> usize {
+        self.state().places.iter().map(Place::links).sum()
+    }
+
+    /// How many addresses are ejected.
+    pub(crate) fn ejected(&self) -> usize {
+        let state = self.state();
+        let ejected = state
+            .places
+            .iter()
+            .filter(|place| place.health.is_ejected());
+        ejected.count()
+    }
+
     /// Sends a request, which `request` makes for the URI that it gets; not to the
     /// address `avoid`, if another one can be had. A connection that turns out to be
     /// closed costs nothing: nothing was sent, and another one is taken.
     ///
     /// # Errors
-    /// [`Fault::NoConnection`]: there is none, and none of the addresses is worth
-    /// waiting for. It is not worth while to try again at once.
+    /// [`Fault::NoConnection`]: since this was called, each of the addresses could
+    /// not be dialed, or none was found.
     pub(super) async fn send(
         self: &Arc<Self>,
         avoid: Option<SocketAddr>,
         request: impl Fn(Uri) -> Outgoing,
     ) -> Result<(Lease<'_>, ResponseFuture), Fault> {
+        // When this began to be not easy.
+        let mut came = None;
         loop {
-            let (mut link, call) = match self.pick(avoid) {
+            let (mut link, call) = match self.pick(avoid, &mut came) {
                 Pick::Take(link, call) => (link, call),
                 Pick::Wait(_waiting, changed) => {
                     changed.await;
                     continue;
                 }
-                Pick::Nowhere { reason, setbacks } => {
-                    let service = self.service.clone();
-                    return Err(Fault::NoConnection {
-                        service,
-                        reason,
-                        setbacks,
-                    });
-                }
+                Pick::Nowhere(fault) => return Err(fault),
             };
             let uri = call.address().endpoint().method_uri.clone();
             if let Ok(response) = link.send(request(uri)) {
@@ -173,7 +183,7 @@ impl Upstream {
         }
     }
 
-    fn pick(self: &Arc<Self>, avoid: Option<SocketAddr>) -> Pick<'_> {
+    fn pick(self: &Arc<Self>, avoid: Option<SocketAddr>, came: &mut Option<Instant>) -> Pick<'_> {
         let mut state = self.state();
         let drawn = state.draw(avoid);
         if let Some(drawn) = drawn
@@ -182,7 +192,9 @@ impl Upstream {
             let link = link.clone();
             return state.take(drawn, link);
         }
-        self.pick_at_bounds(&mut state, drawn, avoid)
+        let now = Instant::now();
+        let came = *came.get_or_insert(now);
+        self.pick_at_bounds(&mut state, drawn, avoid, (came, now))
     }
 
     /// As the address that was drawn has no connection with room.
@@ -191,8 +203,8 @@ impl Upstream {
         state: &mut State,
         drawn: Option<usize>,
         avoid: Option<SocketAddr>,
+        (came, now): (Instant, Instant),
     ) -> Pick<'a> {
-        let now = Instant::now();
         state.places.iter_mut().for_each(Place::prune);
         self.look_up_if_stale(state, now);
         if let Some(drawn) = drawn {
@@ -203,17 +215,14 @@ impl Upstream {
             let admitted = |place: &Place| {
                 !wary || (place.health.admits(now) && avoid != Some(place.address.socket()))
             };
-            let coming = state.places.iter().any(|place| place.fresh > 0);
+            let coming = state.places.iter().any(Place::is_promising);
             if let Some((index, link)) = state.find(admitted, self.settings.bound, coming) {
                 return state.take(index, link);
             }
             self.dial_some(state, admitted, now);
-            if wary && state.is_something_fresh_coming() {
+            if wary && state.is_something_worth_waiting_for() {
                 return self.wait();
             }
-        }
-        if state.is_something_coming() {
-            return self.wait();
         }
         let queues = state.places.iter().enumerate();
         let queues = queues.filter_map(|(i, place)| Some((place.shortest_queue()?, i)));
@@ -221,10 +230,14 @@ impl Upstream {
             let link = link.clone();
             return state.take(index, link);
         }
-        Pick::Nowhere {
+        if state.is_something_coming() || self.dial_as_last_resort(state, came) {
+            return self.wait();
+        }
+        Pick::Nowhere(Fault::NoConnection {
+            service: self.service.clone(),
             reason: state.trouble(),
             setbacks: state.setbacks,
-        }
+        })
     }
 
     fn wait(&self) -> Pick<'_> {
@@ -324,8 +337,8 @@ impl State {
         self.cautious = self.places.iter().any(suspect);
     }
 
-    fn is_something_fresh_coming(&self) -> bool {
-        self.names.is_awaited() || self.places.iter().any(|place| place.fresh > 0)
+    fn is_something_worth_waiting_for(&self) -> bool {
+        self.names.is_awaited() || self.places.iter().any(Place::is_promising)
     }
 
     fn is_something_coming(&self) -> bool {

@@ -9,14 +9,13 @@ use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    process::Command,
     sync::watch,
     time::{Instant, timeout},
 };
 
 use crate::support::{
     SECOND, Seen, call,
-    process::{PATIENCE, Process, message},
+    process::{PATIENCE, Process, fanfare, message},
     request, seen,
 };
 
@@ -172,7 +171,7 @@ async fn in_the_drain_delay_it_is_not_ready_and_serves() {
         .wait_for("draining", |line| message(line) == "draining")
         .await;
     assert_eq!(get(address, "/readyz").await, line(503, "draining"));
-    assert_eq!(get(address, "/metrics").await.0, 404);
+    assert_eq!(get(address, "/metrics").await.0, 200);
     process.signal(Signal::SIGTERM);
     assert_eq!(process.exit_code().await, Some(130));
     assert!(sleep.await.unwrap().is_err());
@@ -208,33 +207,36 @@ async fn those_who_say_nothing_do_not_keep_others_out() {
 }
 
 /// A page in this process, with these metrics.
-async fn page(metrics: fn() -> Result<String, String>) -> SocketAddr {
+async fn page(metrics: fn() -> Option<Result<String, String>>) -> SocketAddr {
     let admin = admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = admin.local_addr().unwrap();
     let readiness = watch::Sender::new(Readiness::Starting);
-    let pages = admin.run(Some(Arc::new(metrics)), readiness.subscribe());
+    let pages = admin.run(Arc::new(metrics), readiness.subscribe());
     tokio::spawn(pages);
     address
 }
 
 #[tokio::test]
 async fn metrics_are_whatever_is_written() {
-    let address = page(|| Ok("a_total 1\n".to_owned())).await;
+    let address = page(|| Some(Ok("a_total 1\n".to_owned()))).await;
     assert_eq!(get(address, "/readyz").await, line(503, "starting"));
     let answer = say(address, b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(parse(&answer), line(200, "a_total 1"));
     let kind = "content-type: text/plain; version=0.0.4";
     assert!(answer.to_lowercase().contains(kind), "{answer}");
 
-    let address = page(|| Err("two of a name".to_owned())).await;
+    let address = page(|| Some(Err("two of a name".to_owned()))).await;
     assert_eq!(get(address, "/metrics").await, line(500, "two of a name"));
     assert_eq!(get(address, "/healthz").await, line(200, "ok"));
+
+    let address = page(|| None).await;
+    assert_eq!(get(address, "/metrics").await.0, 404);
 }
 
 #[tokio::test]
 async fn those_who_do_not_read_are_dropped() {
     const BYTES: usize = 64 << 20;
-    let address = page(|| Ok("x".repeat(BYTES))).await;
+    let address = page(|| Some(Ok("x".repeat(BYTES)))).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n";
     stream.write_all(request).await.unwrap();
@@ -259,11 +261,7 @@ async fn it_can_be_elsewhere_or_nowhere() {
         "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"{address}\""
     )
     .unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_fanfare"))
-        .args(["serve", "--config", file.path().to_str().unwrap()])
-        .env_remove("RUST_LOG")
-        .kill_on_drop(true)
-        .output();
+    let output = fanfare(&["serve", "--config", file.path().to_str().unwrap()]).output();
     let output = timeout(PATIENCE, output).await.expect("an end").unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();

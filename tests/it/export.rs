@@ -13,7 +13,7 @@ use crate::support::{
     config, ms,
     page::Page,
     pipes,
-    process::PATIENCE,
+    process::{PATIENCE, fanfare},
     sockets,
     spans::{attributes, rpc},
 };
@@ -171,4 +171,33 @@ async fn a_collector_that_is_not_there_holds_nobody_up() {
             assert!(took < 3 * SECOND, "{endpoint}: {took:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn mistakes_in_the_environment_end_the_start_and_show_no_secret() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let output = fanfare(&["serve", "--config", file.path().to_str().unwrap()])
+        .env(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "http://127.0.0.1:4318/v1/traces",
+        )
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret%")
+        .env("OTEL_PROPAGATORS", "b3")
+        .output();
+    let output = tokio::time::timeout(PATIENCE, output)
+        .await
+        .expect("an end");
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    for named in [
+        "OTLP_ENDPOINT",
+        "/v1/traces",
+        "OTLP_HEADERS",
+        "OTEL_PROPAGATORS",
+        "b3",
+    ] {
+        assert!(stderr.contains(named), "{named}: {stderr}");
+    }
+    assert!(!stderr.contains("secret"), "{stderr}");
 }

@@ -9,12 +9,12 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStdout},
     time::timeout,
 };
 use tonic::transport::Endpoint;
 
-use crate::support::process::{PATIENCE, message, send_signal};
+use crate::support::process::{PATIENCE, fanfare, message, send_signal};
 
 /// More than fits into a pipe, the batch that is being written and the queue.
 const CALLS: usize = 4000;
@@ -22,12 +22,8 @@ const CALLS: usize = 4000;
 /// Tools whose output was read up to the first line, and that have noted the
 /// beginning and the end of [`CALLS`] calls since.
 async fn tools_that_nobody_listens_to() -> (Child, Lines<BufReader<ChildStdout>>) {
-    let mut tools = Command::new(env!("CARGO_BIN_EXE_fanfare"))
-        .args(["demo-tools", "--listen", "127.0.0.1:0"])
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null())
+    let mut tools = fanfare(&["demo-tools", "--listen", "127.0.0.1:0"])
         .stdout(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .unwrap();
     let mut output = BufReader::new(tools.stdout.take().unwrap()).lines();
@@ -94,11 +90,8 @@ async fn a_directive_that_can_not_be_read_is_named() {
         &["serve", "--config", file.path().to_str().unwrap()][..],
         &["demo-tools", "--listen", "127.0.0.1:0"],
     ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_fanfare"))
-            .args(arguments)
+        let output = fanfare(arguments)
             .env("RUST_LOG", "info,fanfare=loud")
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
             .output();
         let output = timeout(PATIENCE, output).await.unwrap().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();

@@ -19,8 +19,12 @@ mod breaker;
 mod bulkhead;
 /// The caller goes away; the failure policy; nothing outlives its request.
 mod cancel;
+/// How many connections a tool service gets, and which call goes on which.
+mod connections;
 /// Whose limit runs out when, and what the tool is told.
 mod deadline;
+/// Several addresses, names that change, and what keeps failing.
+mod endpoints;
 /// All calls at once, the results in the order of the calls.
 mod execute;
 /// OTLP exporters and collectors, with TLS and without, there and not there.
@@ -53,5 +57,7 @@ mod telemetry;
 mod tidy;
 /// Tool services that die, freeze, refuse or never answer: real processes.
 mod tool_faults;
+/// Tool services behind TLS, and who is not believed.
+mod tool_tls;
 /// Callers that are killed, frozen or gone.
 mod vanishing_callers;

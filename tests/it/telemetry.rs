@@ -1,2 +1,18 @@
 /// Requests that are answered: every span of them, to the nanosecond.
 mod answered;
+/// Arguments and results on spans, for those who ask for them.
+mod content;
+/// Calls that fail, each in its own way, beside others that do not.
+mod failed;
+/// Callers that go before they have their answer.
+mod gone;
+/// What is measured, on the page and as it is pushed.
+mod metrics;
+/// The tables of names, the README, and what is sent: all the same.
+mod names;
+/// The trace that tools are told of.
+mod passed_on;
+/// Requests that are not taken on.
+mod rejected;
+/// Which traces are kept.
+mod sampling;

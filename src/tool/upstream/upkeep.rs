@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use super::{State, Upstream};
 use crate::tool::{
@@ -29,7 +29,8 @@ const LOOKUP_PAUSE: Duration = Duration::from_secs(1);
 /// The names of a service, and how asking for their addresses goes.
 pub(super) struct Names {
     endpoints: Endpoints,
-    /// The answer may be of long ago.
+    /// Their addresses are not among the places: they were never asked for, or that
+    /// was long ago.
     stale: bool,
     lookup: Lookup,
     asked: Option<Instant>,
@@ -94,6 +95,18 @@ impl Upstream {
         }
     }
 
+    /// Dials for a call that came at `came` and has no other choice, whatever is held
+    /// against the address; says whether there is one to dial.
+    pub(super) fn dial_as_last_resort(self: &Arc<Self>, state: &mut State, came: Instant) -> bool {
+        let places = state.places.iter().enumerate();
+        let choices = places.filter_map(|(i, place)| Some((place.redial.last_resort(came)?, i)));
+        let Some((at, index)) = choices.min() else {
+            return false;
+        };
+        self.dial(state, index, at);
+        true
+    }
+
     fn wants_link(&self, state: &State, index: usize, now: Instant) -> bool {
         let place = &state.places[index];
         // Slow dials elsewhere may come to nothing.
@@ -104,11 +117,11 @@ impl Upstream {
         place.wants_link((waiting, coming), limits, now)
     }
 
-    fn dial(self: &Arc<Self>, state: &mut State, index: usize, now: Instant) {
+    fn dial(self: &Arc<Self>, state: &mut State, index: usize, at: Instant) {
         let place = &mut state.places[index];
         place.dialing += 1;
         place.fresh += 1;
-        place.health.called(now);
+        place.health.called(at);
         let address = Arc::clone(&place.address);
         let dial = dial(
             Arc::clone(&self.network),
@@ -118,6 +131,7 @@ impl Upstream {
         );
         let this = Arc::downgrade(self);
         tokio::spawn(async move {
+            sleep_until(at).await;
             let mut dial = pin!(dial);
             let (result, fresh) = match timeout(SLOW, &mut dial).await {
                 Ok(result) => (result, true),
@@ -132,7 +146,7 @@ impl Upstream {
                 this.dialed(&address, result, fresh);
             }
         });
-        self.keep(state, now);
+        self.keep(state);
     }
 
     fn dial_is_slow(&self, address: &Arc<Address>) {
@@ -170,13 +184,9 @@ impl Upstream {
         self.changed.notify_waiters();
     }
 
-    /// Asks for the addresses if those that are known may be of long ago, and nobody
-    /// is connected to them.
+    /// Asks for the addresses if they are not known, or were asked for long ago.
     pub(super) fn look_up_if_stale(self: &Arc<Self>, state: &mut State, now: Instant) {
-        if state.names.stale
-            && state.names.redial.allows(now)
-            && !state.places.iter().any(Place::has_links)
-        {
+        if state.names.stale && state.names.redial.allows(now) {
             self.look_up(state, now, Duration::ZERO);
         }
     }
@@ -209,52 +219,41 @@ impl Upstream {
                 this.looked_up(answers);
             }
         });
-        self.keep(state, now);
+        self.keep(state);
     }
 
     fn lookup_is_slow(&self, limit: Duration) {
         let mut state = self.state();
         state.setbacks = state.setbacks.wrapping_add(1);
-        let names = &mut state.names;
-        names.lookup = Lookup::Slow;
-        names.trouble = Some(format!("no answer from the resolver within {limit:?}"));
+        state.names.lookup = Lookup::Slow;
+        state.names.trouble = Some(format!("no answer from the resolver within {limit:?}"));
+        state.use_addresses();
         self.changed.notify_waiters();
     }
 
     fn looked_up(&self, answers: Vec<Answer>) {
         let mut state = self.state();
-        let state = &mut *state;
         let names = &mut state.names;
         names.lookup = Lookup::None;
         names.trouble = names.endpoints.update(&self.service, answers);
-        let mut old = std::mem::take(&mut state.places);
-        for address in names.endpoints.addresses() {
-            let known = old
-                .iter()
-                .position(|place| Arc::ptr_eq(&place.address, address));
-            let place = known.map(|index| old.swap_remove(index));
-            let place = place.unwrap_or_else(|| Place::new(Arc::clone(address)));
-            state.places.push(place);
-        }
-        names.stale = state.places.is_empty();
-        if names.stale {
+        state.use_addresses();
+        if state.names.stale {
             state.setbacks = state.setbacks.wrapping_add(1);
-            names.redial.failed(Instant::now(), fastrand::f64());
+            state.names.redial.failed(Instant::now(), fastrand::f64());
         } else {
-            names.redial.succeeded();
+            state.names.redial.succeeded();
         }
-        state.look_again();
         self.changed.notify_waiters();
     }
 
     /// Starts the task that closes what is idle and asks the name servers again.
-    fn keep(self: &Arc<Self>, state: &mut State, now: Instant) {
+    fn keep(self: &Arc<Self>, state: &mut State) {
         if std::mem::replace(&mut state.kept, true) {
             return;
         }
         let sweep = sweep_interval(self.settings.idle);
         let refresh = self.settings.refresh;
-        tokio::spawn(keep(Arc::downgrade(self), sweep, refresh, now));
+        tokio::spawn(keep(Arc::downgrade(self), sweep, refresh));
     }
 
     /// Closes what is idle; says whether there is still something to look after.
@@ -264,14 +263,36 @@ impl Upstream {
         let in_use = |place: &Place| place.has_links() || place.dialing > 0;
         let kept = state.places.iter().any(in_use) || state.names.lookup != Lookup::None;
         state.kept = kept;
-        if !kept {
-            state.names.stale = state.names.endpoints.have_names();
+        if !kept && state.names.endpoints.have_names() {
+            // Others may have these addresses when the service is needed again.
+            let is_literal = |place: &Place| place.address.endpoint().literal().is_some();
+            state.places.retain(is_literal);
+            state.names.stale = true;
         }
         kept
     }
 }
 
-async fn keep(this: Weak<Upstream>, sweep: Duration, refresh: Duration, start: Instant) {
+impl State {
+    /// Makes the last good addresses the places. Those that stay keep what they have;
+    /// of those that go, the calls in flight go on.
+    fn use_addresses(&mut self) {
+        let mut old = std::mem::take(&mut self.places);
+        for address in self.names.endpoints.addresses() {
+            let known = old
+                .iter()
+                .position(|place| Arc::ptr_eq(&place.address, address));
+            let place = known.map(|index| old.swap_remove(index));
+            let place = place.unwrap_or_else(|| Place::new(Arc::clone(address)));
+            self.places.push(place);
+        }
+        self.names.stale = self.places.is_empty();
+        self.look_again();
+    }
+}
+
+async fn keep(this: Weak<Upstream>, sweep: Duration, refresh: Duration) {
+    let start = Instant::now();
     let mut sweeps = interval_at(start + sweep, sweep);
     let mut refreshes = interval_at(start + refresh, refresh);
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,27 +1,18 @@
-use std::{io::Write as _, process::Stdio};
+use std::io::Write as _;
 
 use nix::sys::signal::Signal;
-use tokio::{
-    process::Command,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tonic::Code;
 
 use crate::support::{
     SECOND, call, failed, ledger,
-    process::{PATIENCE, Process, message},
+    process::{PATIENCE, Process, fanfare, message},
     request, seen,
 };
 
 /// Runs `fanfare` to its end: the exit code, and what it wrote to stderr.
 async fn run(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_fanfare"))
-        .args(arguments)
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = timeout(PATIENCE, output)
+    let output = timeout(PATIENCE, fanfare(arguments).output())
         .await
         .expect("an end")
         .expect("to start");

@@ -44,6 +44,16 @@ pub enum Answer {
     Refuses(Code),
 }
 
+impl Received {
+    /// The metrics of the last export of them.
+    pub fn last_metrics(&self) -> Vec<Metric> {
+        let last = self.metrics.last().expect("an export of metrics");
+        let resources = last.resource_metrics.iter();
+        let scopes = resources.flat_map(|resource| resource.scope_metrics.clone());
+        scopes.flat_map(|scope| scope.metrics).collect()
+    }
+}
+
 /// A running collector. Its connections break when it is dropped.
 pub struct Collector {
     pub address: SocketAddr,
@@ -136,15 +146,6 @@ impl Collector {
         let resources = requests.iter().flat_map(|request| &request.resource_spans);
         let scopes = resources.flat_map(|resource| &resource.scope_spans);
         scopes.map(|scope| scope.spans.len()).sum()
-    }
-
-    /// The metrics of the last export of them.
-    pub fn last_metrics(&self) -> Vec<Metric> {
-        let received = self.received();
-        let last = received.metrics.last().expect("an export of metrics");
-        let resources = last.resource_metrics.iter();
-        let scopes = resources.flat_map(|resource| resource.scope_metrics.clone());
-        scopes.flat_map(|scope| scope.metrics).collect()
     }
 
     /// Waits until so many exports were begun.

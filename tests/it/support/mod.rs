@@ -7,6 +7,7 @@ pub mod caller;
 pub mod collector;
 pub mod hostile;
 pub mod ledger;
+pub mod network;
 pub mod observed;
 pub mod page;
 pub mod pipes;

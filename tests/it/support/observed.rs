@@ -26,12 +26,17 @@ use super::{
 /// The demo tools that need no process.
 pub const NAMES: [&str; 6] = ["echo", "sleep", "fail", "hang", "payload", "panic"];
 
-/// A server that is observed.
+/// Telemetry, and the collector that it goes to.
+pub struct Observer {
+    pub telemetry: Telemetry,
+    pub collector: Collector,
+}
+
+/// A server that is observed, and a caller.
 pub struct Observed {
     pub client: Client,
     pub server: Arc<Server>,
-    pub telemetry: Telemetry,
-    pub collector: Collector,
+    pub observer: Observer,
 }
 
 /// What was seen of it.
@@ -71,18 +76,40 @@ impl Observed {
 
     /// With the tools of `registry`, under these settings.
     pub async fn of(config: &Config, registry: Registry, variables: &[(&str, &str)]) -> Self {
+        let (server, observer) = Observer::start(config, registry, variables).await;
+        let server = Arc::new(server);
+        Self {
+            client: pipes::client_of(&server).await,
+            server,
+            observer,
+        }
+    }
+
+    /// See [`Observer::end`].
+    pub async fn end(self) -> Seen {
+        self.observer.end().await
+    }
+}
+
+impl Observer {
+    /// A server with the tools of `registry`, under these settings, and who
+    /// observes it.
+    pub async fn start(
+        config: &Config,
+        registry: Registry,
+        variables: &[(&str, &str)],
+    ) -> (Server, Self) {
         let collector = Collector::start();
         let settings = collector.settings(variables);
         let names: Vec<_> = registry.iter().map(|tool| tool.name.clone()).collect();
         let telemetry = Telemetry::start(&settings, &names).expect("telemetry");
         let server = Server::orchestrator(config, registry).await;
-        let server = Arc::new(server.with_telemetry(telemetry.clone()));
-        Self {
-            client: pipes::client_of(&server).await,
-            server,
+        let server = server.with_telemetry(telemetry.clone());
+        let observer = Self {
             telemetry,
             collector,
-        }
+        };
+        (server, observer)
     }
 
     pub fn page(&self) -> Page {
@@ -100,13 +127,19 @@ impl Observed {
         assert!(idle.is_ok(), "not idle: {:#?}", self.page());
     }
 
-    /// What was seen when all is over. The clock was paused, and goes on.
+    /// What was seen when all is over. The clock was paused, and goes on: the
+    /// collector is beyond a real socket, for which a clock that leaps whenever
+    /// nothing is to be done does not wait.
     pub async fn end(self) -> Seen {
         self.idle().await;
-        let page = self.page();
-        // The collector is beyond a real socket, for which a paused clock, that
-        // leaps whenever nothing is to be done, does not wait.
         tokio::time::resume();
+        self.end_by_real_time().await
+    }
+
+    /// The same for a clock that was not paused.
+    pub async fn end_by_real_time(self) -> Seen {
+        self.idle().await;
+        let page = self.page();
         self.telemetry.shutdown(PATIENCE).await;
         let received = self.collector.received();
         Seen {

@@ -23,7 +23,7 @@ pub struct Sample {
 impl Page {
     /// The page of `telemetry`, now.
     pub fn of(telemetry: &Telemetry) -> Self {
-        let text = telemetry.page().expect("no conflict");
+        let text = telemetry.page().expect("a page").expect("no conflict");
         Self::parse(&text)
     }
 

@@ -1,6 +1,7 @@
 //! The real binary in processes of its own, on real sockets.
 
 use std::{
+    env,
     io::Write as _,
     net::SocketAddr,
     process::Stdio,
@@ -76,14 +77,10 @@ impl Process {
     }
 
     async fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fanfare"))
-            .args(arguments)
+        let mut child = fanfare(arguments)
             .args(["--log-format", "json"])
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
-            .kill_on_drop(true)
             .spawn()
             .expect("to start fanfare");
         let stdout = child.stdout.take().expect("stdout");
@@ -153,6 +150,20 @@ impl Process {
             .expect("its status")
             .code()
     }
+}
+
+/// The real binary, whatever the environment of the tests says.
+pub fn fanfare(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    let ours = |name: &str| name == "RUST_LOG" || name.starts_with("OTEL_");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
+        command.env_remove(name);
+    }
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
 }
 
 /// Sends a signal to a process.
