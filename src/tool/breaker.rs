@@ -12,7 +12,7 @@
 //! The breaker is closed while the service works, and then costs a call a few
 //! atomic loads. When it opens, calls fail at once; now and then one is let
 //! through on trial, and the first answer closes it; if the service could not be
-//! reached, that it can be again is enough: an answer may take long. [`Machine`]
+//! reached, that it can be again is enough: an answer may take long. `Machine`
 //! is that, pure.
 
 use std::{
