@@ -27,6 +27,12 @@ fn enter(bulkhead: &Bulkhead, batch: usize) -> Result<Entry<'_>, Refused> {
     bulkhead.enter(batch, now, now + 30 * SECOND)
 }
 
+/// Has the turn, which has come.
+async fn taken(waiting: Waiting<'_>) -> Place<'_> {
+    let turn = tokio::time::timeout(SECOND, waiting.turn()).await;
+    turn.expect("its turn to have come")
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_place_goes_to_whose_turn_it_is() {
     let bulkhead = Bulkhead::new(1, 10);
@@ -36,12 +42,12 @@ async fn a_place_goes_to_whose_turn_it_is() {
     let other = line(&bulkhead, 2);
 
     drop(running);
-    let running = first.turn().await;
+    let running = taken(first).await;
     drop(running);
     // The other batch's first comes before the second of this.
-    let running = other.turn().await;
+    let running = taken(other).await;
     drop(running);
-    drop(second.turn().await);
+    drop(taken(second).await);
     drop(place(&bulkhead, 3));
 }
 
@@ -56,7 +62,7 @@ async fn who_leaves_the_line_takes_no_place_along() {
     drop(running);
     // Its turn has come, but it goes before it notices.
     drop(is_called);
-    drop(stays.turn().await);
+    drop(taken(stays).await);
     let state = bulkhead.state();
     assert_eq!((state.running, state.queue.len()), (0, 0));
     assert!(state.queue.batches.is_empty());
