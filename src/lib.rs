@@ -54,12 +54,15 @@
 //! 6. **Structured concurrency**: when the caller goes, its calls end on the wire;
 //!    nothing outlives its request. `cancel::*`, `vanishing_callers::*`
 //! 7. **Everything has a bound**, and says so at the bound. `limits::*`,
-//!    `slow_reader::*`
+//!    `bulkhead::*`, `slow_reader::*`
 //! 8. **Payloads are opaque**: they pass through as the bytes that arrived.
 //!    `interop::payloads_pass_through_byte_for_byte`
 //! 9. **Telemetry wraps, it does not weave**: the core knows neither it nor gRPC, it
 //!    never blocks or fails a call, and what each RPC, call and attempt came to is
 //!    told once. `tidy::*`, `telemetry::*`
+//! 10. **What can be saved is saved, and nothing is done twice**: a call is sent
+//!     again only if it can't have run or may run twice, and within a budget.
+//!     `retries::*`, `hedging::*`, `breaker::*`, `bulkhead::*`
 //!
 //! # Who may name whom
 //!

@@ -61,7 +61,7 @@ pub enum HedgeDelay {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Breaker {
     /// How many such failures in a row open the breaker. Calls that are lost
-    /// together count as one.
+    /// together count as one, and so do those that come while it is not dialed.
     ///
     /// Default 5: one lost connection or restart is no reason yet.
     pub failures: u32,
@@ -72,8 +72,8 @@ pub struct Breaker {
     /// Each failed trial doubles the time until the next, up to this. At least
     /// `open_time`.
     ///
-    /// Default 1 s: so late may the end of an outage be noticed. How many calls a
-    /// service that hangs may keep waiting is what `probes` bounds.
+    /// Default 800 ms: the end of an outage is noticed within a second. How many
+    /// calls a service that hangs may keep waiting is what `probes` bounds.
     pub max_open_time: Duration,
     /// How many calls may be on trial at a time. The first answer closes the
     /// breaker; or a connection, if there was none.
@@ -115,7 +115,7 @@ impl Default for Breaker {
         Self {
             failures: 5,
             open_time: Duration::from_millis(500),
-            max_open_time: Duration::from_secs(1),
+            max_open_time: Duration::from_millis(800),
             probes: 3,
         }
     }

@@ -6,16 +6,17 @@
 //! failures in a row are counted, with two exceptions that make this safe where
 //! hundreds of calls are in flight. A call that fails although the service
 //! answered another one since it was sent is bad luck of its own: one tool of many
-//! that hangs, or one replica. And the calls that a broken connection takes along
-//! are one failure, not hundreds.
+//! that hangs, or one replica. And the calls that a broken connection takes along,
+//! or that come between two dials, are one failure, not hundreds.
 //!
 //! The breaker is closed while the service works, and then costs a call a few
 //! atomic loads. When it opens, calls fail at once; now and then one is let
 //! through on trial, and the first answer closes it; if the service could not be
-//! reached, that it can be again is enough: an answer may take long. [`Machine`]
+//! reached, that it can be again is enough: an answer may take long. `Machine`
 //! is that, pure.
 
 use std::{
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
@@ -71,8 +72,8 @@ pub(super) struct Ticket {
 pub(super) enum End {
     /// The service answered something.
     Answered,
-    /// It can't be reached.
-    Unsent,
+    /// It can't be reached, after so many setbacks.
+    Unsent(u32),
     /// It lost the attempt.
     Lost,
     /// It took too long.
@@ -182,14 +183,17 @@ impl Breaker {
     fn failed(&self, ticket: Ticket, end: End, answers: u32) -> bool {
         let mut machine = self.machine();
         let losses = self.losses.load(Ordering::Relaxed);
-        let is_lost = matches!(end, End::Lost | End::Unsent);
-        let is_news = !is_lost || ticket.losses == losses;
-        if is_lost && is_news {
+        let is_news = match end {
+            End::Lost => ticket.losses == losses,
+            End::Unsent(setbacks) => mem::replace(&mut machine.setbacks, setbacks) != setbacks,
+            End::Answered | End::TimedOut | End::Unknown => true,
+        };
+        if end == End::Lost && is_news {
             self.losses.store(losses.wrapping_add(1), Ordering::Relaxed);
         }
         let counts = end != End::Unknown && is_news && ticket.answers == answers;
         if counts {
-            machine.unreachable = end == End::Unsent;
+            machine.unreachable = matches!(end, End::Unsent(_));
         }
         let now = Instant::now();
         let opened = machine.failed(ticket.trial, counts, answers, now, fastrand::f64());
@@ -225,6 +229,8 @@ struct Machine {
     answers: u32,
     /// Whether the last failure was that the service could not be reached.
     unreachable: bool,
+    /// As of so many setbacks.
+    setbacks: u32,
     open: Option<Open>,
     /// Counts the openings: what was on trial in an earlier one says nothing now.
     opening: u32,
@@ -246,6 +252,7 @@ impl Machine {
             failures: 0,
             answers: 0,
             unreachable: false,
+            setbacks: 0,
             open: None,
             opening: 0,
         }

@@ -13,8 +13,13 @@ use crate::error::{CallError, Effect, Limit, Reason, ToolStatus};
 /// Why there is no observation.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// There is no connection, for this reason. Nothing was sent.
-    NoConnection { service: String, reason: String },
+    /// There is no connection, for this reason. Nothing was sent. `setbacks` counts
+    /// what was tried in vain to get one; calls in between meet the same count.
+    NoConnection {
+        service: String,
+        reason: String,
+        setbacks: u32,
+    },
     /// The circuit breaker is open. Nothing was sent.
     CircuitOpen {
         service: Arc<str>,
@@ -61,8 +66,8 @@ pub(super) enum Pushback {
 pub(super) enum Scope {
     /// We did not let it go.
     Barred,
-    /// It could not be sent.
-    Unsent,
+    /// It could not be sent; the setbacks so far.
+    Unsent(u32),
     /// The service refused it unseen.
     Refused,
     /// It was sent and nothing came back.
@@ -109,7 +114,7 @@ impl Fault {
     pub(super) fn scope(&self) -> Scope {
         match self {
             Self::CircuitOpen { .. } | Self::Overloaded { .. } => Scope::Barred,
-            Self::NoConnection { .. } => Scope::Unsent,
+            Self::NoConnection { setbacks, .. } => Scope::Unsent(*setbacks),
             Self::OutOfTime { .. } => Scope::TimedOut,
             Self::Transport(error) if is_unprocessed(error) => Scope::Refused,
             Self::Transport(error) if is_broken_http(error) => Scope::Answered,
@@ -171,7 +176,9 @@ impl Fault {
     /// For the caller, and the span of the attempt.
     pub(super) fn message(&self, max_bytes: usize) -> String {
         match self {
-            Self::NoConnection { service, reason } => {
+            Self::NoConnection {
+                service, reason, ..
+            } => {
                 format!("can't connect to tool service {service}: {reason}")
             }
             Self::CircuitOpen { service, .. } => {

@@ -163,17 +163,19 @@ impl Place {
     }
 
     /// Lets go of a link that takes no more calls; those on it go on. A new one that
-    /// never took any is as good as a dial that failed.
-    pub(super) fn retire(&mut self, link: &Link, now: Instant) {
+    /// never took any is as good as a dial that failed: says whether it is one.
+    pub(super) fn retire(&mut self, link: &Link, now: Instant) -> bool {
         let is_it = |kept: &Kept| kept.link.is(link);
         let Some(index) = self.links.iter().position(is_it) else {
-            return;
+            return false;
         };
         let kept = self.links.remove(index);
-        if now < kept.since + NEW && link.begun() <= 1 {
+        let is_failure = now < kept.since + NEW && link.begun() <= 1;
+        if is_failure {
             self.redial.failed(now, fastrand::f64());
             self.trouble = Some("it closes new connections".into());
         }
+        is_failure
     }
 
     /// Lets go of links that have closed.

@@ -277,7 +277,7 @@ impl Policy {
             Err(fault) => {
                 let end = match fault.scope() {
                     Scope::Answered => End::Answered,
-                    Scope::Unsent => End::Unsent,
+                    Scope::Unsent(setbacks) => End::Unsent(setbacks),
                     Scope::Lost => End::Lost,
                     Scope::TimedOut => watch.out_of_time(),
                     Scope::Barred | Scope::Reset => End::Unknown,

@@ -18,6 +18,9 @@ use super::{
 };
 use crate::config;
 
+/// What is not sent burdens no service, which is dialed, or tried by the breaker, at
+/// their own pace. So this only bounds how late a call notices that it is back.
+const MAX_UNSENT_PAUSE: Duration = Duration::from_millis(200);
 /// How much longer a call that was sent and lost waits for a connection.
 const LOST_FACTOR: u32 = 3;
 
@@ -125,7 +128,7 @@ impl RetryPolicy {
             }
             // A call that begins does not wait for the breaker.
             Scope::Barred if !was_under_way => return None,
-            Scope::Barred | Scope::Unsent => history.unsent.unwrap_or((start, 0)),
+            Scope::Barred | Scope::Unsent(_) => history.unsent.unwrap_or((start, 0)),
             Scope::Lost | Scope::Reset | Scope::TimedOut | Scope::Answered => {
                 history.was_lost = true;
                 history.unsent = None;
@@ -133,12 +136,11 @@ impl RetryPolicy {
             }
         };
         history.unsent = Some((since, tries.saturating_add(1)));
-        let backoff = self.backoff.delay(tries, random);
-        let delay = match fault {
-            // A little later: those who wait for the same trial come one by one.
-            Fault::CircuitOpen { retry_after, .. } => *retry_after + backoff.mul_f64(random),
-            _ => backoff,
+        let backoff = Backoff {
+            max: self.backoff.max.min(MAX_UNSENT_PAUSE),
+            ..self.backoff
         };
+        let delay = backoff.delay(tries, random);
         let factor = if history.was_lost { LOST_FACTOR } else { 1 };
         let until = since + self.connect_patience * factor;
         (now + delay <= until).then_some(delay)
@@ -160,7 +162,9 @@ impl RetryPolicy {
             },
             fault => match fault.scope() {
                 Scope::Refused | Scope::Lost | Scope::Reset => Verdict::Retryable,
-                Scope::Unsent | Scope::Barred | Scope::TimedOut | Scope::Answered => Verdict::Final,
+                Scope::Unsent(_) | Scope::Barred | Scope::TimedOut | Scope::Answered => {
+                    Verdict::Final
+                }
             },
         }
     }
@@ -198,13 +202,17 @@ mod tests {
 
     fn no_connection() -> Fault {
         let (service, reason) = ("weather".to_owned(), "refused".to_owned());
-        Fault::NoConnection { service, reason }
+        Fault::NoConnection {
+            service,
+            reason,
+            setbacks: 1,
+        }
     }
 
-    fn barred(retry_after: Duration) -> Fault {
+    fn barred() -> Fault {
         Fault::CircuitOpen {
             service: "weather".into(),
-            retry_after,
+            retry_after: ms(500),
         }
     }
 
@@ -236,7 +244,7 @@ mod tests {
             waits.push(wait);
             now += wait;
         }
-        assert_eq!(waits, [50, 100, 200, 400].map(ms));
+        assert_eq!(waits, [50, 100, 200, 200, 200, 200].map(ms));
         assert!(now - start <= ms(1000));
     }
 
@@ -253,29 +261,24 @@ mod tests {
 
     #[test]
     fn a_call_waits_for_the_breaker_only_when_it_is_under_way() {
-        let now = (Instant::now(), Instant::now());
+        let start = Instant::now();
         let policy = policy(true);
+        let wait = |history: &mut History, fault: Fault, after| {
+            policy.transparent(&fault, history, (start, start + after), 0.5)
+        };
         let mut history = History::default();
-        assert_eq!(
-            policy.transparent(&barred(ms(500)), &mut history, now, 0.5),
-            None
-        );
+        assert_eq!(wait(&mut history, barred(), ms(0)), None);
 
         let mut history = History::default();
-        policy
-            .transparent(&no_connection(), &mut history, now, 0.5)
-            .unwrap();
-        let wait = policy.transparent(&barred(ms(500)), &mut history, now, 0.5);
-        // And a part of its own backoff.
-        assert_eq!(wait, Some(ms(550)));
-        assert_eq!(
-            policy.transparent(&barred(ms(1500)), &mut history, now, 0.5),
-            None
-        );
+        assert_eq!(wait(&mut history, no_connection(), ms(0)), Some(ms(50)));
+        assert_eq!(wait(&mut history, barred(), ms(0)), Some(ms(100)));
+        assert_eq!(wait(&mut history, barred(), ms(801)), None);
 
+        // What was lost has worked before.
         let mut history = History::after_loss();
-        let wait = policy.transparent(&barred(ms(2000)), &mut history, now, 0.0);
-        assert_eq!(wait, Some(ms(2000)));
+        assert_eq!(wait(&mut history, barred(), ms(2950)), Some(ms(50)));
+        let mut history = History::after_loss();
+        assert_eq!(wait(&mut history, barred(), ms(2951)), None);
     }
 
     #[test]
@@ -294,7 +297,7 @@ mod tests {
         assert_eq!(verdict(status(Code::Aborted, None)), Verdict::Final);
         assert_eq!(verdict(Fault::TooLarge { bytes: 1 }), Verdict::Final);
         assert_eq!(verdict(no_connection()), Verdict::Final);
-        assert_eq!(verdict(barred(ms(1))), Verdict::Final);
+        assert_eq!(verdict(barred()), Verdict::Final);
     }
 
     #[test]
@@ -320,11 +323,11 @@ mod tests {
 
     #[test]
     fn that_the_breaker_is_open_is_told_only_if_nothing_else_is_known() {
-        let conclude = |history: History| history.conclude(barred(ms(1))).scope();
+        let conclude = |history: History| history.conclude(barred()).scope();
         assert_eq!(conclude(History::default()), Scope::Barred);
         let mut history = History::default();
         history.keep(no_connection());
-        history.keep(barred(ms(1)));
-        assert_eq!(conclude(history), Scope::Unsent);
+        history.keep(barred());
+        assert_eq!(conclude(history), Scope::Unsent(1));
     }
 }

@@ -69,6 +69,8 @@ struct State {
     places: Vec<Place>,
     /// Something is held against one of the places.
     cautious: bool,
+    /// How many dials and look-ups have come to nothing, modulo 2^32.
+    setbacks: u32,
     names: Names,
     /// The task that closes what is idle is running.
     kept: bool,
@@ -84,7 +86,7 @@ pub(super) struct Lease<'a> {
 enum Pick<'a> {
     Take(Link, Call),
     Wait(Waiting<'a>, Notified<'a>),
-    Nowhere(String),
+    Nowhere(Fault),
 }
 
 /// A call that waits is counted.
@@ -120,6 +122,7 @@ impl Upstream {
             state: Mutex::new(State {
                 places: endpoints.addresses().map(place).collect(),
                 cautious: false,
+                setbacks: 0,
                 names: Names::new(endpoints),
                 kept: false,
             }),
@@ -169,10 +172,7 @@ impl Upstream {
                     changed.await;
                     continue;
                 }
-                Pick::Nowhere(reason) => {
-                    let service = self.service.clone();
-                    return Err(Fault::NoConnection { service, reason });
-                }
+                Pick::Nowhere(fault) => return Err(fault),
             };
             let uri = call.address().endpoint().method_uri.clone();
             if let Ok(response) = link.send(request(uri)) {
@@ -233,7 +233,11 @@ impl Upstream {
         if state.is_something_coming() || self.dial_as_last_resort(state, came) {
             return self.wait();
         }
-        Pick::Nowhere(state.trouble())
+        Pick::Nowhere(Fault::NoConnection {
+            service: self.service.clone(),
+            reason: state.trouble(),
+            setbacks: state.setbacks,
+        })
     }
 
     fn wait(&self) -> Pick<'_> {
@@ -245,9 +249,10 @@ impl Upstream {
 
     fn retire(&self, link: &Link) {
         let mut state = self.state();
-        if let Some(place) = state.place(link.address()) {
-            place.retire(link, Instant::now());
-        }
+        let is_setback = state
+            .place(link.address())
+            .is_some_and(|place| place.retire(link, Instant::now()));
+        state.setbacks = state.setbacks.wrapping_add(is_setback.into());
         state.look_again();
     }
 

@@ -71,8 +71,14 @@ fn calls_that_are_lost_together_are_one_failure() {
         assert_eq!(news.filter(|&news| news).count(), 1);
     }
     assert_eq!(breaker.state(), BreakerState::Closed);
+    fail(&breaker, End::Answered);
+    for setbacks in [1, 1, 1, 2, 2, 2] {
+        fail(&breaker, End::Unsent(setbacks));
+    }
+    assert_eq!(breaker.state(), BreakerState::Closed);
+    fail(&breaker, End::Answered);
     // Each of those that got no answer in time says it again.
-    let tickets = [sent(&breaker), sent(&breaker)];
+    let tickets = [sent(&breaker), sent(&breaker), sent(&breaker)];
     for ticket in tickets {
         assert!(breaker.settle(ticket, End::TimedOut));
     }
@@ -106,12 +112,12 @@ fn an_answer_that_comes_late_closes_it_too() {
 #[test]
 fn that_a_service_can_be_reached_again_is_enough_if_it_could_not_be() {
     for (last, expected) in [
-        (End::Unsent, BreakerState::Closed),
+        (End::Unsent(2), BreakerState::Closed),
         (End::Lost, BreakerState::Open),
         (End::TimedOut, BreakerState::Open),
     ] {
         let breaker = breaker();
-        for end in [End::Lost, End::Unsent, last] {
+        for end in [End::Lost, End::Unsent(1), last] {
             fail(&breaker, end);
         }
         assert_eq!(breaker.state(), BreakerState::Open);

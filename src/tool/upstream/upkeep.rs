@@ -175,6 +175,7 @@ impl Upstream {
             let result = result.map_err(Arc::from);
             place.dialed(result, fresh, now, &self.settings.rules, may_eject);
             if failed {
+                state.setbacks = state.setbacks.wrapping_add(1);
                 self.look_up(&mut state, now, LOOKUP_PAUSE);
             }
         }
@@ -223,6 +224,7 @@ impl Upstream {
 
     fn lookup_is_slow(&self, limit: Duration) {
         let mut state = self.state();
+        state.setbacks = state.setbacks.wrapping_add(1);
         state.names.lookup = Lookup::Slow;
         state.names.trouble = Some(format!("no answer from the resolver within {limit:?}"));
         state.use_addresses();
@@ -236,6 +238,7 @@ impl Upstream {
         names.trouble = names.endpoints.update(&self.service, answers);
         state.use_addresses();
         if state.names.stale {
+            state.setbacks = state.setbacks.wrapping_add(1);
             state.names.redial.failed(Instant::now(), fastrand::f64());
         } else {
             state.names.redial.succeeded();
