@@ -109,6 +109,11 @@ pub(crate) const CASES: &[Case] = &[
         quick: true,
         ..in_flight("in-flight-10000", 200)
     },
+    Case {
+        // So long that all are in flight at a time.
+        tool_ms: 8000,
+        ..in_flight("in-flight-100000", 2000)
+    },
 ];
 
 impl Case {

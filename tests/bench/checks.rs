@@ -91,17 +91,28 @@ fn checks(results: &Results) -> Vec<Check> {
     let figure = results.ratio((one, FANFARE), (one, "bare"), latency);
     add(format!("p50, {one}: fanfare/bare"), 2.3, figure);
 
+    for case in ["8x100B", "8x12kB", "64x100B", "64x12kB"] {
+        let figure = results.ratio((case, FANFARE), (case, "before"), cpu);
+        add(
+            format!("CPU per call, {case}: fanfare/before"),
+            1.15,
+            figure,
+        );
+    }
+    for (case, at_most) in [("in-flight-10000", 10.0), ("in-flight-100000", 8.0)] {
+        let many = (case, FANFARE);
+        add(
+            format!("calls lost, {case}"),
+            0.0,
+            results.spread(many, |sample| Some(sample.lost as f64)),
+        );
+        add(
+            format!("kB per call in flight, {case}"),
+            at_most,
+            results.spread(many, |sample| Some(sample.in_flight?.per_call as f64 / 1e3)),
+        );
+    }
     let many = ("in-flight-10000", FANFARE);
-    add(
-        format!("calls lost, {}", many.0),
-        0.0,
-        results.spread(many, |sample| Some(sample.lost as f64)),
-    );
-    add(
-        format!("kB per call in flight, {}", many.0),
-        10.0,
-        results.spread(many, |sample| Some(sample.in_flight?.per_call as f64 / 1e3)),
-    );
     add(
         format!("memory at rest, {}: after/before", many.0),
         1.10,

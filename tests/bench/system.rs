@@ -14,12 +14,17 @@ use crate::{
     envoy,
     load::Mode,
     process::{self, Process, THREADS},
-    tool,
+    tool::name as tool_name,
 };
 
 /// The name of the system that the others are compared with: Fanfare with its
 /// defaults.
 pub(crate) const FANFARE: &str = "fanfare";
+/// More calls at a time are for the first system alone.
+const MOST_IN_FLIGHT: usize = 10_000;
+/// Names the environment variable with the path of an older `fanfare`, which is
+/// then measured as well.
+const BEFORE: &str = "FANFARE_BENCH_BEFORE";
 /// Fanfare without any telemetry.
 pub(crate) const OFF: &str = "tel-off";
 
@@ -42,6 +47,8 @@ enum Kind {
         /// Has a collector that takes everything and keeps nothing.
         collector: bool,
     },
+    /// Another build of the service, configured by the case: see [`BEFORE`].
+    Before,
     /// The same contract without features: `naive.rs`.
     Naive,
     /// The load process calls the tools by itself, on its own two threads.
@@ -135,6 +142,7 @@ pub(crate) const SYSTEMS: &[System] = &[
         ],
         true,
     ),
+    yardstick("before", Kind::Before),
     yardstick("naive", Kind::Naive),
     yardstick("bare", Kind::Bare),
     yardstick("envoy", Kind::Envoy),
@@ -157,7 +165,11 @@ impl System {
             return false;
         }
         match self.kind {
-            Kind::Fanfare { .. } | Kind::Naive => true,
+            Kind::Fanfare { .. } => true,
+            // The yardsticks have the limits that anybody would leave as they are.
+            _ if case.in_flight() > MOST_IN_FLIGHT => false,
+            Kind::Naive => true,
+            Kind::Before => std::env::var_os(BEFORE).is_some(),
             Kind::Bare => !case.stream,
             Kind::Envoy => !case.stream && envoy::program().is_some(),
         }
@@ -190,6 +202,17 @@ impl System {
                 }
                 Process::serve(&mut command)?
             }
+            Kind::Before => {
+                let file = folder.join("before.toml");
+                std::fs::write(&file, old_config(&config(case, tools)?, tools))?;
+                let mut command = Command::new(std::env::var_os(BEFORE).unwrap_or_default());
+                command
+                    .args(["serve", "--log-format", "json", "--config"])
+                    .arg(file)
+                    .env_remove("RUST_LOG")
+                    .env(THREADS, case.threads.to_string());
+                Process::serve(&mut command)?
+            }
             Kind::Naive => {
                 let mut command = process::role("naive", case.threads)?;
                 command.arg("--tools").arg(format!("http://{tools}"));
@@ -207,8 +230,8 @@ impl System {
         };
         let mode = match self.kind {
             Kind::Bare | Kind::Envoy => Mode::Direct,
-            Kind::Fanfare { .. } | Kind::Naive if case.stream => Mode::Stream,
-            Kind::Fanfare { .. } | Kind::Naive => Mode::Unary,
+            Kind::Fanfare { .. } | Kind::Before | Kind::Naive if case.stream => Mode::Stream,
+            Kind::Fanfare { .. } | Kind::Before | Kind::Naive => Mode::Unary,
         };
         Ok(Running {
             process: Some(process),
@@ -237,8 +260,25 @@ fn config(case: &Case, tools: SocketAddr) -> Result<Config> {
         .services
         .insert("tools".to_owned(), Service::new(endpoint));
     for milliseconds in [0, case.tool_ms] {
-        let name = ToolName::try_new(tool::name(milliseconds))?;
-        config.tools.insert(name, Tool::new("tools".to_owned()));
+        let mut tool = Tool::new("tools".to_owned());
+        tool.max_concurrency = config.limits.max_in_flight_calls;
+        let name = ToolName::try_new(tool_name(milliseconds))?;
+        config.tools.insert(name, tool);
     }
     Ok(config)
+}
+
+/// With no key that an older build may not have.
+fn old_config(config: &Config, tools: SocketAddr) -> String {
+    let limits = &config.limits;
+    let mut toml = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[limits]\nmax_calls_per_request = {}\n\
+         max_in_flight_calls = {}\nmax_request_bytes = {}\n\
+         [services.tools]\nendpoint = \"http://{tools}\"\n",
+        limits.max_calls_per_request, limits.max_in_flight_calls, limits.max_request_bytes,
+    );
+    for name in config.tools.keys() {
+        toml.push_str(&format!("[tools.{name}]\nservice = \"tools\"\n"));
+    }
+    toml
 }

@@ -237,6 +237,23 @@ async fn calls_follow_a_name_to_its_new_address_and_those_in_flight_stay() {
 }
 
 #[tokio::test]
+async fn a_name_is_asked_for_again_when_its_address_fails() {
+    let (mut old, new) = (Process::demo_tools().await, Process::demo_tools().await);
+    let names = Names::new([("tools.test", Answer::Addresses(vec![old.address]))]);
+    let keys = "dns_refresh_interval = '24h'\nbreaker.failures = 1000000";
+    let client = names.client("http://tools.test:1", keys).await;
+    assert_eq!(outcome(&client, echo()).await, echoed());
+    old.signal(Signal::SIGKILL);
+    old.exit_code().await;
+
+    names.answer("tools.test", Answer::Addresses(vec![new.address]));
+
+    let calling = async { while outcome(&client, echo()).await != echoed() {} };
+    timeout(PATIENCE, calling).await.expect("an answer");
+    assert_no_call_notices(&client, 10).await;
+}
+
+#[tokio::test]
 async fn a_replica_that_is_added_gets_its_share() {
     let (old, new) = (Process::demo_tools().await, Process::demo_tools().await);
     let names = Names::new([("tools.test", Answer::Addresses(vec![old.address]))]);

@@ -307,7 +307,11 @@ async fn a_killed_process_costs_no_call_of_an_idempotent_tool() {
     let results = batch.await.unwrap();
 
     for result in &results[..100] {
-        assert_eq!(seen(result), Seen::Ok(json!({"slept_seconds": 1})));
+        assert_eq!(
+            seen(result),
+            Seen::Ok(json!({"slept_seconds": 1})),
+            "{result:?}"
+        );
         assert_eq!(result.attempts, 2);
     }
     for result in &results[100..] {

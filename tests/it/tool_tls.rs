@@ -58,7 +58,7 @@ struct Secured {
     authority: Authority,
     name: &'static str,
     callers: Arc<dyn ClientCertVerifier>,
-    protocol: &'static [u8],
+    protocols: &'static [&'static [u8]],
 }
 
 impl Secured {
@@ -68,7 +68,7 @@ impl Secured {
             authority: Authority::new(),
             name,
             callers: Arc::new(NoClientAuth),
-            protocol: b"h2",
+            protocols: &[b"h2"],
         }
     }
 
@@ -89,7 +89,7 @@ impl Secured {
             .with_client_cert_verifier(Arc::clone(&self.callers))
             .with_single_cert(chain, key)
             .unwrap();
-        config.alpn_protocols = vec![self.protocol.to_vec()];
+        config.alpn_protocols = self.protocols.iter().map(|name| name.to_vec()).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let tools = Server::tools(&Config::default(), DemoTools::default()).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -211,14 +211,17 @@ async fn we_prove_who_we_are_where_that_is_asked_for() {
 
 #[tokio::test]
 async fn who_does_not_speak_http_2_behind_tls_is_not_called() {
-    let service = Secured {
-        protocol: b"http/1.1",
-        ..Secured::new("127.0.0.1")
-    };
-    let endpoint = format!("https://{}", service.start().await);
-    let files = Files::new();
-    let tls = files.authority(&service.authority);
-    assert_eq!(outcome(&endpoint, &tls).await, lost("not_started"));
+    let no_protocols: [&[&[u8]]; 2] = [&[b"http/1.1"], &[]];
+    for protocols in no_protocols {
+        let service = Secured {
+            protocols,
+            ..Secured::new("127.0.0.1")
+        };
+        let endpoint = format!("https://{}", service.start().await);
+        let files = Files::new();
+        let tls = files.authority(&service.authority);
+        assert_eq!(outcome(&endpoint, &tls).await, lost("not_started"));
+    }
 }
 
 #[tokio::test]

@@ -103,9 +103,8 @@ pub fn demo_service(endpoint: &str, keys: &str) -> String {
     } else {
         format!("endpoint = '{endpoint}'")
     };
-    // What connections do is what is looked at: no call is kept from them, and none
-    // waits for a better one.
-    let mut toml = format!("[services.demo]\n{endpoint}\nbreaker.failures = 1000000\n{keys}\n");
+    // What connections do is what is looked at: no call waits for a better one.
+    let mut toml = format!("[services.demo]\n{endpoint}\n{keys}\n");
     for tool in fanfare::demo::TOOLS {
         let patience = "retry.connect_patience = '0s'";
         toml.push_str(&format!(
