@@ -105,6 +105,29 @@ async fn a_service_that_can_not_be_reached_is_left_alone_until_it_can() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_is_enough_where_there_was_none_for_an_answer_may_take_long() {
+    let service = service().await;
+    let client = service.client(TOOL).await;
+    service.kill();
+    while state(&client).await == BreakerState::Closed {
+        assert_eq!(seen(&result(&client, "").await), lost("not_started"));
+    }
+    service.start_again();
+    sleep(SECOND).await;
+
+    let slow = tokio::spawn({
+        let client = client.clone();
+        async move { result(&client, "hang").await }
+    });
+    sleep(ms(1)).await;
+
+    assert_eq!(service.running(), 1);
+    assert_eq!(state(&client).await, BreakerState::Closed);
+    assert_eq!(seen(&result(&client, "").await), answered());
+    assert_eq!(seen(&slow.await.unwrap()), expired("maybe", "tool"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_that_hangs_is_left_alone_and_tried_by_few() {
     let service = service().await;
     let client = service.client(TOOL).await;
