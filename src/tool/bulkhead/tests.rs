@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap as Map;
 
+use futures_util::FutureExt as _;
 use proptest::prelude::*;
 
 use super::*;
@@ -28,9 +29,11 @@ fn enter(bulkhead: &Bulkhead, batch: usize) -> Result<Entry<'_>, Refused> {
 }
 
 /// Has the turn, which has come.
-async fn taken(waiting: Waiting<'_>) -> Place<'_> {
-    let turn = tokio::time::timeout(SECOND, waiting.turn()).await;
-    turn.expect("its turn to have come")
+fn taken(waiting: Waiting<'_>) -> Place<'_> {
+    waiting
+        .turn()
+        .now_or_never()
+        .expect("its turn to have come")
 }
 
 #[tokio::test(start_paused = true)]
@@ -42,12 +45,12 @@ async fn a_place_goes_to_whose_turn_it_is() {
     let other = line(&bulkhead, 2);
 
     drop(running);
-    let running = taken(first).await;
+    let running = taken(first);
     drop(running);
     // The other batch's first comes before the second of this.
-    let running = taken(other).await;
+    let running = taken(other);
     drop(running);
-    drop(taken(second).await);
+    drop(taken(second));
     drop(place(&bulkhead, 3));
 }
 
@@ -62,7 +65,7 @@ async fn who_leaves_the_line_takes_no_place_along() {
     drop(running);
     // Its turn has come, but it goes before it notices.
     drop(is_called);
-    drop(taken(stays).await);
+    drop(taken(stays));
     let state = bulkhead.state();
     assert_eq!((state.running, state.queue.len()), (0, 0));
     assert!(state.queue.batches.is_empty());
