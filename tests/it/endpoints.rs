@@ -312,6 +312,5 @@ async fn the_name_of_this_machine_has_all_its_addresses() {
     // Where that is ::1 as well, nobody listens there.
     let client = client_of([format!("localhost:{port}")], "").await;
     assert_no_call_notices(&client, 50).await;
-    let started = tools.log().all(|line| message(line) == "call started");
-    assert_eq!(started.len(), 100);
+    ledger::started(&tools, 100).await;
 }
