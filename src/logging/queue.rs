@@ -12,6 +12,9 @@ use std::{
 /// Some thousand lines: more than any burst but that of an output that is stuck.
 const MAX_BYTES: usize = 1 << 20;
 const THREAD: &str = "log";
+/// After a write the next lines are gathered for so long: to wake the thread and
+/// write for each would cost a busy service more than its calls do.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Lines that wait for the thread that writes them.
 #[derive(Debug, Default)]
@@ -36,6 +39,7 @@ pub(super) fn start(mut output: impl io::Write + Send + 'static) -> io::Result<A
         .spawn(move || {
             loop {
                 waiting.write_next(&mut output);
+                thread::sleep(GATHER);
             }
         })?;
     Ok(queue)
@@ -81,9 +85,12 @@ impl io::Write for &Queue {
         let fits =
             state.bytes.len() + line.len() <= MAX_BYTES || thread::current().name() == Some(THREAD);
         if fits {
+            let first = state.bytes.is_empty();
             state.bytes.extend_from_slice(line);
             drop(state);
-            self.changed.notify_all();
+            if first {
+                self.changed.notify_all();
+            }
         } else {
             state.lost += 1;
         }

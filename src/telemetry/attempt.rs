@@ -35,6 +35,25 @@ impl Target {
     }
 }
 
+/// One address behind a target.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    target: Target,
+    address: Arc<str>,
+    port: i64,
+}
+
+impl Peer {
+    /// The address `socket` of `target`.
+    pub(crate) fn new(target: &Target, socket: SocketAddr) -> Self {
+        Self {
+            target: target.clone(),
+            address: Arc::from(socket.ip().to_string()),
+            port: i64::from(socket.port()),
+        }
+    }
+}
+
 /// A running attempt. Ends when dropped, if not before.
 #[derive(Debug)]
 pub(crate) struct Attempt<'a> {
@@ -42,7 +61,7 @@ pub(crate) struct Attempt<'a> {
     invocation: &'a Invocation,
     target: &'a Target,
     /// Where it went, once it has.
-    peer: Option<(Target, SocketAddr)>,
+    peer: Option<Peer>,
     number: u32,
     /// Invalid if the request is not sampled.
     span: SpanId,
@@ -79,8 +98,8 @@ impl<'a> Attempt<'a> {
     }
 
     /// Notes where it went.
-    pub(crate) fn sent_to(&mut self, target: &Target, peer: SocketAddr) {
-        self.peer = Some((target.clone(), peer));
+    pub(crate) fn sent_to(&mut self, peer: &Peer) {
+        self.peer = Some(peer.clone());
     }
 
     /// Notes how it ended, and if that is a failure, what the log would say.
@@ -112,9 +131,9 @@ impl<'a> Attempt<'a> {
         let target = self.target();
         span.text(names::SERVER_ADDRESS, &target.address);
         span.int(names::SERVER_PORT, target.port);
-        if let Some((_, peer)) = self.peer {
-            span.text(names::PEER_ADDRESS, &peer.ip().to_string());
-            span.int(names::PEER_PORT, i64::from(peer.port()));
+        if let Some(peer) = &self.peer {
+            span.text(names::PEER_ADDRESS, &peer.address);
+            span.int(names::PEER_PORT, peer.port);
         }
         span.int(names::ATTEMPT, i64::from(self.number));
         span.text(names::STATUS_CODE, code_name);
@@ -126,7 +145,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn target(&self) -> &Target {
-        self.peer.as_ref().map_or(self.target, |(target, _)| target)
+        self.peer.as_ref().map_or(self.target, |peer| &peer.target)
     }
 
     fn measure(&self, batch: &BatchTrace, now: Instant, code: &'static str) {

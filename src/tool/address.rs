@@ -12,7 +12,10 @@ use std::{
 use http::{Uri, uri::PathAndQuery};
 
 use super::tls::Tls;
-use crate::{config, telemetry::attempt::Target};
+use crate::{
+    config,
+    telemetry::attempt::{Peer, Target},
+};
 
 const METHOD: &str = "/fanfare.v1.ToolService/CallTool";
 
@@ -30,6 +33,7 @@ pub(super) struct Endpoint {
 /// Where calls go: one address of a tool service.
 pub struct Address {
     socket: SocketAddr,
+    peer: Peer,
     endpoint: Arc<Endpoint>,
     /// Something is held against it: an answer is news.
     suspect: AtomicBool,
@@ -65,6 +69,7 @@ impl Address {
     pub(super) fn new(socket: SocketAddr, endpoint: Arc<Endpoint>) -> Self {
         Self {
             socket,
+            peer: Peer::new(&endpoint.target, socket),
             endpoint,
             suspect: AtomicBool::new(false),
         }
@@ -83,6 +88,11 @@ impl Address {
     /// What the host stands for.
     pub fn socket(&self) -> SocketAddr {
         self.socket
+    }
+
+    /// Its name in telemetry.
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     pub(super) fn endpoint(&self) -> &Arc<Endpoint> {

@@ -100,7 +100,7 @@ impl Inner {
         self.policy.reached();
         let address = lease.address();
         trail.note(address.socket());
-        attempt.sent_to(&address.endpoint().target, address.socket());
+        attempt.sent_to(address.peer());
         let outcome = self.observation(response).await;
         let outcome = outcome.map_err(|fault| if_late(fault, invocation));
         lease.ended(outcome.as_ref().err());

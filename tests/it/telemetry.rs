@@ -4,12 +4,16 @@ mod answered;
 mod content;
 /// Calls that fail, each in its own way, beside others that do not.
 mod failed;
+/// Tools that are killed or hang, of the real service: a trace for each request.
+mod faults;
 /// Callers that go before they have their answer.
 mod gone;
 /// What is measured, on the page and as it is pushed.
 mod metrics;
 /// The tables of names, the README, and what is sent: all the same.
 mod names;
+/// Collectors that are down, silent, slow or refuse, and the real service.
+mod outage;
 /// The trace that tools are told of.
 mod passed_on;
 /// Requests that are not taken on.

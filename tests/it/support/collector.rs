@@ -148,11 +148,6 @@ impl Collector {
         scopes.map(|scope| scope.spans.len()).sum()
     }
 
-    /// Waits until so many exports were begun.
-    pub async fn was_asked(&self, count: usize) {
-        reaches(&self.inbox.asked, count, "exports begun").await;
-    }
-
     /// Waits until so many exports were taken.
     pub async fn has_taken(&self, count: usize) {
         reaches(&self.inbox.taken, count, "exports taken").await;

@@ -54,6 +54,11 @@ impl Process {
     /// The service, configured by `toml`, with the page for operators on a port of
     /// its own unless it says another.
     pub async fn serve(toml: &str) -> Self {
+        Self::serve_in(toml, &[]).await
+    }
+
+    /// The same in an environment with these variables.
+    pub async fn serve_in(toml: &str, environment: &[(&str, &str)]) -> Self {
         let mut toml = toml.to_owned();
         if !toml.contains("admin_listen") {
             let admin = "[server]\nadmin_listen = \"127.0.0.1:0\"\n";
@@ -63,7 +68,7 @@ impl Process {
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         file.write_all(toml.as_bytes()).expect("to write it");
         let path = file.path().to_str().expect("a path").to_owned();
-        Self::start(&["serve", "--config", &path]).await
+        Self::start_in(&["serve", "--config", &path], environment).await
     }
 
     /// The service, on a port of its own, with the demo tools at `tools`;
@@ -77,8 +82,13 @@ impl Process {
     }
 
     async fn start(arguments: &[&str]) -> Self {
+        Self::start_in(arguments, &[]).await
+    }
+
+    async fn start_in(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = fanfare(arguments)
             .args(["--log-format", "json"])
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()

@@ -244,6 +244,22 @@ impl Tree {
         self
     }
 
+    /// Of an attempt that got nowhere.
+    pub fn without_peer(mut self) -> Self {
+        for name in ["network.peer.address", "network.peer.port"] {
+            self.attributes.remove(name);
+        }
+        self
+    }
+
+    /// With this in place of every message, for those of third parties.
+    pub fn saying(mut self, message: &str) -> Self {
+        self.error = self.error.map(|_| message.to_owned());
+        let children = self.children.into_iter();
+        self.children = children.map(|child| child.saying(message)).collect();
+        self
+    }
+
     /// It and those below it.
     pub fn all(&self) -> Vec<&Self> {
         let below = self.children.iter().flat_map(Self::all);

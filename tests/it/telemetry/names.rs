@@ -16,20 +16,19 @@ use tokio::{net::TcpListener, sync::oneshot};
 use tonic::Request;
 
 use crate::support::{
-    call, call_with, config, ms,
+    call, call_with, ms,
     observed::{Observer, Seen},
     process::Process,
     request,
     spans::{Kind, attributes},
-    tools::{Scripted, registry},
+    tools::Scripted,
 };
 
 /// Everything that telemetry can tell of.
 async fn everything() -> Seen {
     let tools = Process::demo_tools().await;
-    let mut config = fanfare::config::Config::parse(&fanfare::demo::config_toml(tools.address))
+    let config = fanfare::config::Config::parse(&fanfare::demo::config_toml(tools.address))
         .expect("a configuration");
-    config.limits = self::config().limits;
     let mut registry = fanfare::registry::Registry::new(&config);
     // Nothing asks twice by itself.
     let twice = Scripted::new(|invocation| async move {
@@ -113,6 +112,10 @@ fn described(metric: &Metric) -> (&'static str, String, BTreeSet<String>, String
             let kind = if sum.is_monotonic { "counter" } else { "gauge" };
             let points = sum.data_points.iter();
             (kind, keys(points.map(|p| &p.attributes).collect()))
+        }
+        Data::Gauge(gauge) => {
+            let points = gauge.data_points.iter();
+            ("gauge", keys(points.map(|p| &p.attributes).collect()))
         }
         other => panic!("{other:?}"),
     };
