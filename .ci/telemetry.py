@@ -10,17 +10,14 @@ must find nothing wrong with `/metrics`, which must have the same metrics.
 import argparse
 import json
 import re
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
 
+from processes import LIMIT, Processes, fail, free_ports
+
 README = Path(__file__).parent.parent / "README.md"
-LIMIT = 30  # seconds, for anything
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 BATCH = {
     "calls": [
@@ -52,43 +49,6 @@ METRICS = [
 ]
 
 
-class Processes:
-    """Processes with their output in files; killed at the end."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.running = folder, {}
-
-    def start(self, name: str, command: list[str], env: dict | None = None) -> None:
-        log = open(self.folder / name, "wb")
-        self.running[name] = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env
-        )
-
-    def output(self, name: str) -> str:
-        return (self.folder / name).read_text(errors="replace")
-
-    def wait_for(self, name: str, what: str, found):
-        """The first truth that `found` says of the output."""
-        deadline = time.monotonic() + LIMIT
-        while not (result := found(self.output(name))):
-            if time.monotonic() > deadline or self.running[name].poll() is not None:
-                others = "".join(f"{n}:\n{self.output(n)[-2000:]}\n" for n in self.running)
-                fail(f"{name}: no {what}:\n{others}")
-            time.sleep(0.05)
-        return result
-
-    def stop(self, name: str) -> None:
-        process = self.running[name]
-        process.send_signal(signal.SIGTERM)
-        if code := process.wait(timeout=LIMIT):
-            fail(f"{name} ended with {code}:\n{self.output(name)[-4000:]}")
-
-    def kill(self) -> None:
-        for process in self.running.values():
-            process.kill()
-            process.wait()
-
-
 def tree(printed: str) -> set:
     """The spans of our trace: name, kind, the parent's name (or its id). Without
     those of reflection, which grpcurl asks first."""
@@ -106,16 +66,6 @@ def tree(printed: str) -> set:
     }
 
 
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
 def prometheus_name(metric: str) -> str:
     return metric.replace(".", "_")
 
@@ -123,10 +73,6 @@ def prometheus_name(metric: str) -> str:
 def promql(markdown: str) -> str:
     """The queries of a page."""
     return "".join(re.findall(r"^```promql$(.*?)^```$", markdown, re.M | re.S))
-
-
-def fail(message: str):
-    sys.exit(f"telemetry.py: {message}")
 
 
 def check(options, processes: Processes, folder: Path) -> None:

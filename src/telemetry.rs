@@ -1,8 +1,8 @@
 //! Telemetry: spans, metrics and the trace context, wrapped around both edges.
 //!
-//! [`rpc`] observes a request from its arrival to the end of its response,
-//! [`batch`] its calls as they complete, `attempt` each attempt at a tool. They
-//! write to [`spans`] and `metrics`, under the names in [`names`], what [`settings`]
+//! `rpc` observes a request from its arrival to the end of its response,
+//! `batch` its calls as they complete, `attempt` each attempt at a tool. They
+//! write to `spans` and `metrics`, under the names in [`names`], what [`settings`]
 //! asks for. The fan-out between them knows nothing of it: the trace travels with
 //! the batch as an attachment that the core does not open.
 //!

@@ -37,6 +37,8 @@ mod hostile_replies;
 mod interop;
 /// Every bound, at it and one above.
 mod limits;
+/// Thousands of calls in a request, and of cancels a second.
+mod load;
 /// Log lines: never in the way, never lost in silence.
 mod logs;
 /// Any completion order, any mix of outcomes: the same aggregate.
