@@ -32,12 +32,14 @@ const EDGES: [&str; 10] = [
 ];
 /// Who may wait for time to pass, and for what. The instants come from
 /// `deadline.rs` or the configuration.
-const WITH_TIMERS: [&str; 15] = [
+const WITH_TIMERS: [&str; 16] = [
     // The demo's tools and its live view.
     "src/demo/scenario.rs",
     "src/demo/tools.rs",
     // The deadlines of calls.
     "src/fanout.rs",
+    // Gathering lines of the log.
+    "src/logging/queue.rs",
     // Drain.
     "src/server.rs",
     // No file descriptors left.
