@@ -1,0 +1,157 @@
+use std::{net::SocketAddr, time::Duration};
+
+use fanfare::pb;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, tcp},
+    sync::watch,
+    time::{Instant, interval},
+};
+use tonic::Code;
+
+use crate::support::{
+    SECOND, Seen, call, call_with, expired, failed, ms,
+    pipes::Client,
+    process::{PATIENCE, Process},
+    request, seen,
+};
+
+/// `echo` of the one service, given little time, and `payload` of another.
+async fn serve(tried: SocketAddr, other: SocketAddr) -> Process {
+    Process::serve(&format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n\
+         [services.tried]\nendpoint = \"http://{tried}\"\n\
+         [services.other]\nendpoint = \"http://{other}\"\n\
+         [tools.echo]\nservice = \"tried\"\ntimeout = \"600ms\"\nidempotent = true\n\
+         [tools.payload]\nservice = \"other\"\n"
+    ))
+    .await
+}
+
+async fn one(client: &Client, call: pb::ToolCall) -> pb::ToolExecutionResult {
+    let mut client = client.clone();
+    let response = client.execute_tools(request(vec![call])).await;
+    let mut results = response.expect("an answer").into_inner().results;
+    results.pop().expect("a result")
+}
+
+fn echo() -> pb::ToolCall {
+    call("", "echo")
+}
+
+fn circuit_open() -> Seen {
+    failed(Code::Unavailable, "CIRCUIT_OPEN", "not_started")
+}
+
+fn answered() -> Seen {
+    Seen::Ok(json!({}))
+}
+
+/// Asks until the answer is that; returns how long it took.
+async fn until(client: &Client, wanted: &Seen) -> Duration {
+    let start = Instant::now();
+    while seen(&one(client, echo()).await) != *wanted {
+        assert!(start.elapsed() < PATIENCE, "still not {wanted:?}");
+    }
+    start.elapsed()
+}
+
+#[tokio::test]
+async fn a_frozen_service_is_left_alone_and_found_again_and_others_notice_nothing() {
+    let (frozen, well) = (Process::demo_tools().await, Process::demo_tools().await);
+    let server = serve(frozen.address, well.address).await;
+    let client = server.client().await;
+    assert_eq!(seen(&one(&client, echo()).await), answered());
+
+    frozen.signal(Signal::SIGSTOP);
+    until(&client, &expired("maybe", "tool")).await;
+    until(&client, &circuit_open()).await;
+    // At once: a few trials apart, which take as long as the tool may.
+    let (mut at_once, mut trials) = (0, 0);
+    for _ in 0..100 {
+        let start = Instant::now();
+        let result = one(&client, echo()).await;
+        if seen(&result) == circuit_open() {
+            at_once += usize::from(start.elapsed() < ms(100));
+        } else {
+            assert_eq!(seen(&result), expired("maybe", "tool"));
+            trials += 1;
+        }
+        let payload = call_with("", "payload", json!({"bytes": 1}));
+        let other = one(&client, payload).await;
+        assert_eq!((seen(&other), other.attempts), (Seen::Ok(json!("x")), 1));
+    }
+    assert!(at_once >= 90 && trials <= 10, "{at_once} {trials}");
+
+    frozen.signal(Signal::SIGCONT);
+    let recovered = until(&client, &answered()).await;
+    assert!(recovered < 3 * SECOND, "{recovered:?}");
+}
+
+/// Forwards to `target` except while it is stalled, when it does nothing.
+async fn relay(target: SocketAddr, stalled: watch::Receiver<bool>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let Ok(far) = TcpStream::connect(target).await else {
+                continue;
+            };
+            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+            tokio::spawn(forward(near_in, far_out, stalled.clone()));
+            tokio::spawn(forward(far_in, near_out, stalled.clone()));
+        }
+    });
+    address
+}
+
+async fn forward(
+    mut from: tcp::OwnedReadHalf,
+    mut to: tcp::OwnedWriteHalf,
+    mut stalled: watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; 16 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let flows = stalled.wait_for(|stalled| !stalled).await.is_ok();
+        if !flows || to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_partition_costs_hardly_more_attempts_than_calls_and_heals() {
+    let (cut_off, well) = (Process::demo_tools().await, Process::demo_tools().await);
+    let (stall, stalled) = watch::channel(false);
+    let server = serve(relay(cut_off.address, stalled).await, well.address).await;
+    let client = server.client().await;
+    assert_eq!(seen(&one(&client, echo()).await), answered());
+
+    stall.send_replace(true);
+    let mut ticks = interval(ms(20));
+    let mut calls = Vec::new();
+    for _ in 0..200 {
+        ticks.tick().await;
+        let client = client.clone();
+        calls.push(tokio::spawn(async move { one(&client, echo()).await }));
+    }
+    let mut attempts = 0;
+    for call in calls {
+        let result = call.await.unwrap();
+        let Seen::Err(code, ..) = seen(&result) else {
+            panic!("answered through a partition");
+        };
+        assert!(
+            matches!(code, Code::Unavailable | Code::DeadlineExceeded),
+            "{code:?}"
+        );
+        attempts += result.attempts;
+    }
+    assert!(attempts <= 240, "{attempts} for 200 calls");
+
+    stall.send_replace(false);
+    let healed = until(&client, &answered()).await;
+    assert!(healed < 5 * SECOND, "{healed:?}");
+}
