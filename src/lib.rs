@@ -12,8 +12,8 @@
 //!          edges (hyper, tonic)                  core (tokio)                     edges
 //!
 //!  caller ─→ server ─→ service ─→ wire ─→ call, deadline ─→ fanout ─→ registry ─→ tool ─→ tools
-//!            accept     admission  parse                      │  (trait Tool)      client
-//!            edge       run, stream                           │                    upstream
+//!            accept     admission  parse                      │  (trait Tool)      client, policy
+//!            edge       run, stream                           │                    upstream, pool
 //!                          ↑                  (index, outcome)│                    link, grpc, failure
 //!                          └───── wire ←──── aggregate ←──────┘ as each completes
 //! ```
