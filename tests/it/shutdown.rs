@@ -174,7 +174,8 @@ async fn under_load_no_answer_is_lost() {
     let answers: usize = callers.join_all().await.into_iter().sum();
 
     assert_eq!(server.exit_code().await, Some(0));
-    assert_eq!(ledger::count(&tools, "call answered"), answers);
+    // The last lines may be on their way.
+    assert_eq!(ledger::answered(&tools, answers).await.len(), answers);
     assert_eq!(ledger::count(&tools, "call started"), answers);
 }
 
