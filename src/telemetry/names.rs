@@ -203,7 +203,7 @@ metrics! {
     DEADLINE_SLACK = "fanfare.request.deadline.slack", "histogram", "s",
         &[RPC_METHOD],
         "what was left until the caller's deadline when the answer was complete";
-    BREAKER_STATE = "fanfare.tool_service.breaker.state", "gauge", "1",
+    BREAKER_STATE = "fanfare.tool_service.breaker.state", "gauge", "{state}",
         &[TOOL_SERVICE],
         "of its circuit breaker: 0 closed, 1 half-open, 2 open";
     BREAKER_OPENINGS = "fanfare.tool_service.breaker.openings", "counter", "{opening}",
