@@ -43,6 +43,7 @@ METRICS = [
     "rpc.client.call.duration",
     "gen_ai.execute_tool.duration",
     "fanfare.active_requests",
+    "fanfare.in_flight_calls",
     "fanfare.tool.active_calls",
     "fanfare.request.batch.size",
     "fanfare.telemetry.dropped_spans",

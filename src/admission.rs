@@ -60,6 +60,11 @@ impl Admission {
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
+
+    /// How many may be.
+    pub fn max(&self) -> usize {
+        self.max
+    }
 }
 
 impl Permit {

@@ -24,6 +24,7 @@ use tonic::{server::NamedService as _, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
+    admission::Admission,
     config::{self, Config},
     drain::{Drain, DrainController, drain},
     pb::{
@@ -53,6 +54,8 @@ pub struct Server {
     service: &'static str,
     controller: DrainController,
     drain: Drain,
+    /// Of the orchestrator, for telemetry.
+    admission: Option<Admission>,
 }
 
 /// Whether new callers are welcome, which is what health says too.
@@ -72,16 +75,19 @@ impl Server {
     pub async fn orchestrator(config: &Config, registry: Registry) -> Self {
         let (controller, drain) = drain();
         let orchestrator = Orchestrator::new(registry, config.limits.clone(), drain.clone());
+        let admission = orchestrator.admission().clone();
         let service = OrchestratorServiceServer::new(orchestrator)
             .max_decoding_message_size(config.limits.max_request_bytes);
-        Self::new(
+        let mut server = Self::new(
             Routes::new(service),
             OrchestratorServer::NAME,
             config,
             controller,
             drain,
         )
-        .await
+        .await;
+        server.admission = Some(admission);
+        server
     }
 
     /// Serves a `ToolService`, with the same settings, health and reflection.
@@ -119,6 +125,7 @@ impl Server {
             service,
             controller,
             drain,
+            admission: None,
         };
         // tonic-health begins with SERVING.
         server.set_health(ServingStatus::NotServing).await;
@@ -128,6 +135,9 @@ impl Server {
     /// Has `telemetry` observe the requests.
     #[must_use]
     pub fn with_telemetry(mut self, telemetry: Telemetry) -> Self {
+        if let Some(admission) = &self.admission {
+            telemetry.watch_admission(admission);
+        }
         self.edge.set_telemetry(telemetry);
         self
     }

@@ -43,6 +43,11 @@ impl Orchestrator {
         }
     }
 
+    /// The calls that it has taken on.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
     fn accept(
         &self,
         request: Request<pb::ExecuteToolsRequest>,

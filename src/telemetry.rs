@@ -28,7 +28,7 @@ use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::metrics::PeriodicReader;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use crate::call::ToolName;
+use crate::{admission::Admission, call::ToolName};
 pub use metrics::ServiceGauges;
 use metrics::{Metrics, Outlets, Running, Tools};
 use settings::{Propagators, Settings};
@@ -118,6 +118,13 @@ impl Telemetry {
     pub fn watch(&self, services: impl IntoIterator<Item = ServiceGauges>) {
         if let Some(metrics) = &self.0.metrics {
             metrics.watch(services.into_iter().collect());
+        }
+    }
+
+    /// Has the metrics report on the calls in flight, too.
+    pub fn watch_admission(&self, admission: &Admission) {
+        if let Some(metrics) = &self.0.metrics {
+            metrics.watch_admission(admission);
         }
     }
 

@@ -29,7 +29,7 @@ use super::{
     names::{self, Metric},
     queue::Queue,
 };
-use crate::call::ToolName;
+use crate::{admission::Admission, call::ToolName};
 
 /// Seconds; what the RPC conventions advise.
 const RPC_SECONDS: [f64; 14] = [
@@ -264,6 +264,24 @@ impl Metrics {
             .with_description(openings.meaning)
             .with_callback(observe(|service| (service.breaker_openings)()))
             .build();
+    }
+
+    /// Reports on the calls in flight, too.
+    pub(super) fn watch_admission(&self, admission: &Admission) {
+        let meter = self.provider.meter(names::SCOPE);
+        let gauges: [(&Metric, fn(&Admission) -> usize); 2] = [
+            (&names::IN_FLIGHT_CALLS, Admission::in_flight),
+            (&names::IN_FLIGHT_LIMIT, Admission::max),
+        ];
+        for (metric, read) in gauges {
+            let admission = admission.clone();
+            meter
+                .u64_observable_gauge(metric.name)
+                .with_unit(metric.unit)
+                .with_description(metric.meaning)
+                .with_callback(move |observer| observer.observe(read(&admission) as u64, &[]))
+                .build();
+        }
     }
 
     /// The page for Prometheus, in its text format; `None` if there is none.

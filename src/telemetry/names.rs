@@ -176,6 +176,12 @@ metrics! {
     ACTIVE_REQUESTS = "fanfare.active_requests", "gauge", "{request}",
         &[RPC_METHOD],
         "RPCs that are running";
+    IN_FLIGHT_CALLS = "fanfare.in_flight_calls", "gauge", "{call}",
+        &[],
+        "calls that were accepted and whose results were not handed on yet";
+    IN_FLIGHT_LIMIT = "fanfare.in_flight_calls.limit", "gauge", "{call}",
+        &[],
+        "how many of them there may be: `limits.max_in_flight_calls`";
     ACTIVE_CALLS = "fanfare.tool.active_calls", "gauge", "{call}",
         &[TOOL_NAME],
         "calls that are with their tool";

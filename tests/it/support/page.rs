@@ -71,6 +71,7 @@ impl Page {
     pub fn is_idle(&self) -> bool {
         [
             "fanfare_active_requests",
+            "fanfare_in_flight_calls",
             "fanfare_tool_active_calls",
             "fanfare_tool_queue_length",
         ]

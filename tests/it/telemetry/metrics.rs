@@ -130,13 +130,14 @@ async fn the_page_says_what_happened() {
     assert!(dropped.iter().all(|sample| sample.value == 0.0));
 }
 
-/// Requests, calls with `hang`, calls that wait for it.
-fn under_way(page: &Page) -> (f64, f64, f64) {
+/// Requests, calls with `hang`, calls that wait for it, all calls in flight.
+fn under_way(page: &Page) -> (f64, f64, f64, f64) {
     let hang = [("gen_ai_tool_name", "hang")];
     (
         page.sum("fanfare_active_requests", &[]),
         page.value("fanfare_tool_active_calls", &hang),
         page.value("fanfare_tool_queue_length", &hang),
+        page.value("fanfare_in_flight_calls", &[]),
     )
 }
 
@@ -151,29 +152,29 @@ async fn gauges_come_back_to_zero_however_a_request_ends() {
         concurrency_limit: 2,
         ..request(vec![call("", "hang"); 5])
     };
-    assert_eq!(under_way(&page()), (0.0, 0.0, 0.0));
+    assert_eq!(under_way(&page()), (0.0, 0.0, 0.0, 0.0));
 
     // Expiry, unary and stream at the same time.
     let (mut unary, mut stream) = (observed.client.clone(), observed.client.clone());
     let unary = tokio::spawn(async move { unary.execute_tools(hanging()).await });
     let stream = tokio::spawn(async move { stream.stream_execute_tools(hanging()).await });
     tokio::time::sleep(SECOND).await;
-    assert_eq!(under_way(&page()), (2.0, 4.0, 6.0));
+    assert_eq!(under_way(&page()), (2.0, 4.0, 6.0, 10.0));
     unary.await.unwrap().unwrap();
     let mut stream = stream.await.unwrap().unwrap().into_inner();
     while stream.message().await.unwrap().is_some() {}
-    assert_eq!(under_way(&page()), (0.0, 0.0, 0.0));
+    assert_eq!(under_way(&page()), (0.0, 0.0, 0.0, 0.0));
 
     // The caller leaves.
     let (mut unary, mut stream) = (observed.client.clone(), observed.client.clone());
     let unary = tokio::spawn(async move { unary.execute_tools(hanging()).await });
     let stream = stream.stream_execute_tools(hanging()).await.unwrap();
     tokio::time::sleep(SECOND).await;
-    assert_eq!(under_way(&page()), (2.0, 4.0, 6.0));
+    assert_eq!(under_way(&page()), (2.0, 4.0, 6.0, 10.0));
     unary.abort();
     drop(stream);
     tokio::time::sleep(ms(1)).await;
-    assert_eq!(under_way(&page()), (0.0, 0.0, 0.0));
+    assert_eq!(under_way(&page()), (0.0, 0.0, 0.0, 0.0));
 
     // Another call fails, and these do not matter any more.
     let cancel_rest = pb::ExecuteToolsRequest {
@@ -184,10 +185,39 @@ async fn gauges_come_back_to_zero_however_a_request_ends() {
     let mut client = observed.client.clone();
     let rpc = tokio::spawn(async move { client.execute_tools(cancel_rest).await });
     tokio::time::sleep(SECOND).await;
-    assert_eq!(under_way(&page()), (1.0, 1.0, 1.0));
+    assert_eq!(under_way(&page()), (1.0, 1.0, 1.0, 4.0));
     rpc.await.unwrap().unwrap();
-    assert_eq!(under_way(&page()), (0.0, 0.0, 0.0));
+    assert_eq!(under_way(&page()), (0.0, 0.0, 0.0, 0.0));
     assert!(page().is_idle());
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_in_flight_are_shown_beside_their_limit_until_they_are_handed_on() {
+    let mut config = config();
+    config.limits.max_in_flight_calls = 5;
+    let observed = Observed::with(config, DemoTools::default(), &[]).await;
+    let in_flight = || {
+        let page = observed.observer.page();
+        let of = |name| page.all(name, &[]).first().map(|sample| sample.value);
+        let limit = of("fanfare_in_flight_calls_limit");
+        (of("fanfare_in_flight_calls"), limit)
+    };
+    assert_eq!(in_flight(), (Some(0.0), Some(5.0)));
+
+    let mut client = observed.client.clone();
+    let calls = request(vec![sleep(1), sleep(2), sleep(4)]);
+    let stream = client.stream_execute_tools(calls).await.unwrap();
+    let mut stream = stream.into_inner();
+    assert_eq!(in_flight(), (Some(3.0), Some(5.0)));
+    let too_many = client.execute_tools(request(vec![sleep(1); 3])).await;
+    too_many.unwrap_err();
+    assert_eq!(in_flight(), (Some(3.0), Some(5.0)));
+
+    for left in [2.0, 1.0, 0.0] {
+        stream.message().await.unwrap().unwrap();
+        assert_eq!(in_flight(), (Some(left), Some(5.0)));
+    }
+    observed.end().await;
 }
 
 #[tokio::test(start_paused = true)]
