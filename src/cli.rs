@@ -17,6 +17,7 @@ use fanfare::{
     config::{self, Config},
     demo::{self, scenario, style::Style, tools::DemoTools, view::View},
     logging::{self, LogFormat},
+    probe,
     registry::Registry,
     server::{
         self, Readiness, Server,
@@ -26,10 +27,12 @@ use fanfare::{
 };
 use tokio::{
     net::TcpListener,
+    runtime,
     sync::{oneshot, watch},
     task::JoinHandle,
 };
 use tokio_rustls::rustls::crypto::ring;
+use tonic_health::pb::health_check_response::ServingStatus;
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -77,6 +80,18 @@ enum Command {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// Ask a server for its health: prints the status, exits 0 only if it is SERVING
+    Probe {
+        /// Where it listens: host:port
+        #[arg(value_name = "ADDR", default_value = "127.0.0.1:50051")]
+        address: probe::Address,
+        /// Of which service of it, such as fanfare.v1.OrchestratorService [default: the whole server]
+        #[arg(long, default_value = "", hide_default_value = true)]
+        service: String,
+        /// For connecting and the answer together
+        #[arg(long, default_value = "1s", value_parser = probe::parse_timeout)]
+        timeout: Duration,
+    },
 }
 
 /// Runs the command.
@@ -88,9 +103,12 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         // `print!` would panic in `fanfare check … | head`.
         return Ok(io::stdout().write_all(Config::load(config)?.to_toml().as_bytes())?);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let mut runtime = match &cli.command {
+        // Started every few seconds, for one RPC.
+        Command::Probe { .. } => runtime::Builder::new_current_thread(),
+        _ => runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.enable_all().build()?;
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Serve { config } => serve(Config::load(&config)?, cli.log_format).await,
@@ -100,6 +118,11 @@ pub(crate) fn run(cli: Cli) -> Outcome {
                 listen,
             } => demo_serve(listen, cli.log_format).await,
             Command::Demo { serve: false, .. } => demo_show(cli.log_format).await,
+            Command::Probe {
+                address,
+                service,
+                timeout,
+            } => probe(&address, &service, timeout).await,
             Command::Check { .. } => Ok(()),
         }
     });
@@ -175,6 +198,18 @@ async fn demo_show(format: Option<LogFormat>) -> Outcome {
     let mut view = View::new(io::stdout(), style());
     scenario::run(client, &scenario::SECONDS, &mut view).await?;
     demo.stop().await
+}
+
+async fn probe(address: &probe::Address, service: &str, timeout: Duration) -> Outcome {
+    let status = probe::check(address, service, timeout)
+        .await
+        .map_err(|error| format!("{address}: {error}"))?;
+    let name = status.as_str_name();
+    writeln!(io::stdout(), "{name}")?;
+    match status {
+        ServingStatus::Serving => Ok(()),
+        _ => Err(format!("{address}: the status is {name}").into()),
+    }
 }
 
 /// The demo tools and a server that calls them, on loopback.

@@ -10,7 +10,7 @@ mod error;
 mod policy;
 mod policy_sections;
 mod reader;
-mod scalar;
+pub(crate) mod scalar;
 mod sections;
 mod service;
 #[cfg(test)]

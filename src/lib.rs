@@ -35,8 +35,8 @@
 //! [`telemetry`] wraps both edges: the server's begins a trace, a run tells of its
 //! calls as they complete, the client of its attempts. [`drain`] is how the end of
 //! the process reaches all of them; [`server::admin`] is the page for operators.
-//! [`config`] and [`logging`] are for the binary, [`demo`] is a tool service to try
-//! things with, [`json`] is for the ends of the path.
+//! [`config`], [`logging`] and [`probe`] are for the binary, [`demo`] is a tool service
+//! to try things with, [`json`] is for the ends of the path.
 //!
 //! # What always holds
 //!
@@ -81,6 +81,7 @@ pub mod error;
 pub mod fanout;
 pub mod json;
 pub mod logging;
+pub mod probe;
 pub mod registry;
 pub mod run;
 pub mod server;

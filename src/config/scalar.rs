@@ -75,16 +75,17 @@ pub(super) fn bytes<T: TryFrom<u32>>(
 
 /// A duration from `min` to [`MAX_DURATION`].
 pub(super) fn duration(min: Duration) -> impl Fn(&DeValue<'_>) -> Result<Duration, String> {
-    move |value| {
-        value
-            .as_str()
-            .and_then(parse_duration)
-            .filter(|duration| (min..=MAX_DURATION).contains(duration))
-            .ok_or_else(|| {
-                let min = humantime::format_duration(min);
-                format!("a duration such as \"250ms\" or \"1m 30s\", from {min} to 24h")
-            })
-    }
+    move |value| duration_from(min, value.as_str().unwrap_or_default())
+}
+
+/// The same in a text, which says what was expected if it is none.
+pub(crate) fn duration_from(min: Duration, text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .filter(|duration| (min..=MAX_DURATION).contains(duration))
+        .ok_or_else(|| {
+            let min = humantime::format_duration(min);
+            format!("a duration such as \"250ms\" or \"1m 30s\", from {min} to 24h")
+        })
 }
 
 pub(super) fn address(value: &DeValue<'_>) -> Result<SocketAddr, String> {
@@ -136,32 +137,39 @@ pub(super) fn address_or_off(value: &DeValue<'_>) -> Result<Option<SocketAddr>, 
 pub(super) fn endpoint(value: &DeValue<'_>) -> Result<Uri, String> {
     const FORM: &str = "an endpoint such as \"http://host:50051\"";
     let text = value.as_str().ok_or(FORM)?;
+    if let Some(uri) = parse_endpoint(text) {
+        return Ok(uri);
+    }
+    let path = |uri: &Uri| {
+        uri.path_and_query()
+            .is_some_and(|path| path.as_str() != "/")
+    };
+    match text.parse() {
+        Ok(uri) if path(&uri) => Err(format!("{FORM} (without a path or query)")),
+        _ => Err(FORM.to_owned()),
+    }
+}
+
+/// An `http` or `https` URL with nothing in it but a host and perhaps a port.
+pub(crate) fn parse_endpoint(text: &str) -> Option<Uri> {
     // `Uri` drops a fragment silently.
-    let uri = text
-        .parse::<Uri>()
-        .ok()
-        .filter(|_| !text.contains('#'))
-        .ok_or(FORM)?;
-    let authority = uri.authority().ok_or(FORM)?;
-    let port = authority.as_str().strip_prefix(authority.host());
+    let uri: Uri = text.parse().ok().filter(|_| !text.contains('#'))?;
+    let authority = uri.authority()?;
+    let port = authority.as_str().strip_prefix(authority.host())?;
     // Not left to `Uri::port`: it takes a port over 65,535 for none.
-    let port_is_good = match port.and_then(|port| port.strip_prefix(':')) {
+    let port_is_good = match port.strip_prefix(':') {
         Some(port) => {
             port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|n| n > 0)
         }
-        None => port == Some(""),
+        None => port.is_empty(),
     };
     let scheme_is_good = matches!(uri.scheme_str(), Some("http" | "https"));
-    if !scheme_is_good || authority.host().is_empty() || !port_is_good {
-        return Err(FORM.to_owned());
-    }
-    if uri
-        .path_and_query()
-        .is_some_and(|path| path != &PathAndQuery::from_static("/"))
-    {
-        return Err(format!("{FORM} (without a path or query)"));
-    }
-    Ok(uri)
+    let path_is_good = matches!(
+        uri.path_and_query().map(PathAndQuery::as_str),
+        None | Some("/")
+    );
+    let good = scheme_is_good && !authority.host().is_empty() && port_is_good && path_is_good;
+    good.then_some(uri)
 }
 
 fn integer(value: &DeValue<'_>) -> Option<u64> {

@@ -47,6 +47,8 @@ mod ordering;
 mod outages;
 /// Panics where there should be none.
 mod panics;
+/// `fanfare probe`: health, for those who start a command.
+mod probe;
 /// What is sent again, when, and how often.
 mod retries;
 /// SIGTERM, drain, health, the second signal.

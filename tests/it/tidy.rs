@@ -32,7 +32,7 @@ const EDGES: [&str; 10] = [
 ];
 /// Who may wait for time to pass, and for what. The instants come from
 /// `deadline.rs` or the configuration.
-const WITH_TIMERS: [&str; 16] = [
+const WITH_TIMERS: [&str; 17] = [
     // The demo's tools and its live view.
     "src/demo/scenario.rs",
     "src/demo/tools.rs",
@@ -40,6 +40,8 @@ const WITH_TIMERS: [&str; 16] = [
     "src/fanout.rs",
     // Gathering lines of the log.
     "src/logging/queue.rs",
+    // A server that does not answer.
+    "src/probe.rs",
     // Drain.
     "src/server.rs",
     // No file descriptors left.
