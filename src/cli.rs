@@ -7,7 +7,7 @@ use std::{
     future::pending,
     io::{self, IsTerminal as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -59,25 +59,31 @@ enum Command {
         #[arg(long)]
         serve: bool,
         /// Where to serve
-        #[arg(long, requires = "serve", default_value = "127.0.0.1:50051")]
+        #[arg(
+            long,
+            value_name = "ADDR",
+            value_parser = socket_address,
+            requires = "serve",
+            default_value = "127.0.0.1:50051"
+        )]
         listen: SocketAddr,
     },
     /// Run the service
     Serve {
         /// The configuration, TOML
-        #[arg(long)]
+        #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
     /// Check a configuration and print the settings that result
     Check {
         /// The configuration, TOML
-        #[arg(long)]
+        #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
     /// Run only the demo tools: a tool service to try things with
     DemoTools {
         /// Where to serve
-        #[arg(long)]
+        #[arg(long, value_name = "ADDR", value_parser = socket_address)]
         listen: SocketAddr,
     },
     /// Ask a server for its health: prints the status, exits 0 only if it is SERVING
@@ -101,7 +107,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     let _ = ring::default_provider().install_default();
     if let Command::Check { config } = &cli.command {
         // `print!` would panic in `fanfare check … | head`.
-        return Ok(io::stdout().write_all(Config::load(config)?.to_toml().as_bytes())?);
+        return Ok(io::stdout().write_all(load(config)?.to_toml().as_bytes())?);
     }
     let mut runtime = match &cli.command {
         // Started every few seconds, for one RPC.
@@ -111,7 +117,7 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     let runtime = runtime.enable_all().build()?;
     let outcome = runtime.block_on(async {
         match cli.command {
-            Command::Serve { config } => serve(Config::load(&config)?, cli.log_format).await,
+            Command::Serve { config } => serve(load(&config)?, cli.log_format).await,
             Command::DemoTools { listen } => demo_tools(listen, cli.log_format).await,
             Command::Demo {
                 serve: true,
@@ -131,6 +137,27 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     runtime.shutdown_background();
     logging::flush();
     outcome
+}
+
+/// Reads the configuration; its mistakes are told with the name of the file.
+fn load(path: &Path) -> Result<Config, Box<dyn Error + Send + Sync>> {
+    Config::load(path).map_err(|error| {
+        let mistakes = error.mistakes();
+        // What could not be read has no place, and its name in it.
+        if mistakes.iter().all(|mistake| mistake.place.is_none()) {
+            return error.into();
+        }
+        let count = match mistakes.len() {
+            1 => "a mistake".to_owned(),
+            count => format!("{count} mistakes"),
+        };
+        format!("{count} in {}:\n{error}", path.display()).into()
+    })
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
+    let expected = "expected an IP address and port such as 127.0.0.1:50051";
+    text.parse().map_err(|_| expected)
 }
 
 async fn serve(config: Config, format: Option<LogFormat>) -> Outcome {

@@ -2,7 +2,9 @@
 //! construction, or a [`ConfigError`] that names every mistake at once.
 //!
 //! This page holds the settings, their defaults and the reasons for them; those of
-//! the tool services are in `config/service.rs` and `config/tls.rs`.
+//! the tool services are in `config/service.rs`, `config/policy.rs` and
+//! `config/tls.rs`. `deploy/config/` is written out of them, doc comments included,
+//! by `tests/it/config_files.rs`.
 //! Binding, connecting and applying the limits is the business of those who
 //! read them.
 
@@ -66,8 +68,7 @@ pub struct Config {
     pub server: Server,
     /// `[limits]`: what one request and this process may use.
     pub limits: Limits,
-    /// `[services.NAME]`: the remote tool services. A name is 1 to 64 of
-    /// `A-Z a-z 0-9 _ - .`.
+    /// `[services.NAME]`: the remote tool services.
     pub services: BTreeMap<String, Service>,
     /// `[tools.NAME]`: what may be called. May be empty: then every call is of
     /// an unknown tool.
@@ -86,7 +87,7 @@ pub struct Server {
     /// elsewhere only when somebody asks for it.
     pub listen: SocketAddr,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; port 0 takes a free
-    /// one; `"off"`, here `None`: nowhere.
+    /// one; nowhere if it is `"off"` (`None`).
     ///
     /// Default `127.0.0.1:9464`: where OpenTelemetry's Prometheus exporters
     /// listen by default.
@@ -213,8 +214,8 @@ pub struct Limits {
 
 /// `[tools.NAME]`: a tool that may be called.
 ///
-/// The name is a [`ToolName`]; one with dots or slashes is quoted in the file:
-/// `[tools."files.read"]`.
+/// The name is 1 to 128 of `A-Z a-z 0-9 _ - . /`; one with dots or slashes is
+/// quoted in the file: `[tools."files.read"]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tool {
     /// Required. The name of the service that runs it.
@@ -245,10 +246,8 @@ pub struct Tool {
     pub max_queue: usize,
     /// `[tools.NAME.retry]`: when a call is sent again.
     pub retry: Retry,
-    /// `[tools.NAME.hedge]`: when a second attempt races the first. Only for an
-    /// idempotent tool.
-    ///
-    /// Default `None`: never. It costs the tool more calls.
+    /// `[tools.NAME.hedge]`: when a second attempt races the first. Default `None`:
+    /// never.
     pub hedge: Option<HedgeDelay>,
 }
 

@@ -42,14 +42,18 @@ pub struct Retry {
     pub connect_patience: Duration,
 }
 
-/// `[tools.NAME.hedge]` `delay`: how long the tool may take before it is asked a
-/// second time, while the first attempt goes on; the first answer wins.
+/// `[tools.NAME.hedge]`: when a second attempt races the first; the first answer
+/// wins. Only for an idempotent tool, and only if the section is there: it costs
+/// the tool more calls.
+///
+/// Required. How long the tool may take before it is asked a second time, while
+/// the first attempt goes on; `"p95"` is as long as 19 of 20 attempts took lately,
+/// and nothing is hedged until that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HedgeDelay {
     /// So long.
     Fixed(Duration),
-    /// `"p95"`: as long as 19 of 20 attempts took lately. Nothing is hedged until
-    /// that is known.
+    /// `"p95"`.
     P95,
 }
 

@@ -17,6 +17,7 @@ use super::{
 
 /// `[services.NAME]`: one remote tool service.
 ///
+/// The name is 1 to 64 of `A-Z a-z 0-9 _ - .`; one with dots is quoted in the file.
 /// Durations are from 1 ms to 24 hours, counts from 1 to 1,000,000.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {

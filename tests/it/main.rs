@@ -19,6 +19,8 @@ mod breaker;
 mod bulkhead;
 /// The caller goes away; the failure policy; nothing outlives its request.
 mod cancel;
+/// `deploy/config/` is what the code says.
+mod config_files;
 /// How many connections a tool service gets, and which call goes on which.
 mod connections;
 /// Whose limit runs out when, and what the tool is told.

@@ -74,6 +74,8 @@ async fn a_configuration_with_mistakes_is_refused_with_each_key() {
     for command in ["serve", "check"] {
         let (code, stderr) = run(&[command, "--config", path]).await;
         assert_eq!(code, Some(1), "{stderr}");
+        let first = format!("fanfare: 3 mistakes in {path}:");
+        assert_eq!(stderr.lines().next(), Some(first.as_str()));
         for key in [
             "server.lisen",
             "limits.max_calls_per_request",

@@ -1,0 +1,169 @@
+//! `fanfare.schema.json`: JSON Schema draft-07, which is what editors' TOML plugins
+//! know best. What a pattern or a bound can say is in it; what it can't is left to
+//! `fanfare check`: limits of durations and of sizes with a unit, limits that
+//! depend on other values, whether a service or a file is there.
+
+use fanfare::{config::Config, telemetry::names};
+use serde_json::{Map, Value, json};
+use tonic::Code;
+
+use super::{Key, Kind, Section};
+
+/// As `http::Uri` takes it; a port out of range is left to `fanfare check`.
+const ENDPOINT: &str =
+    r"^[hH][tT][tT][pP][sS]?://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]+)?/?$";
+const HTTPS: &str = "^[hH][tT][tT][pP][sS]:";
+/// As `SocketAddr` takes it.
+const ADDRESS: &str = r"^([0-9.]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]+$";
+/// As humantime takes it.
+const DURATION: &str = concat!(
+    r"^(0|\s*([0-9][0-9\s]*(\.[0-9][0-9\s]*)?(nanos|nsec|ns|usec|us|µs|millis|msec|ms|",
+    r"seconds|second|secs|sec|s|minutes|minute|min|mins|m|hours|hour|hr|hrs|h|",
+    r"days|day|d|weeks|week|wk|wks|w|months|month|M|years|year|yr|yrs|y)\s*)+)$",
+);
+
+pub fn write(sections: &[Section]) -> String {
+    let section = |path: &str| {
+        let section = sections.iter().find(|section| section.path == path);
+        section.unwrap_or_else(|| panic!("no [{path}]"))
+    };
+    let mut service = table(section("services.NAME"));
+    for name in ["tls", "breaker", "retry_budget"] {
+        let table = table(section(&format!("services.NAME.{name}")));
+        service["properties"][name] = table;
+    }
+    service["properties"]["tls"]["dependencies"] =
+        json!({"cert_file": ["key_file"], "key_file": ["cert_file"]});
+    service["oneOf"] = json!([{"required": ["endpoint"]}, {"required": ["endpoints"]}]);
+    // TLS only where there is an endpoint for it.
+    service["if"] = json!({"required": ["tls"]});
+    service["then"] = json!({"anyOf": [
+        {"required": ["endpoint"], "properties": {"endpoint": {"pattern": HTTPS}}},
+        {"required": ["endpoints"],
+         "properties": {"endpoints": {"contains": {"pattern": HTTPS}}}},
+    ]});
+
+    let mut tool = table(section("tools.NAME"));
+    tool["properties"]["retry"] = table(section("tools.NAME.retry"));
+    tool["properties"]["hedge"] = table(section("tools.NAME.hedge"));
+    tool["required"] = json!(["service"]);
+    tool["properties"]["hedge"]["required"] = json!(["delay"]);
+    tool["if"] = json!({"required": ["idempotent"], "properties": {"idempotent": {"const": true}}});
+    tool["else"] = json!({"properties": {
+        "hedge": false,
+        "retry": {"properties": {"max_attempts": false, "codes": false}},
+    }});
+
+    let schema = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Fanfare",
+        "description": "The configuration file of `fanfare serve`",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "server": table(section("server")),
+            "limits": table(section("limits")),
+            "services": named("[A-Za-z0-9_.-]{1,64}", &service, "The remote tool services"),
+            "tools": named("[A-Za-z0-9_./-]{1,128}", &tool, "The tools that may be called"),
+        },
+        "definitions": {
+            // One that is over zero has a digit that is not.
+            "duration": {"type": "string", "pattern": DURATION},
+            "positive_duration": {
+                "allOf": [{"$ref": "#/definitions/duration"}, {"pattern": "[1-9]"}],
+            },
+            "endpoint": {"type": "string", "pattern": ENDPOINT},
+        },
+    });
+    serde_json::to_string_pretty(&schema).unwrap() + "\n"
+}
+
+/// Tables under names that the file chooses.
+fn named(name: &str, table: &Value, description: &str) -> Value {
+    json!({
+        "type": "object",
+        "description": description,
+        "propertyNames": {"pattern": format!("^{name}$")},
+        "additionalProperties": table,
+    })
+}
+
+fn table(section: &Section) -> Value {
+    let properties: Map<_, _> = section
+        .keys
+        .iter()
+        .map(|key| (key.name.clone(), property(key)))
+        .collect();
+    json!({
+        "type": "object",
+        "description": section.intro,
+        "additionalProperties": false,
+        "properties": properties,
+    })
+}
+
+fn property(key: &Key) -> Value {
+    let mut property = form(&key.kind);
+    let reason = key.docs.reason.as_deref().unwrap_or_default();
+    let (_, limits) = key.kind.words();
+    let limits = match limits.as_str() {
+        "" => String::new(),
+        limits => format!(" Limits: {limits}."),
+    };
+    let description = format!("{} {reason}{limits}", key.docs.meaning);
+    property["description"] = json!(description.trim().replace("  ", " "));
+    if let Some(default) = &key.default {
+        // As TOML writes it, JSON does.
+        property["default"] = serde_json::from_str(default).unwrap();
+    }
+    property
+}
+
+fn form(kind: &Kind) -> Value {
+    let duration = |min: &std::time::Duration| {
+        let name = if min.is_zero() {
+            "duration"
+        } else {
+            "positive_duration"
+        };
+        json!({"$ref": format!("#/definitions/{name}")})
+    };
+    match kind {
+        Kind::Boolean => json!({"type": "boolean"}),
+        Kind::Text | Kind::PemFile => json!({"type": "string"}),
+        Kind::HostName => json!({"type": "string", "minLength": 1}),
+        Kind::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
+        Kind::Size { min, max } => json!({"anyOf": [
+            {"type": "integer", "minimum": min, "maximum": max},
+            {"type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)?$"},
+        ]}),
+        Kind::Duration { min, .. } => json!({"allOf": [duration(min)]}),
+        Kind::P95OrDuration { min, .. } => json!({"anyOf": [{"const": "p95"}, duration(min)]}),
+        Kind::Address => json!({"type": "string", "pattern": ADDRESS}),
+        Kind::AddressOrOff => {
+            json!({"type": "string", "anyOf": [{"const": "off"}, {"pattern": ADDRESS}]})
+        }
+        Kind::Endpoint => json!({"allOf": [{"$ref": "#/definitions/endpoint"}]}),
+        Kind::Endpoints { max } => json!({
+            "type": "array",
+            "items": {"$ref": "#/definitions/endpoint"},
+            "minItems": 1,
+            "maxItems": max,
+            "uniqueItems": true,
+        }),
+        Kind::Codes => json!({"type": "array", "items": {"enum": codes()}}),
+    }
+}
+
+/// Those that the parser takes.
+fn codes() -> Vec<&'static str> {
+    let taken = |name: &&str| {
+        let text = format!(
+            "services.s.endpoint = 'http://a'\ntools.t = {{ service = 's', idempotent = true, \
+             retry.codes = ['{name}'] }}"
+        );
+        Config::parse(&text).is_ok()
+    };
+    let codes = (0..=16).map(|code| names::code(Code::from_i32(code)));
+    codes.filter(taken).collect()
+}
