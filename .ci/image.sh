@@ -44,7 +44,7 @@ rust_image "$base" || die "can't make a stand-in for $base"
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 mkdir -p "$cargo_home/registry"
 mounts=(
-    --volume "$(rustc --print sysroot | xargs realpath):/usr/local/rust:ro"
+    --volume "$(rustc --print sysroot | xargs realpath):/usr/local/rustup/toolchain:ro"
     --volume "$cargo_home/registry:/usr/local/cargo/registry"
 )
 [[ ! -f $cargo_home/config.toml ]] ||

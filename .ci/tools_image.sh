@@ -45,8 +45,8 @@ rust_image() {
         --include=ca-certificates,gcc,libc6-dev "$suite" "$tmp/rust.tar" || return 1
     container=$(buildah_ from scratch) &&
         buildah_ add --quiet "$container" "$tmp/rust.tar" / >/dev/null &&
-        buildah_ config --env CARGO_HOME=/usr/local/cargo --env \
-            PATH=/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        buildah_ config --env CARGO_HOME=/usr/local/cargo \
+            --env "PATH=/usr/local/rustup/toolchain/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
             "$container" &&
         buildah_ commit --quiet --rm "$container" "$1" >/dev/null || return 1
     rm "$tmp/rust.tar"
