@@ -66,7 +66,7 @@ build() {
     buildah_ build --isolation chroot --layers --pull-never --format docker \
         --file deploy/Dockerfile "${mounts[@]}" "$@" "$context" 2>&1 | tee "$tmp/build"
 }
-id() {
+image_id() {
     buildah_ images --quiet --no-trunc "$1"
 }
 
@@ -83,7 +83,7 @@ mkdir "$tmp/context"
 cp -a Cargo.toml Cargo.lock build.rs proto src "$tmp/context"
 echo '// A change.' >>"$tmp/context/src/lib.rs"
 build "$tmp/context" --target dependencies --tag localhost/fanfare-changed >/dev/null
-[[ $(id localhost/fanfare-changed) == "$(id localhost/fanfare-dependencies)" ]] ||
+[[ $(image_id localhost/fanfare-changed) == "$(image_id localhost/fanfare-dependencies)" ]] ||
     die "a change in src/ compiles the dependencies again: $(<"$tmp/build")"
 buildah_ rmi localhost/fanfare-changed >/dev/null
 echo 'a change in src/: the dependencies come out of the cache'
