@@ -68,10 +68,9 @@ MANY = [f"127.0.1.{n}" for n in range(1, 41)]
 OTHER = ["127.0.2.1"]
 
 
-def check_configuration(inspected: dict) -> None:
+def check_configuration(inspected: dict, revision: str) -> None:
     image = inspected["Docker"]
     config, package = image["config"], tomllib.loads(Path("Cargo.toml").read_text())["package"]
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     prefix = "org.opencontainers.image."
     labels = {
         key.removeprefix(prefix): value
@@ -91,7 +90,7 @@ def check_configuration(inspected: dict) -> None:
             "description": package["description"],
             "licenses": package["license"],
             "version": package["version"],
-            "revision": head.stdout.strip(),
+            "revision": revision,
             "source": "",
         },
     )
@@ -246,10 +245,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", required=True, type=Path, help="a copy of its files")
     parser.add_argument("--inspected", required=True, type=Path, help="what buildah inspect says")
+    parser.add_argument("--revision", required=True, help="what it was built of")
     parser.add_argument("--grpcurl", required=True)
     options = parser.parse_args()
 
-    check_configuration(json.loads(options.inspected.read_text()))
+    check_configuration(json.loads(options.inspected.read_text()), options.revision)
     check_files(options.root)
 
     for name in ("proc", "dev"):

@@ -75,7 +75,8 @@ start=$SECONDS
 build . --target dependencies --tag localhost/fanfare-dependencies
 printf 'dependencies: %d s\n' $((SECONDS - start))
 build . --target build --tag localhost/fanfare-build
-build . --tag localhost/fanfare --build-arg "REVISION=$(git rev-parse HEAD)"
+revision=$(git rev-parse HEAD)
+build . --tag localhost/fanfare --build-arg "REVISION=$revision"
 printf 'image: %d s\n' $((SECONDS - start))
 
 # The crates are not compiled again for a change of ours.
@@ -95,4 +96,4 @@ cp -a "$(buildah_ mount "$container")/." "$tmp/root"
 buildah_ inspect --type image localhost/fanfare >"$tmp/image.json"
 # Its own network: the ports of deploy/ are free in it, and port 53.
 timeout 120 unshare --net python3 .ci/image.py --root "$tmp/root" --inspected "$tmp/image.json" \
-    --grpcurl "$grpcurl_old"
+    --revision "$revision" --grpcurl "$grpcurl_old"
