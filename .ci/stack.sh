@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# deploy/observability and deploy/compose.yaml, by the tools that will read them:
+# promtool, Prometheus, an OpenTelemetry Collector, and compose's own library.
+#
+#   bash .ci/stack.sh [FANFARE]
+#
+# FANFARE is the binary to run; by default the release build.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null
+
+# shellcheck source=.ci/lib.sh
+source .ci/lib.sh
+# shellcheck source=.ci/tools.sh
+source .ci/tools.sh
+# shellcheck source=.ci/tools_stack.sh
+source .ci/tools_stack.sh
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/fanfare-ci
+new=$cache/new.$$
+mkdir -p "$cache"
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp" "$new"' EXIT
+PATH=$PATH:$HOME/.cargo/bin:/usr/local/go/bin
+observability=deploy/observability
+
+fanfare=${1:-}
+if [[ -z $fanfare ]]; then
+    cargo build --release --locked
+    fanfare=$(cargo metadata --locked --no-deps --format-version 1 |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')/release/fanfare
+fi
+
+project=()
+if ! command -v go >/dev/null; then
+    # Passes in CI too: not every machine that builds Rust has Go.
+    not_run 'compose.yaml, the collector, the stack' 'there is no go to build their tools with'
+else
+    compose_tool || missing 'compose.yaml' "its reader can't be built"
+    if [[ -n $compose_config ]]; then
+        "$compose_config" deploy/compose.yaml >"$tmp/project.json"
+        project=(--project "$tmp/project.json")
+    fi
+fi
+python3 .ci/stack_static.py "${project[@]}"
+
+prometheus_tool || missing 'rules, and the stack' "Prometheus can't be unpacked"
+if [[ -n $promtool ]]; then
+    "$promtool" check rules "$observability/rules.yml"
+    "$promtool" test rules "$observability/rules_test.yml"
+    # With its rules where it looks for them.
+    sed "s|/etc/prometheus/rules.yml|$PWD/$observability/rules.yml|" \
+        deploy/compose/prometheus.yml >"$tmp/prometheus.yml"
+    "$promtool" check config "$tmp/prometheus.yml"
+fi
+
+if command -v go >/dev/null; then
+    # STACK_KUBERNETES=true: the collector with everything that the configuration
+    # for Kubernetes names. Its client takes minutes to build, so in CI that one
+    # processor is left out of the configuration.
+    collector_tool "${STACK_KUBERNETES:+kubernetes}" || missing 'the collector' "it can't be built"
+fi
+if [[ -n $otelcol ]]; then
+    config=$observability/collector.yaml
+    if [[ -z ${STACK_KUBERNETES:-} ]]; then
+        not_run 'k8s_attributes in collector.yaml' 'STACK_KUBERNETES=true builds it, too'
+        config=$tmp/collector.yaml
+        python3 .ci/stack_static.py --without-kubernetes >"$config"
+    fi
+    for file in "$config" deploy/compose/collector.yaml; do
+        TRACES_ENDPOINT=tempo:4317 "$otelcol" validate --config "$file"
+        printf '%s: valid\n' "${file##*/}"
+    done
+fi
+
+python_tools || missing 'the stack' "pip can't install grpcurl"
+if [[ -n $otelcol && -n $prometheus && -n $compose_config && -n $grpcurl_old ]]; then
+    timeout 180 python3 .ci/stack.py --fanfare "$fanfare" --collector "$otelcol" \
+        --prometheus "$prometheus" --grpcurl "$grpcurl_old" --project "$tmp/project.json"
+fi
