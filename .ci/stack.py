@@ -34,7 +34,9 @@ DEPLOY = ROOT / "deploy"
 # One host has both replicas of the demo tools, and so needs two addresses.
 REPLICAS = ("127.0.0.1", "127.0.0.2")
 IN_FLIGHT = 64
-ADDED_LIMITS = f"\n[limits]\nmax_calls_per_request = {IN_FLIGHT}\nmax_in_flight_calls = {IN_FLIGHT}\n"
+ADDED_LIMITS = (
+    f"\n[limits]\nmax_calls_per_request = {IN_FLIGHT}\nmax_in_flight_calls = {IN_FLIGHT}\n"
+)
 SINK = """
 receivers: {otlp: {protocols: {grpc: {endpoint: "ADDRESS"}}}}
 exporters: {file: {path: "FILE", flush_interval: 100ms}}
@@ -42,6 +44,7 @@ service:
   pipelines: {traces: {receivers: [otlp], exporters: [file]}}
   telemetry: {metrics: {level: none}}
 """
+
 
 def wait_for(what: str, found, limit: float = LIMIT):
     """The first truth that `found` says."""
@@ -109,6 +112,7 @@ class Stack:
     def start(self) -> None:
         sink = SINK.replace("ADDRESS", f"127.0.0.1:{self.sink}").replace("FILE", str(self.traces))
         self.run_collector("sink", sink)
+        self.try_production()
         self.start_collector()
         for address in REPLICAS:
             self.start_tools(address)
@@ -118,23 +122,32 @@ class Stack:
     def run_collector(self, name: str, config: str) -> None:
         path = self.folder / f"{name}.yaml"
         path.write_text(config)
-        self.processes.start(name, [self.options.collector, "--config", str(path)], os.environ)
+        self.processes.start(name, [self.options.collector, "--config", str(path)])
         ready = "Everything is ready"
         self.processes.wait_for(name, "start", lambda text: ready in text)
 
     def start_collector(self) -> None:
         text = (DEPLOY / "compose/collector.yaml").read_text()
-        config = replaced(
-            text,
+        self.run_collector("collector", self.on_loopback(text, "jaeger:4317"))
+        wait_for("health of the collector", lambda: get(f"http://127.0.0.1:{self.health}"))
+
+    def try_production(self) -> None:
+        """The collector's configuration for Kubernetes. That it starts is what it can
+        show without a cluster; validating it does not look at all of it."""
+        text = Path(self.options.production).read_text()
+        self.run_collector("production", self.on_loopback(text, "${env:TRACES_ENDPOINT}"))
+        self.processes.stop("production")
+
+    def on_loopback(self, config: str, backend: str) -> str:
+        return replaced(
+            config,
             ("0.0.0.0:4317", f"127.0.0.1:{self.otlp}"),
             ("0.0.0.0:4318", f"127.0.0.1:{self.otlp_http}"),
             ("0.0.0.0:13133", f"127.0.0.1:{self.health}"),
-            ("jaeger:4317", f"127.0.0.1:{self.sink}"),
+            (backend, f"127.0.0.1:{self.sink}"),
             ("host: 0.0.0.0", "host: 127.0.0.1"),
             ("port: 8888", f"port: {self.own}"),
         )
-        self.run_collector("collector", config)
-        wait_for("health of the collector", lambda: get(f"http://127.0.0.1:{self.health}"))
 
     def start_tools(self, address: str) -> None:
         listen = f"{address}:{self.tools}"
@@ -191,7 +204,9 @@ class Stack:
 
     # The calls.
 
-    def call_command(self, calls: list[dict] | None, *more: str, method=SERVER, **fields) -> list[str]:
+    def call_command(
+        self, calls: list[dict] | None, *more: str, method=SERVER, **fields
+    ) -> list[str]:
         command = [self.options.grpcurl, "-plaintext", "-max-time", "20", *more]
         request = {"calls": calls, **fields} if calls is not None else {}
         return [*command, "-d", json.dumps(request), f"127.0.0.1:{self.listen}", method]
@@ -215,7 +230,9 @@ class Stack:
 
     def value(self, metric: str) -> float:
         """The sum of its series on the page, now."""
-        return sum(float(v) for v in re.findall(rf"^{metric}(?:\{{.*\}})? (\S+)$", self.page(), re.M))
+        return sum(
+            float(v) for v in re.findall(rf"^{metric}(?:\{{.*\}})? (\S+)$", self.page(), re.M)
+        )
 
     def scraped(self, expression: str) -> None:
         """Until Prometheus has it."""
@@ -260,7 +277,9 @@ class Stack:
             self.call_command([{"name": "hang"}] * (IN_FLIGHT - 4)),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        wait_for("calls that hang", lambda: self.value("fanfare_tool_active_calls") == IN_FLIGHT - 4)
+        wait_for(
+            "calls that hang", lambda: self.value("fanfare_tool_active_calls") == IN_FLIGHT - 4
+        )
         self.expect(["ResourceExhausted"], [{"name": "echo"}] * 5)
         self.scraped(f"sum(fanfare_tool_active_calls) > {IN_FLIGHT - 8}")
         holding.kill()
@@ -298,6 +317,7 @@ def main() -> None:
     for option, what in (
         ("--fanfare", "the binary to test"),
         ("--collector", "an OpenTelemetry Collector"),
+        ("--production", "the collector's configuration for Kubernetes"),
         ("--prometheus", "a Prometheus"),
         ("--grpcurl", "what to call it with"),
         ("--project", "compose.yaml as JSON, resolved"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from processes import fail
 from stack_promql import Expression, dashboard_expressions, page_expressions
-from telemetry import CLIENT, PARENT, SERVER, TRACE, TREE
+from telemetry import TRACE, TREE
 
 ROOT = Path(__file__).parent.parent
 OBSERVABILITY = ROOT / "deploy/observability"
@@ -53,7 +53,9 @@ def documented_metrics() -> dict[str, list[str]]:
         r"<!-- telemetry:metrics -->(.*?)<!-- end -->", (ROOT / "README.md").read_text(), re.S
     )[1]
     metrics = {}
-    for name, kind, unit, labels in re.findall(r"^\| `([\w.]+)` \| (\w+), (\S+) \| (.*?) \|", table, re.M):
+    for name, kind, unit, labels in re.findall(
+        r"^\| `([\w.]+)` \| (\w+), (\S+) \| (.*?) \|", table, re.M
+    ):
         name = name.replace(".", "_") + {"s": "_seconds"}.get(unit, "")
         name += {"counter": "_total", "histogram": "_bucket"}.get(kind, "")
         metrics[name] = [label.replace(".", "_") for label in re.findall(r"`([\w.]+)`", labels)]
@@ -114,7 +116,9 @@ def check(stack) -> None:
             fail(f"{where} has no data: {text}")
     print(f"{len(rules)} rules, {len(panels)} panels' and {len(queries)} pages' queries evaluated")
 
-    fired = prometheus.query('count by (alertname) (max_over_time(ALERTS{alertstate="firing"}[10m]))')
+    fired = prometheus.query(
+        'count by (alertname) (max_over_time(ALERTS{alertstate="firing"}[10m]))'
+    )
     fired = {alert["metric"]["alertname"] for alert in fired}
     if missing := FIRING - fired:
         fail(f"{missing} did not fire, {fired} did")

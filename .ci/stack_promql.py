@@ -53,10 +53,14 @@ def dashboard_expressions(path: Path) -> list[tuple[str, str]]:
         for panel in board["panels"]
         for target in panel.get("targets", [])
     ]
-    found += [(f"annotation {a['name']}", a["expr"]) for a in board["annotations"]["list"] if "expr" in a]
+    found += [
+        (f"annotation {a['name']}", a["expr"]) for a in board["annotations"]["list"] if "expr" in a
+    ]
     for variable in board["templating"]["list"]:
         if variable["type"] == "query":
-            series, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"]).groups()
+            series, label = re.fullmatch(
+                r"label_values\((.*), (\w+)\)", variable["definition"]
+            ).groups()
             found.append((f"variable {variable['name']}", f"count by ({label}) ({series})"))
     return [(where, filled(text)) for where, text in found]
 

@@ -5,8 +5,7 @@
 otelcol='' compose_config='' prometheus=''
 
 # Gives `otelcol`, built from the modules of the released one; and, if asked for with
-# `kubernetes`, with the processor that needs Kubernetes' client: it takes three
-# times as long to build.
+# `kubernetes`, with the processor that needs Kubernetes' client.
 collector_tool() {
     local dir
     dir=$cache/collector${1:+-$1}-$(source_sum .ci/collector) || return 1
