@@ -1,5 +1,5 @@
 """What must hold once stack.py's calls were made: the trace, every series that
-somebody asks for, every expression, the alerts."""
+somebody asks for, every expression, the gauges."""
 
 import json
 import re
@@ -12,15 +12,6 @@ from telemetry import TRACE, TREE
 ROOT = Path(__file__).parent.parent
 OBSERVABILITY = ROOT / "deploy/observability"
 KINDS = {1: "INTERNAL", 2: "SERVER", 3: "CLIENT"}
-# Those that what was done must make fire, their patience aside. FanfareAbsent,
-# FanfareTargetDown, FanfareToolSlow, FanfareToolQueue and FanfareRetryRatio need
-# more than a minute, or more calls.
-FIRING = {
-    "FanfareBreakerOpen", "FanfareDroppedSpans", "FanfareEjectedAddresses",
-    "FanfareErrorBudgetBurnFast", "FanfareErrorBudgetBurnSlow", "FanfareNearInFlightLimit",
-    "FanfareRequestsShed", "FanfareToolDeadlines", "FanfareToolErrorRatio",
-    "FanfareToolOverloaded",
-}  # fmt: skip
 # Gauges of which one sample at least must have been above zero.
 MOVED = [
     "fanfare_active_requests", "fanfare_in_flight_calls", "fanfare_tool_active_calls",
@@ -116,16 +107,13 @@ def check(stack) -> None:
             fail(f"{where} has no data: {text}")
     print(f"{len(rules)} rules, {len(panels)} panels' and {len(queries)} pages' queries evaluated")
 
-    fired = prometheus.query(
-        'count by (alertname) (max_over_time(ALERTS{alertstate="firing"}[10m]))'
-    )
-    fired = {alert["metric"]["alertname"] for alert in fired}
-    if missing := FIRING - fired:
-        fail(f"{missing} did not fire, {fired} did")
     for gauge in MOVED:
         if not prometheus.query(f"max(max_over_time({gauge}[10m])) > 0"):
             fail(f"{gauge} never was above 0")
-    print(f"{len(fired)} alerts fired: {', '.join(sorted(fired))}")
+    fired = prometheus.query(
+        'count by (alertname) (max_over_time(ALERTS{alertstate="firing"}[10m]))'
+    )
+    print(f"{len(fired)} alerts fired: {', '.join(a['metric']['alertname'] for a in fired)}")
 
 
 def value(result: dict) -> float:
