@@ -135,7 +135,7 @@ class Stack:
         show without a cluster; validating it does not look at all of it."""
         text = Path(self.options.production).read_text()
         self.run_collector("production", self.on_loopback(text, "${env:TRACES_ENDPOINT}"))
-        self.processes.stop("production")
+        self.kill("production")
 
     def on_loopback(self, config: str, backend: str) -> str:
         return replaced(
