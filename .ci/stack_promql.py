@@ -71,7 +71,7 @@ def filled(text: str) -> str:
 
 
 def page_expressions(path: Path) -> list[tuple[str, str]]:
-    """The queries of a page: one a line or, indented or in brackets, over several."""
+    """The queries of a page, one a line."""
     found = []
     for block in re.findall(r"^```promql$(.*?)^```$", path.read_text(), re.M | re.S):
         lines = [line for line in block.splitlines() if line.strip() and not line.startswith("#")]
