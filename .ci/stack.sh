@@ -31,6 +31,8 @@ if [[ -z $fanfare ]]; then
         python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')/release/fanfare
 fi
 
+"$fanfare" check --config deploy/compose/fanfare.toml >"$tmp/settings"
+
 project=()
 if ! command -v go >/dev/null; then
     # Passes in CI too: not every machine that builds Rust has Go.
