@@ -16,12 +16,20 @@ pub struct Ids {
     pub sampled: bool,
 }
 
-/// Runs `future` as part of the span `ids`, if there is one. Tasks that it spawns are not part of
-/// it, unless they are wrapped too.
+/// Runs `future` as part of the span `ids`, if there is one. Tasks that it spawns
+/// are not part of it, unless they are wrapped too.
 pub async fn correlate<F: Future>(ids: Option<Ids>, future: F) -> F::Output {
     match ids {
         Some(ids) => IDS.scope(ids, future).await,
         None => future.await,
+    }
+}
+
+/// Runs `action` as part of the span `ids`, if there is one.
+pub fn within<T>(ids: Option<Ids>, action: impl FnOnce() -> T) -> T {
+    match ids {
+        Some(ids) => IDS.sync_scope(ids, action),
+        None => action(),
     }
 }
 

@@ -1,14 +1,18 @@
 //! Text from elsewhere, made harmless for a terminal.
 
-/// `text` with everything escaped that could steer a terminal or reorder what
-/// it shows: control characters, line separators, directional overrides.
+/// Whether it could steer a terminal or reorder what that shows: control
+/// characters, line separators, directional overrides.
+pub(super) fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// `text` with everything escaped that steers.
 pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        let steers = c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if steers {
+        if steers(c) {
             escaped.extend(c.escape_default());
         } else {
             escaped.push(c);

@@ -19,10 +19,6 @@ impl Fields {
         fields
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.rest.iter().any(|(known, _)| *known == name)
-    }
-
     fn add(&mut self, field: &Field, value: impl Into<Value>) {
         match (field.name(), value.into()) {
             ("message", Value::String(message)) => self.message = message,

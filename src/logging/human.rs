@@ -52,7 +52,7 @@ impl Human {
                 other => write!(writer, " {name}{other}")?,
             }
         }
-        if let Some(ids) = correlation::current().filter(|_| !fields.has("trace_id")) {
+        if let Some(ids) = correlation::current() {
             write!(writer, " {}{}", self.dimmed("trace_id="), ids.trace_id())?;
         }
         writer.write_char('\n')

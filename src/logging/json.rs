@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::{
     format::{FormatFields, Writer},
 };
 
-use super::{correlation, fields::Fields};
+use super::{correlation, escape::steers, fields::Fields};
 
 /// One JSON object per line.
 #[derive(Clone, Copy, Debug)]
@@ -39,19 +39,21 @@ fn line(writer: &mut dyn fmt::Write, event: &Event<'_>, now: SystemTime) -> fmt:
         r#"{{"timestamp":"{}","level":"{}","target":{},"message":{}"#,
         humantime::format_rfc3339_micros(now),
         event.metadata().level(),
-        Value::from(event.metadata().target()),
-        Value::from(fields.message.as_str()),
+        Text(event.metadata().target()),
+        Text(&fields.message),
     )?;
     for (name, value) in &fields.rest {
         // Readers keep one of equal keys, or refuse the line.
         let prefix = match *name {
-            "timestamp" | "level" | "target" => "field.",
+            "timestamp" | "level" | "target" | "trace_id" | "span_id" | "trace_flags" => "field.",
             _ => "",
         };
-        write!(writer, r#","{prefix}{name}":{value}"#)?;
+        match value {
+            Value::String(text) => write!(writer, r#","{prefix}{name}":{}"#, Text(text))?,
+            other => write!(writer, r#","{prefix}{name}":{other}"#)?,
+        }
     }
-    // A line about another span than the one that runs says so itself.
-    if let Some(ids) = correlation::current().filter(|_| !fields.has("trace_id")) {
+    if let Some(ids) = correlation::current() {
         write!(
             writer,
             r#","trace_id":"{}","span_id":"{}","trace_flags":"{}""#,
@@ -61,4 +63,23 @@ fn line(writer: &mut dyn fmt::Write, event: &Event<'_>, now: SystemTime) -> fmt:
         )?;
     }
     writer.write_str("}\n")
+}
+
+/// A JSON string. JSON asks to escape the control characters of ASCII only; a
+/// terminal that shows the line obeys others as well.
+struct Text<'a>(&'a str);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let json = serde_json::to_string(self.0).map_err(|_| fmt::Error)?;
+        for part in json.split_inclusive(steers) {
+            let end = part.chars().next_back().filter(|&c| steers(c));
+            f.write_str(part.trim_end_matches(steers))?;
+            if let Some(c) = end {
+                // All of them have four digits.
+                write!(f, "\\u{:04x}", u32::from(c))?;
+            }
+        }
+        Ok(())
+    }
 }

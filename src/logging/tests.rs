@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use tracing_subscriber::fmt::{FormatEvent, format::DefaultFields};
 
 use super::{
-    correlation::{Ids, correlate},
+    correlation::{Ids, correlate, within},
+    escape::steers,
     *,
 };
 
@@ -102,22 +103,24 @@ fn a_line_begins_with_what_all_lines_have() {
 
 #[test]
 fn nothing_forges_a_line() {
-    let evil = "a\n{\"level\":\"INFO\"}\r\u{1b}[2J\u{0}\u{7f}";
-    let line = object(|| tracing::info!(evil, level = "x", timestamp = 1, "{evil}"));
+    let evil = "é\n{\"level\":\"INFO\"}\r\u{1b}[2J\u{0}\u{7f}\u{9b}\u{9b}2J\u{202e}\\";
+    let log = || tracing::info!(evil, level = "x", timestamp = 1, span_id = 1, "{evil}");
+    let line = logged(json::Json, log);
+    let steering = line.trim_end_matches('\n').chars().filter(|&c| steers(c));
+    assert_eq!(steering.count(), 0, "{line:?}");
+    let line = object(log);
     assert_eq!(line["message"], evil);
     assert_eq!(line["evil"], evil);
     assert_eq!(line["level"], "INFO");
     assert_eq!(line["field.level"], "x");
     assert_eq!(line["field.timestamp"], 1);
+    assert_eq!(line["field.span_id"], 1);
 
     let line = logged(human::Human { color: false }, || {
         tracing::info!(evil, "{evil}");
     });
-    let controls = line
-        .trim_end_matches('\n')
-        .chars()
-        .filter(|c| c.is_control());
-    assert_eq!(controls.count(), 0, "{line:?}");
+    let steering = line.trim_end_matches('\n').chars().filter(|&c| steers(c));
+    assert_eq!(steering.count(), 0, "{line:?}");
 }
 
 #[tokio::test]
@@ -128,9 +131,12 @@ async fn lines_name_the_span_that_runs() {
         assert_eq!(line["span_id"], "01".repeat(8));
         assert_eq!(line["trace_flags"], "00");
         // Unless they are about another.
-        let line = object(|| tracing::info!(trace_id = "other", "inside"));
-        assert_eq!(line["trace_id"], "other");
-        assert_eq!(line.get("span_id"), None);
+        let other = Ids {
+            span_id: [2; 8],
+            ..IDS
+        };
+        let line = within(Some(other), || object(|| tracing::info!("inside")));
+        assert_eq!(line["span_id"], "02".repeat(8));
 
         let line = logged(human::Human { color: false }, || tracing::info!("inside"));
         assert!(

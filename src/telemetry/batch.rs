@@ -25,6 +25,7 @@ use crate::{
     call::{Attachment, Completion, ToolCall},
     error::{CallError, Effect, Reason},
     fanout::Invocation,
+    logging::correlation::{Ids, within},
 };
 
 /// Calls that waited less did not wait for each other.
@@ -40,7 +41,6 @@ const ENDED: u8 = 2;
 pub(crate) struct BatchTelemetry {
     trace: Option<Arc<BatchTrace>>,
     sum: Duration,
-    failed: usize,
 }
 
 /// What travels with the calls to where their tools are called.
@@ -96,7 +96,6 @@ impl BatchTelemetry {
         Self {
             trace,
             sum: Duration::ZERO,
-            failed: 0,
         }
     }
 
@@ -111,7 +110,9 @@ impl BatchTelemetry {
     /// Notes that a call has ended.
     pub(crate) fn completed(&mut self, completion: &Completion) {
         let Some(trace) = &self.trace else { return };
-        self.failed += usize::from(completion.outcome.is_err());
+        if completion.outcome.is_ok() {
+            trace.record.succeeded.fetch_add(1, Ordering::Relaxed);
+        }
         self.sum += completion.end.saturating_duration_since(trace.started);
         trace.end(completion, true);
     }
@@ -134,7 +135,6 @@ impl Drop for BatchTelemetry {
                 0 => Effect::NotStarted,
                 _ => Effect::Maybe,
             };
-            self.failed += 1;
             let message = "the caller is gone";
             let error = CallError::new(Reason::Cancelled, effect, false, message);
             let completion = Completion {
@@ -148,7 +148,6 @@ impl Drop for BatchTelemetry {
             trace.end(&completion, false);
         }
         let record = &trace.record;
-        let _ = record.batch_failed.set(self.failed);
         if let Some(metrics) = &record.telemetry.0.metrics {
             let wall = now.duration_since(trace.started);
             let saved = self.sum.saturating_sub(wall).as_secs_f64();
@@ -239,28 +238,29 @@ impl BatchTrace {
             Reason::DeadlineExceeded(limit) => Some(limit.as_str()),
             _ => None,
         };
-        let ids = self.record.ids().map(|ids| {
-            let span = self.states[completion.index].span;
-            let own = (span != SpanId::INVALID).then(|| span.to_string());
-            (ids.trace_id(), own.unwrap_or_else(|| ids.span_id()))
+        let span = self.states[completion.index].span;
+        let ids = self.record.ids().map(|ids| match span {
+            SpanId::INVALID => ids,
+            span => Ids {
+                span_id: span.to_bytes(),
+                ..ids
+            },
         });
-        let trace_id = ids.as_ref().map(|(trace, _)| trace.as_str());
-        let span_id = ids.as_ref().map(|(_, span)| span.as_str());
-        tracing::info!(
-            target: "fanfare::access",
-            tool = call.name.as_str(),
-            id = call.id.as_str(),
-            index = completion.index,
-            reason = error.reason.as_str(),
-            limit,
-            effect = error.effect.as_str(),
-            attempts = completion.attempts,
-            duration = duration.as_secs_f64(),
-            error = error.message.as_str(),
-            trace_id,
-            span_id,
-            "a call failed"
-        );
+        within(ids, || {
+            tracing::info!(
+                target: "fanfare::access",
+                tool = call.name.as_str(),
+                id = call.id.as_str(),
+                index = completion.index,
+                reason = error.reason.as_str(),
+                limit,
+                effect = error.effect.as_str(),
+                attempts = completion.attempts,
+                duration = duration.as_secs_f64(),
+                error = error.message.as_str(),
+                "a call failed"
+            );
+        });
     }
 
     fn trace_end(&self, state: &CallState, completion: &Completion) {

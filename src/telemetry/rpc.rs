@@ -6,7 +6,10 @@
 use std::{
     net::IpAddr,
     pin::Pin,
-    sync::{Arc, OnceLock, atomic::Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
     time::SystemTime,
 };
@@ -27,7 +30,11 @@ use super::{
     span::{Kind, Place, Writer},
     spans::Spans,
 };
-use crate::{deadline::Deadline, error::Limit, logging::correlation::Ids};
+use crate::{
+    deadline::Deadline,
+    error::Limit,
+    logging::correlation::{Ids, within},
+};
 
 /// Services whose calls are routine: their lines are for debugging.
 const ROUTINE: &str = "grpc.";
@@ -45,7 +52,8 @@ pub(crate) struct Record {
     deadline: OnceLock<Deadline>,
     rejection: OnceLock<&'static str>,
     pub(super) batch_size: OnceLock<usize>,
-    pub(super) batch_failed: OnceLock<usize>,
+    /// Of the calls. Those that have no outcome when the RPC ends fail with it.
+    pub(super) succeeded: AtomicUsize,
 }
 
 /// Where an RPC stands in a trace.
@@ -95,7 +103,7 @@ impl Rpc {
                 deadline: OnceLock::new(),
                 rejection: OnceLock::new(),
                 batch_size: OnceLock::new(),
-                batch_failed: OnceLock::new(),
+                succeeded: AtomicUsize::new(0),
             }),
             ended: false,
         }
@@ -125,7 +133,9 @@ impl Rpc {
 
 impl Drop for Rpc {
     fn drop(&mut self) {
-        let out_of_time = self.record.remaining(Instant::now()) == Some(0.0);
+        let deadline = self.record.deadline.get();
+        let out_of_time =
+            deadline.is_some_and(|deadline| deadline.remaining(Instant::now()).is_zero());
         self.end(if out_of_time {
             Code::DeadlineExceeded
         } else {
@@ -196,10 +206,11 @@ impl Record {
         self.wall + at.saturating_duration_since(self.arrival)
     }
 
-    /// Seconds until the deadline, if there is one.
-    fn remaining(&self, now: Instant) -> Option<f64> {
-        let deadline = self.deadline.get()?;
-        Some(deadline.remaining(now).as_secs_f64())
+    /// Of an RPC that was taken on.
+    fn calls_and_failed(&self) -> Option<(usize, usize)> {
+        let calls = *self.batch_size.get()?;
+        let succeeded = self.succeeded.load(Ordering::Relaxed);
+        Some((calls, calls.saturating_sub(succeeded)))
     }
 
     fn end(&self, code: Code) {
@@ -229,10 +240,12 @@ impl Record {
             .server_duration
             .record(duration, &attributes[..count]);
         let method = [method];
-        if let (Some(slack), Some(Limit::Request)) = (
-            self.remaining(now),
-            self.deadline.get().map(|deadline| deadline.limit),
-        ) {
+        // An answer without results says nothing of how long calls take.
+        if self.batch_size.get().is_some()
+            && let Some(deadline) = self.deadline.get()
+            && deadline.limit == Limit::Request
+        {
+            let slack = deadline.remaining(now).as_secs_f64();
             metrics.deadline_slack.record(slack, &method);
         }
         if let Some(reason) = self.rejection.get() {
@@ -245,13 +258,9 @@ impl Record {
     fn log(&self, now: Instant, code: &'static str) {
         let method = self.method();
         let duration = now.duration_since(self.arrival).as_secs_f64();
-        let calls = self.batch_size.get();
-        let failed = self.batch_failed.get();
+        let (calls, failed) = self.calls_and_failed().unzip();
         let peer = self.peer.map(tracing::field::display);
         let rejection = self.rejection.get();
-        let hex = self.trace.ids.map(|ids| (ids.trace_id(), ids.span_id()));
-        let trace_id = hex.as_ref().map(|(trace, _)| trace.as_str());
-        let span_id = hex.as_ref().map(|(_, span)| span.as_str());
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -263,17 +272,18 @@ impl Record {
                     failed,
                     rejection,
                     peer,
-                    trace_id,
-                    span_id,
                     "{code} {method}"
                 )
             };
         }
-        if method.starts_with(ROUTINE) {
-            line!(debug);
-        } else {
-            line!(info);
-        }
+        // It may end where it does not run: when its connection is dropped.
+        within(self.trace.ids, || {
+            if method.starts_with(ROUTINE) {
+                line!(debug);
+            } else {
+                line!(info);
+            }
+        });
     }
 
     fn trace_end(&self, now: Instant, code: &str, is_error: bool) {
@@ -303,13 +313,9 @@ impl Record {
             let timeout = deadline.remaining(self.arrival).as_secs_f64();
             span.float(names::REQUEST_TIMEOUT, timeout);
         }
-        for (name, count) in [
-            (names::BATCH_SIZE, &self.batch_size),
-            (names::BATCH_FAILED, &self.batch_failed),
-        ] {
-            if let Some(count) = count.get() {
-                span.int(name, *count as i64);
-            }
+        if let Some((calls, failed)) = self.calls_and_failed() {
+            span.int(names::BATCH_SIZE, calls as i64);
+            span.int(names::BATCH_FAILED, failed as i64);
         }
         spans.take(span);
     }

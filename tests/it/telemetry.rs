@@ -8,6 +8,8 @@ mod failed;
 mod faults;
 /// Callers that go before they have their answer.
 mod gone;
+/// Lines in the log: one for each RPC and each failed call.
+mod lines;
 /// What is measured, on the page and as it is pushed.
 mod metrics;
 /// The tables of names, the README, and what is sent: all the same.

@@ -91,7 +91,7 @@ async fn each_request_is_one_trace_whose_calls_carry_their_outcomes() {
             call(1, "echo").has([attempt_at(tools.address, "OK")]),
         ]),
         rpc("StreamExecuteTools", "CANCELLED")
-            .with("fanfare.batch.size", 1)
+            .of_calls(1, 1)
             .has([call(0, "hang")
                 .fails("CANCELLED", "maybe", "")
                 .has([attempt_at(tools.address, "CANCELLED").says("")])]),

@@ -77,8 +77,7 @@ async fn a_caller_that_drops_its_stream_leaves_none_either() {
     tokio::time::sleep(2 * SECOND).await;
     drop(stream);
 
-    // The calls end after the stream, so it does not know how many failed.
-    let expected = rpc("StreamExecuteTools", "CANCELLED").with("fanfare.batch.size", 4);
+    let expected = rpc("StreamExecuteTools", "CANCELLED").of_calls(4, 3);
     let expected = expected.lasts(3 * SECOND).has(three_ends());
     assert_eq!(observed.end().await.tree(), expected);
 }
