@@ -4,7 +4,8 @@
 Runs the service with its demo tools, a collector (rotel) that prints what it
 gets, and a batch by grpcurl with a trace context of its own. The collector must
 print one trace of it with all spans in their places, and our metrics; promtool
-must find nothing wrong with `/metrics`, which must have the same metrics.
+must find nothing wrong with `/metrics`, which must have the same metrics, nor with
+the README's queries, which must be of metrics that are there.
 """
 
 import argparse
@@ -71,9 +72,20 @@ def prometheus_name(metric: str) -> str:
     return metric.replace(".", "_")
 
 
-def promql(markdown: str) -> str:
-    """The queries of a page."""
-    return "".join(re.findall(r"^```promql$(.*?)^```$", markdown, re.M | re.S))
+def promql(markdown: str) -> list[str]:
+    """The queries of a page, one a line."""
+    blocks = "".join(re.findall(r"^```promql$(.*?)^```$", markdown, re.M | re.S))
+    return [line for line in blocks.splitlines() if line and not line.startswith("#")]
+
+
+def check_promql(promtool: str, queries: list[str], folder: Path) -> None:
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
+    file = folder / "rules.json"  # JSON is YAML
+    file.write_text(json.dumps({"groups": [{"name": "readme", "rules": rules}]}))
+    command = [promtool, "check", "rules", str(file)]
+    check = subprocess.run(command, capture_output=True, text=True)
+    if check.returncode or f"{len(queries)} rules found" not in check.stdout:
+        fail(f"promtool can't read the queries in the README:\n{check.stdout}{check.stderr}")
 
 
 def check(options, processes: Processes, folder: Path) -> None:
@@ -128,11 +140,13 @@ def check(options, processes: Processes, folder: Path) -> None:
 
     with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=LIMIT) as reply:
         page = reply.read().decode()
-    queried = set(re.findall(r"\b(\w+)[\[{]", promql(README.read_text())))
+    queries = promql(README.read_text())
+    queried = set(re.findall(r"\b(\w+)[\[{]", "".join(queries)))
     for metric in [*map(prometheus_name, METRICS), *queried]:
         if not re.search(rf"^{metric}(_\w+)?(\{{| )", page, re.M):
             fail(f"/metrics has no {metric}:\n{page}")
     if options.promtool:
+        check_promql(options.promtool, queries, folder)
         # Beyond the syntax it has opinions on names; the conventions have others.
         lint = subprocess.run(
             [options.promtool, "check", "metrics"], input=page, capture_output=True, text=True
@@ -140,7 +154,8 @@ def check(options, processes: Processes, folder: Path) -> None:
         if lint.returncode not in (0, 3):
             fail(f"promtool can't read /metrics:\n{lint.stdout}{lint.stderr}")
         opinions = lint.stdout + lint.stderr
-        print(f"promtool read {len(page.splitlines())} lines of /metrics; {opinions or 'no'} advice")
+        read = f"{len(queries)} queries and {len(page.splitlines())} lines of /metrics"
+        print(f"promtool read {read}; {opinions or 'no'} advice")
     processes.stop("fanfare")
 
 

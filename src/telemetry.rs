@@ -11,11 +11,13 @@
 
 pub(crate) mod attempt;
 pub(crate) mod batch;
+mod complaint;
 mod content;
 pub mod export;
 mod metrics;
 pub mod names;
 mod propagation;
+mod push;
 mod queue;
 pub(crate) mod rpc;
 pub mod settings;
@@ -31,6 +33,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 use crate::{admission::Admission, call::ToolName};
 pub use metrics::ServiceGauges;
 use metrics::{Metrics, Outlets, Running, Tools};
+use push::Push;
 use settings::{Propagators, Settings};
 use spans::Spans;
 
@@ -70,7 +73,8 @@ impl Telemetry {
         let otlp = match &settings.metrics.otlp {
             None => None,
             Some(metrics) => {
-                let reader = PeriodicReader::builder(export::metric_exporter(metrics)?);
+                let push = Push::new(export::metric_exporter(metrics)?);
+                let reader = PeriodicReader::builder(push);
                 Some(reader.with_interval(metrics.interval).build())
             }
         };

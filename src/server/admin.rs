@@ -140,7 +140,7 @@ impl Pages {
         match (self.metrics)() {
             None => page(
                 StatusCode::NOT_FOUND,
-                "no metrics: OTEL_METRICS_EXPORTER says so",
+                "no metrics: OTEL_METRICS_EXPORTER or OTEL_SDK_DISABLED says so",
             ),
             Some(Ok(text)) => {
                 let mut response = Response::new(text);

@@ -15,18 +15,19 @@ use std::{
 };
 
 use opentelemetry::{
-    KeyValue,
+    InstrumentationScope, KeyValue,
     metrics::{AsyncInstrument, Counter, Histogram, Meter, MeterProvider as _},
 };
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    metrics::{PeriodicReader, SdkMeterProvider},
+    metrics::{Instrument, PeriodicReader, SdkMeterProvider, Stream},
 };
 use prometheus::{Registry, TextEncoder};
 
 use super::{
     names::{self, Metric},
+    push::Push,
     queue::Queue,
 };
 use crate::{admission::Admission, call::ToolName};
@@ -42,6 +43,12 @@ const TOOL_SECONDS: [f64; 14] = [
 /// Seconds; most calls do not wait at all.
 const WAIT_SECONDS: [f64; 10] = [0.000_1, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 const BATCH_CALLS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1024.0];
+
+/// More than the ways in which calls of one tool end. Beyond so many series of one
+/// metric, of all tools, the SDK would throw the rest into one; by default beyond
+/// 2000.
+const SERIES_OF_A_TOOL: usize = 20;
+const LEAST_TOOLS: usize = 100;
 
 /// The instruments that code records to.
 #[derive(Debug)]
@@ -150,7 +157,7 @@ impl Tools {
 #[derive(Debug)]
 pub(super) struct Outlets {
     pub(super) prometheus: bool,
-    pub(super) otlp: Option<PeriodicReader<opentelemetry_otlp::MetricExporter>>,
+    pub(super) otlp: Option<PeriodicReader<Push>>,
 }
 
 impl Metrics {
@@ -165,7 +172,13 @@ impl Metrics {
         if !outlets.prometheus && outlets.otlp.is_none() {
             return None;
         }
-        let mut provider = SdkMeterProvider::builder().with_resource(resource);
+        let series = SERIES_OF_A_TOOL * tools.by_name.len().max(LEAST_TOOLS);
+        let mut provider = SdkMeterProvider::builder()
+            .with_resource(resource)
+            .with_view(move |_: &Instrument| {
+                let stream = Stream::builder().with_cardinality_limit(series);
+                stream.build().ok()
+            });
         let mut page = None;
         if outlets.prometheus {
             let registry = Registry::new();
@@ -183,7 +196,7 @@ impl Metrics {
             provider = provider.with_reader(reader);
         }
         let provider = provider.build();
-        let meter = provider.meter(names::SCOPE);
+        let meter = meter(&provider);
         observe_requests(&meter, running);
         tools.observe(&meter, &names::ACTIVE_CALLS, |gauges| &gauges.active);
         tools.observe(&meter, &names::QUEUE_LENGTH, |gauges| &gauges.queued);
@@ -230,9 +243,13 @@ impl Metrics {
         })
     }
 
+    fn meter(&self) -> Meter {
+        meter(&self.provider)
+    }
+
     /// Reports on these tool services, too.
     pub(super) fn watch(&self, services: Vec<ServiceGauges>) {
-        let meter = self.provider.meter(names::SCOPE);
+        let meter = self.meter();
         let services: Arc<[ServiceGauges]> = services.into();
         type Read = fn(&ServiceGauges) -> u64;
         let observe = |read: Read| {
@@ -268,7 +285,7 @@ impl Metrics {
 
     /// Reports on the calls in flight, too.
     pub(super) fn watch_admission(&self, admission: &Admission) {
-        let meter = self.provider.meter(names::SCOPE);
+        let meter = self.meter();
         let gauges: [(&Metric, fn(&Admission) -> usize); 2] = [
             (&names::IN_FLIGHT_CALLS, Admission::in_flight),
             (&names::IN_FLIGHT_LIMIT, Admission::max),
@@ -294,6 +311,13 @@ impl Metrics {
     pub(super) fn shutdown(&self) -> OTelSdkResult {
         self.provider.shutdown()
     }
+}
+
+fn meter(provider: &SdkMeterProvider) -> Meter {
+    let scope = InstrumentationScope::builder(names::SCOPE)
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .with_schema_url(names::SCHEMA_URL);
+    provider.meter_with_scope(scope.build())
 }
 
 fn observe_requests(meter: &Meter, running: &Arc<Running>) {

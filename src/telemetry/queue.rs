@@ -1,20 +1,19 @@
 //! Finished spans that wait for the collector: a bounded queue, and a count of
-//! what was lost.
+//! what was lost, in it or after.
 
 use std::{
     collections::VecDeque,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
+use tonic::Status;
 
-/// How often the log says that spans are lost.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
+use super::complaint::Complaint;
 
 /// Spans, encoded.
 #[derive(Debug)]
@@ -24,21 +23,11 @@ pub(super) struct Queue {
     batch: usize,
     /// There is a batch.
     ready: Notify,
-    lost: Lost,
-}
-
-/// Why a span did not reach the collector.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Loss {
-    QueueFull,
-    ExportFailed,
-}
-
-#[derive(Debug)]
-struct Lost {
+    /// How many are on their way.
+    leaving: AtomicUsize,
     queue_full: AtomicU64,
     export_failed: AtomicU64,
-    logged: Mutex<Option<Instant>>,
+    complaint: Complaint,
 }
 
 impl Queue {
@@ -49,11 +38,10 @@ impl Queue {
             max,
             batch,
             ready: Notify::new(),
-            lost: Lost {
-                queue_full: AtomicU64::new(0),
-                export_failed: AtomicU64::new(0),
-                logged: Mutex::new(None),
-            },
+            leaving: AtomicUsize::new(0),
+            queue_full: AtomicU64::new(0),
+            export_failed: AtomicU64::new(0),
+            complaint: Complaint::default(),
         }
     }
 
@@ -62,7 +50,8 @@ impl Queue {
         let mut spans = self.lock();
         if spans.len() >= self.max {
             drop(spans);
-            return self.lose(Loss::QueueFull, 1);
+            self.queue_full.fetch_add(1, Ordering::Relaxed);
+            return self.complain(None);
         }
         spans.push_back(span);
         let ready = spans.len() >= self.batch;
@@ -72,11 +61,24 @@ impl Queue {
         }
     }
 
-    /// The next batch, of at least `least` spans; `None` if there are fewer.
+    /// The next batch, of at least `least` spans; `None` if there are fewer. It is on
+    /// its way until that has [`ended`](Self::ended).
     pub(super) fn pop(&self, least: usize) -> Option<Vec<Bytes>> {
         let mut spans = self.lock();
         let count = spans.len().min(self.batch);
-        (count >= least.max(1)).then(|| spans.drain(..count).collect())
+        if count < least.max(1) {
+            return None;
+        }
+        self.leaving.store(count, Ordering::Relaxed);
+        Some(spans.drain(..count).collect())
+    }
+
+    /// Notes how the way of the last batch ended.
+    pub(super) fn ended(&self, result: &Result<(), Status>) {
+        let spans = self.leaving.swap(0, Ordering::Relaxed);
+        if let Err(status) = result {
+            self.refused(spans, status);
+        }
     }
 
     /// Comes true when there is a batch, or soon after.
@@ -84,48 +86,41 @@ impl Queue {
         self.ready.notified().await;
     }
 
-    /// Notes that so many spans did not make it.
-    pub(super) fn lose(&self, why: Loss, spans: usize) {
-        let count = match why {
-            Loss::QueueFull => &self.lost.queue_full,
-            Loss::ExportFailed => &self.lost.export_failed,
-        };
-        count.fetch_add(spans as u64, Ordering::Relaxed);
-        let mut logged = self
-            .lost
-            .logged
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
-            *logged = Some(Instant::now());
-            drop(logged);
-            self.log("spans are lost: the collector does not take them");
-        }
+    /// Notes that the collector did not get, or not take, so many spans.
+    pub(super) fn refused(&self, spans: usize, status: &Status) {
+        self.export_failed
+            .fetch_add(spans as u64, Ordering::Relaxed);
+        self.complain(Some(status));
     }
 
-    /// Loses what still waits.
+    /// Loses what still waits, and what is on its way.
     pub(super) fn close(&self) {
         let waiting = std::mem::take(&mut *self.lock()).len();
-        self.lost
-            .export_failed
-            .fetch_add(waiting as u64, Ordering::Relaxed);
+        let lost = waiting + self.leaving.swap(0, Ordering::Relaxed);
+        self.export_failed.fetch_add(lost as u64, Ordering::Relaxed);
         if self.lost().iter().any(|(_, count)| *count > 0) {
-            self.log("spans were lost");
+            self.log("spans were lost", None);
         }
     }
 
     /// How many were lost, by reason.
     pub(super) fn lost(&self) -> [(&'static str, u64); 2] {
-        let lost = &self.lost;
         [
-            ("queue_full", lost.queue_full.load(Ordering::Relaxed)),
-            ("export_failed", lost.export_failed.load(Ordering::Relaxed)),
+            ("queue_full", self.queue_full.load(Ordering::Relaxed)),
+            ("export_failed", self.export_failed.load(Ordering::Relaxed)),
         ]
     }
 
-    fn log(&self, message: &str) {
+    fn complain(&self, status: Option<&Status>) {
+        if self.complaint.is_due() {
+            self.log("spans are lost: the collector does not take them", status);
+        }
+    }
+
+    fn log(&self, message: &str, status: Option<&Status>) {
         let [(_, queue_full), (_, export_failed)] = self.lost();
-        tracing::warn!(queue_full, export_failed, "{message}");
+        let error = status.map(tracing::field::display);
+        tracing::warn!(queue_full, export_failed, error, "{message}");
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Bytes>> {
@@ -145,9 +140,18 @@ mod tests {
         }
         assert_eq!(queue.lost(), [("queue_full", 2), ("export_failed", 0)]);
         assert_eq!(queue.pop(2).map(|batch| batch.len()), Some(2));
+        queue.ended(&Ok(()));
         assert_eq!(queue.pop(2), None);
-        queue.close();
+        assert_eq!(queue.pop(1).map(|batch| batch.len()), Some(1));
+        queue.ended(&Err(Status::unavailable("gone")));
         assert_eq!(queue.lost(), [("queue_full", 2), ("export_failed", 1)]);
+        for _ in 0..3 {
+            queue.push(Bytes::from_static(b"span"));
+        }
+        // At the end two are on their way, and one waits.
+        assert_eq!(queue.pop(2).map(|batch| batch.len()), Some(2));
+        queue.close();
+        assert_eq!(queue.lost(), [("queue_full", 2), ("export_failed", 4)]);
         assert_eq!(queue.pop(1), None);
     }
 }

@@ -28,7 +28,7 @@ use tonic_types::StatusExt as _;
 
 use super::{
     export, names,
-    queue::{Loss, Queue},
+    queue::Queue,
     settings::{self, Otlp},
     span::Writer,
 };
@@ -138,6 +138,7 @@ impl Spans {
         let mut task = self.task.lock().await;
         if timeout(limit, &mut *task).await.is_err() {
             task.abort();
+            let _ = (&mut *task).await;
         }
         self.queue.close();
     }
@@ -175,11 +176,8 @@ impl Export {
             };
             let last = *closed.borrow();
             while let Some(spans) = self.queue.pop(least) {
-                let count = spans.len();
-                if let Err(status) = self.send(spans).await {
-                    tracing::debug!(code = ?status.code(), message = status.message(), "an export of spans failed");
-                    self.queue.lose(Loss::ExportFailed, count);
-                }
+                let result = self.send(spans).await;
+                self.queue.ended(&result);
             }
             if last {
                 return;
@@ -221,12 +219,9 @@ impl Export {
         if let Some(partial) = response.partial_success
             && partial.rejected_spans > 0
         {
-            tracing::debug!(
-                message = partial.error_message,
-                "the collector rejected spans"
-            );
             let rejected = usize::try_from(partial.rejected_spans).unwrap_or_default();
-            self.queue.lose(Loss::ExportFailed, rejected);
+            let why = Status::invalid_argument(partial.error_message);
+            self.queue.refused(rejected, &why);
         }
         Ok(())
     }

@@ -234,6 +234,20 @@ async fn metrics_are_whatever_is_written() {
 }
 
 #[tokio::test]
+async fn without_metrics_it_says_who_wants_it_so() {
+    let toml = "[server]\nlisten = \"127.0.0.1:0\"\n";
+    for (variable, value) in [
+        ("OTEL_SDK_DISABLED", "true"),
+        ("OTEL_METRICS_EXPORTER", "none"),
+    ] {
+        let process = Process::serve_in(toml, &[(variable, value)]).await;
+        let (status, body) = get(admin_address(&process), "/metrics").await;
+        assert_eq!(status, 404, "{variable}");
+        assert!(body.contains(variable), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn those_who_do_not_read_are_dropped() {
     const BYTES: usize = 64 << 20;
     let address = page(|| Some(Ok("x".repeat(BYTES)))).await;

@@ -113,11 +113,18 @@ async fn spans_and_metrics_arrive_as_the_variables_say() {
     assert_eq!(resource["service.name"], "tester");
     let of_metrics = attributes(&metrics.resource.as_ref().unwrap().attributes);
     assert_eq!(resource, of_metrics);
-    let scope = trace.scope_spans[0].scope.as_ref().unwrap();
-    assert_eq!(scope.name, "fanfare");
-    assert_eq!(scope.version, env!("CARGO_PKG_VERSION"));
     let conventions = "https://opentelemetry.io/schemas/1.44.0";
-    assert_eq!(trace.scope_spans[0].schema_url, conventions);
+    let (spans, points) = (&trace.scope_spans, &metrics.scope_metrics);
+    assert_eq!((spans.len(), points.len()), (1, 1));
+    for (scope, schema) in [
+        (&spans[0].scope, &spans[0].schema_url),
+        (&points[0].scope, &points[0].schema_url),
+    ] {
+        let scope = scope.as_ref().unwrap();
+        assert_eq!(scope.name, "fanfare");
+        assert_eq!(scope.version, env!("CARGO_PKG_VERSION"));
+        assert_eq!(schema, conventions);
+    }
     let trees = collector.trees().into_iter().map(|tree| tree.timeless());
     let expected = [rpc("ListTools", "OK").timeless()];
     assert_eq!(trees.collect::<Vec<_>>(), expected);

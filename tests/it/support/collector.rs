@@ -153,6 +153,11 @@ impl Collector {
         reaches(&self.inbox.taken, count, "exports taken").await;
     }
 
+    /// Waits until so many exports were begun.
+    pub async fn is_asked(&self, count: usize) {
+        reaches(&self.inbox.asked, count, "exports begun").await;
+    }
+
     /// How many exports were begun.
     pub fn asked(&self) -> usize {
         *self.inbox.asked.borrow()

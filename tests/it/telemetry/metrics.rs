@@ -1,4 +1,6 @@
-use fanfare::{demo::tools::DemoTools, pb};
+use std::sync::Arc;
+
+use fanfare::{call::ToolName, demo::tools::DemoTools, pb, registry::Registry};
 use serde_json::json;
 use tonic::Request;
 
@@ -9,6 +11,7 @@ use crate::support::{
     observed::Observed,
     page::Page,
     request,
+    tools::Scripted,
 };
 
 const UNARY: &str = "fanfare.v1.OrchestratorService/ExecuteTools";
@@ -47,8 +50,9 @@ async fn traffic(observed: &mut Observed) {
     let mut stream = stream.unwrap().into_inner();
     while stream.message().await.unwrap().is_some() {}
 
-    let nothing = observed.client.execute_tools(request(vec![])).await;
-    nothing.unwrap_err();
+    let mut nothing = Request::new(request(vec![]));
+    nothing.set_timeout(10 * SECOND);
+    observed.client.execute_tools(nothing).await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,7 +112,7 @@ async fn the_page_says_what_happened() {
     let saved = "fanfare_request_saved_time_seconds_total";
     assert_eq!(page.value(saved, &[("rpc_method", UNARY)]), 1.0);
     assert_eq!(page.value(saved, &[("rpc_method", STREAM)]), 2.0);
-    // Only of the caller that said by when it wants an answer.
+    // Only of results, and of the caller that said by when it wants them.
     let slack = "fanfare_request_deadline_slack_seconds";
     assert_eq!(histogram(&page, slack, &[]), (1.0, 7.0));
     let invalid = [
@@ -255,4 +259,29 @@ async fn names_that_callers_make_up_add_no_series() {
         after.value("rpc_server_call_duration_seconds_count", &other),
         1000.0
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_of_many_tools_has_series_of_its_own() {
+    let tools = (0..2500).map(|number| (format!("tool_{number}"), Scripted::answers_with(0)));
+    let mut registry = Registry::default();
+    for (name, tool) in tools {
+        let name = ToolName::try_new(name).unwrap();
+        registry.insert(name, String::new(), Arc::new(tool));
+    }
+    let observed = Observed::of(&config(), registry, &[]).await;
+    for numbers in (0..2500).collect::<Vec<_>>().chunks(100) {
+        let calls = numbers
+            .iter()
+            .map(|number| call("", &format!("tool_{number}")));
+        let calls = request(calls.collect());
+        observed.client.clone().execute_tools(calls).await.unwrap();
+    }
+    let page = observed.end().await.page;
+    for name in [
+        "fanfare_tool_active_calls",
+        "gen_ai_execute_tool_duration_seconds_count",
+    ] {
+        assert_eq!(page.all(name, &[]).len(), 2500, "{name}");
+    }
 }

@@ -220,6 +220,38 @@ async fn a_collector_that_accepts_and_is_silent_costs_its_spans_alone() {
     pair.memory_is_bounded();
     let took = pair.ends().await;
     assert!((3 * SECOND..LAST_WORDS).contains(&took), "{took:?}");
+    // What was on its way at the end is lost, too.
+    let last = |line: &_| message(line) == "spans were lost";
+    let line = pair.tried.log().wait_for("what was lost", last).await;
+    let of = |reason: &str| line[reason].as_u64().expect("a number");
+    let all = (REQUESTS * SPANS) as u64;
+    assert_eq!(of("queue_full") + of("export_failed"), all, "{line}");
+}
+
+#[tokio::test]
+async fn metrics_that_do_not_arrive_are_told_of_once() {
+    let collector = Collector::start();
+    collector.answers(Answer::Refuses(Code::PermissionDenied));
+    let endpoint = format!("http://{}", collector.address);
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", endpoint.as_str()),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "20"),
+    ];
+    let toml = "[server]\nlisten = \"127.0.0.1:0\"\n";
+    let mut server = Process::serve_in(toml, &environment).await;
+
+    collector.is_asked(20).await;
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.exit_code().await, Some(0));
+
+    let done = |line: &_| message(line) == "done";
+    server.log().wait_for("the end", done).await;
+    let lines = server.log().all(|line| line["level"] != "INFO");
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert_eq!(message(&lines[0]), "metrics do not get to the collector");
+    assert_eq!(lines[0]["failed"], 1);
+    let error = lines[0]["error"].as_str().expect("an error");
+    assert!(error.contains("PermissionDenied"), "{error}");
 }
 
 #[tokio::test]
