@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    error::Error,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tonic::Status;
 
-use super::complaint::Complaint;
+use super::{complaint::Complaint, names};
 
 /// Spans, encoded.
 #[derive(Debug)]
@@ -119,12 +120,25 @@ impl Queue {
 
     fn log(&self, message: &str, status: Option<&Status>) {
         let [(_, queue_full), (_, export_failed)] = self.lost();
-        let error = status.map(tracing::field::display);
+        let error = status.map(reason);
         tracing::warn!(queue_full, export_failed, error, "{message}");
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Bytes>> {
         self.spans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The status in short, with what is at the bottom of it, such as "Connection refused".
+fn reason(status: &Status) -> String {
+    let mut bottom = status.source();
+    while let Some(deeper) = bottom.and_then(Error::source) {
+        bottom = Some(deeper);
+    }
+    let (code, message) = (names::code(status.code()), status.message());
+    match bottom {
+        Some(bottom) => format!("{code}: {message}: {bottom}"),
+        None => format!("{code}: {message}"),
     }
 }
 

@@ -213,7 +213,7 @@ impl Export {
         client
             .ready()
             .await
-            .map_err(|error| Status::unavailable(error.to_string()))?;
+            .map_err(|error| Status::from_error(error.into()))?;
         let codec = ProstCodec::<ExportRequest, ExportTraceServiceResponse>::default();
         let response = client.unary(request, EXPORT, codec).await?.into_inner();
         if let Some(partial) = response.partial_success

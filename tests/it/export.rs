@@ -9,7 +9,7 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use crate::support::{
     SECOND,
-    collector::{Collector, settings},
+    collector::{Answer, Collector, settings},
     config, ms,
     page::Page,
     pipes,
@@ -128,6 +128,17 @@ async fn spans_and_metrics_arrive_as_the_variables_say() {
     let trees = collector.trees().into_iter().map(|tree| tree.timeless());
     let expected = [rpc("ListTools", "OK").timeless()];
     assert_eq!(trees.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn spans_that_a_collector_rejects_are_lost() {
+    let collector = Collector::start();
+    let endpoint = format!("http://{}", collector.address);
+    collector.answers(Answer::TakesAllBut(1));
+    let environment = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint.as_str())];
+    let telemetry = observe_an_rpc(&environment).await;
+    end_without_collector(telemetry).await;
+    assert_eq!(collector.asked(), 1);
 }
 
 #[tokio::test]

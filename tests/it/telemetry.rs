@@ -22,3 +22,5 @@ mod passed_on;
 mod rejected;
 /// Which traces are kept.
 mod sampling;
+/// How the tool services fare.
+mod services;

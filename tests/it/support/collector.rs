@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::{
             metrics_service_server::{MetricsService, MetricsServiceServer},
         },
         trace::v1::{
-            ExportTraceServiceRequest, ExportTraceServiceResponse,
+            ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
             trace_service_server::{TraceService, TraceServiceServer},
         },
     },
@@ -42,6 +42,8 @@ pub enum Answer {
     Hangs,
     /// This status, without details.
     Refuses(Code),
+    /// Says that it takes all but so many spans.
+    TakesAllBut(i64),
 }
 
 impl Received {
@@ -205,21 +207,24 @@ impl Inbox {
     }
 
     /// Does as it is told, then keeps what arrived.
-    async fn take(&self, keep: impl FnOnce(&mut Received)) -> Result<(), Status> {
+    /// How many it says that it does not take.
+    async fn take(&self, keep: impl FnOnce(&mut Received)) -> Result<i64, Status> {
         self.asked.send_modify(|count| *count += 1);
         let mut answer = self.answer.subscribe();
         let does = *answer
             .wait_for(|answer| *answer != Answer::Hangs)
             .await
             .expect("orders");
+        let mut rejected = 0;
         match does {
             Answer::Takes | Answer::Hangs => {}
+            Answer::TakesAllBut(spans) => rejected = spans,
             Answer::TakesAfter(delay) => tokio::time::sleep(delay).await,
             Answer::Refuses(code) => return Err(Status::new(code, "as told")),
         }
         keep(&mut self.lock());
         self.taken.send_modify(|count| *count += 1);
-        Ok(())
+        Ok(rejected)
     }
 }
 
@@ -239,8 +244,14 @@ impl TraceService for Service {
             }
             received.traces.push(message);
         };
-        self.0.take(keep).await?;
-        Ok(Response::new(Default::default()))
+        let rejected_spans = self.0.take(keep).await?;
+        let partial = ExportTracePartialSuccess {
+            rejected_spans,
+            error_message: "too many".to_owned(),
+        };
+        Ok(Response::new(ExportTraceServiceResponse {
+            partial_success: Some(partial),
+        }))
     }
 }
 

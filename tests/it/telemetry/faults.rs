@@ -68,15 +68,15 @@ async fn each_request_is_one_trace_whose_calls_carry_their_outcomes() {
     drop(stream);
     ledger::cancelled(&tools, 2).await;
     // One whose tools are killed.
-    let killed = tokio::spawn(execute(
-        client.clone(),
-        vec![hang(), tool_call("", "echo"), hang()],
-    ));
+    let calls = request(vec![hang(), tool_call("", "echo"), hang()]);
+    let stream = client.clone().stream_execute_tools(calls).await;
+    let mut stream = stream.expect("a stream").into_inner();
     ledger::started(&tools, 6).await;
-    ledger::answered(&tools, 2).await;
+    // That the tool says that it has answered would not mean that it has sent it.
+    stream.message().await.unwrap().expect("the echo");
     tools.signal(Signal::SIGKILL);
     assert_eq!(tools.exit_code().await, None);
-    killed.await.unwrap();
+    while stream.message().await.unwrap().is_some() {}
     // One that comes too late.
     execute(client.clone(), vec![hang()]).await;
     server.signal(Signal::SIGTERM);
@@ -95,7 +95,7 @@ async fn each_request_is_one_trace_whose_calls_carry_their_outcomes() {
             .has([call(0, "hang")
                 .fails("CANCELLED", "maybe", "")
                 .has([attempt_at(tools.address, "CANCELLED").says("")])]),
-        rpc("ExecuteTools", "OK").of_calls(3, 2).has([
+        rpc("StreamExecuteTools", "OK").of_calls(3, 2).has([
             lost(0, "maybe").has([unavailable()]),
             call(1, "echo").has([attempt_at(tools.address, "OK")]),
             lost(2, "maybe").has([unavailable()]),

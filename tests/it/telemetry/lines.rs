@@ -4,6 +4,7 @@ use fanfare::pb;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tonic::Request;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::passed_on::{SAMPLED, TRACE, UNSAMPLED};
 use crate::support::{
@@ -121,6 +122,9 @@ async fn without_an_exporter_lines_name_the_callers_span() {
     let tools = Process::demo_tools().await;
     let server = serve(&tools, &[]).await;
     let mut client = server.client().await;
+    // Probes come every few seconds: nobody wants to read of them.
+    let mut health = HealthClient::new(server.channel().await);
+    health.check(HealthCheckRequest::default()).await.unwrap();
 
     client
         .execute_tools(three_calls(Some(UNSAMPLED)))

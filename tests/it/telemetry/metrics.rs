@@ -285,3 +285,30 @@ async fn each_of_many_tools_has_series_of_its_own() {
         assert_eq!(page.all(name, &[]).len(), 2500, "{name}");
     }
 }
+
+/// Where the buckets of a histogram end.
+fn bounds(page: &Page, name: &str) -> Vec<f64> {
+    let buckets = page.all(&format!("{name}_bucket"), &[]).into_iter();
+    let ends = buckets.map(|bucket| bucket.labels["le"].parse().unwrap());
+    let mut ends: Vec<f64> = ends.filter(|end: &f64| end.is_finite()).collect();
+    ends.sort_by(f64::total_cmp);
+    ends.dedup();
+    ends
+}
+
+#[tokio::test(start_paused = true)]
+async fn buckets_end_where_the_conventions_say() {
+    let mut observed = Observed::start().await;
+    traffic(&mut observed).await;
+    let page = observed.end().await.page;
+
+    let rpc = [
+        0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+    ];
+    for name in ["rpc_server", "rpc_client"] {
+        assert_eq!(bounds(&page, &format!("{name}_call_duration_seconds")), rpc);
+    }
+    let tool: Vec<_> = (0..14).map(|power| 0.01 * f64::from(1 << power)).collect();
+    let name = "gen_ai_execute_tool_duration_seconds";
+    assert_eq!(bounds(&page, name), tool);
+}
