@@ -286,7 +286,8 @@ impl Metrics {
     /// Reports on the calls in flight, too.
     pub(super) fn watch_admission(&self, admission: &Admission) {
         let meter = self.meter();
-        let gauges: [(&Metric, fn(&Admission) -> usize); 2] = [
+        type Read = fn(&Admission) -> usize;
+        let gauges: [(&Metric, Read); 2] = [
             (&names::IN_FLIGHT_CALLS, Admission::in_flight),
             (&names::IN_FLIGHT_LIMIT, Admission::max),
         ];

@@ -269,7 +269,9 @@ async fn each_of_many_tools_has_series_of_its_own() {
         let name = ToolName::try_new(name).unwrap();
         registry.insert(name, String::new(), Arc::new(tool));
     }
-    let observed = Observed::of(&config(), registry, &[]).await;
+    // So many spans would be sent while the clock leaps, and time out.
+    let variables = [("OTEL_TRACES_EXPORTER", "none")];
+    let observed = Observed::of(&config(), registry, &variables).await;
     for numbers in (0..2500).collect::<Vec<_>>().chunks(100) {
         let calls = numbers
             .iter()
