@@ -13,6 +13,7 @@ pub mod page;
 pub mod pipes;
 pub mod process;
 pub mod raw;
+pub mod relay;
 pub mod service;
 pub mod sockets;
 pub mod spans;
