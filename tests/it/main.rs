@@ -51,6 +51,8 @@ mod outages;
 mod panics;
 /// `fanfare probe`: health, for those who start a command.
 mod probe;
+/// Replicas of a service that refuse, die and restart, and what each of them met.
+mod replicas;
 /// What is sent again, when, and how often.
 mod retries;
 /// SIGTERM, drain, health, the second signal.
