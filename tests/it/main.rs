@@ -45,7 +45,7 @@ mod load;
 mod logs;
 /// Any completion order, any mix of outcomes: the same aggregate.
 mod ordering;
-/// Tool services that freeze or are cut off, and come back.
+/// Tool services that are killed, freeze or are cut off, and come back.
 mod outages;
 /// Panics where there should be none.
 mod panics;

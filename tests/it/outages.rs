@@ -1,17 +1,20 @@
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use fanfare::pb;
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, interval, sleep};
 use tonic::Code;
 
 use crate::support::{
-    SECOND, Seen, call, call_with, expired, failed, ms,
+    SECOND, Seen,
+    amid_others::lost,
+    call, call_with, expired, failed, ledger, ms,
     pipes::Client,
     process::{PATIENCE, Process},
     relay::Relay,
     request, seen,
+    sockets::reserved,
 };
 
 /// `echo` of the one service, given little time, and `payload` of another.
@@ -119,4 +122,52 @@ async fn a_partition_costs_hardly_more_attempts_than_calls_and_heals() {
     line.stall(false);
     let healed = until(&client, &answered()).await;
     assert!(healed < 5 * SECOND, "{healed:?}");
+}
+
+#[tokio::test]
+async fn a_killed_process_costs_no_call_of_an_idempotent_tool() {
+    let place = reserved();
+    let victim = Process::demo_tools_at(place.address).await;
+    let toml = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[services.demo]\nendpoint = \"http://{}\"\n\
+         [tools.sleep]\nservice = \"demo\"\nidempotent = true\n\
+         [tools.hang]\nservice = \"demo\"\n",
+        place.address
+    );
+    let fanfare = Process::serve(&toml).await;
+    let client = fanfare.client().await;
+    let mut calls: Vec<_> = (0..100)
+        .map(|index| call_with(&format!("s{index}"), "sleep", json!({"seconds": 1})))
+        .collect();
+    calls.extend((0..100).map(|index| call(&format!("h{index}"), "hang")));
+    let batch = tokio::spawn({
+        let mut client = client.clone();
+        async move { client.execute_tools(request(calls)).await }
+    });
+    ledger::started(&victim, 200).await;
+    victim.signal(Signal::SIGKILL);
+    sleep(SECOND).await;
+    let restarted = Arc::new(Process::demo_tools_at(place.address).await);
+
+    let results = batch.await.unwrap().unwrap().into_inner().results;
+
+    for result in &results[..100] {
+        assert_eq!(
+            seen(result),
+            Seen::Ok(json!({"slept_seconds": 1})),
+            "{result:?}"
+        );
+        assert_eq!(result.attempts, 2);
+    }
+    for result in &results[100..] {
+        assert_eq!((seen(result), result.attempts), (lost("maybe"), 1));
+    }
+    let again = ledger::started(&restarted, 100).await;
+    assert_eq!(again.len(), 100);
+    for line in again {
+        assert_eq!(
+            (&line["tool"], &line["attempt"]),
+            (&json!("sleep"), &json!(2))
+        );
+    }
 }
