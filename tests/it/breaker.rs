@@ -168,6 +168,9 @@ async fn what_a_tool_answers_and_what_callers_do_opens_nothing() {
     for result in results(&client, calls(100, "fail")).await {
         assert_eq!(seen(&result), own_error);
     }
+    for _ in 0..20 {
+        assert_eq!(seen(&result(&client, "fail").await), own_error);
+    }
     // Callers that go.
     for _ in 0..20 {
         let gone = timeout(SECOND, results(&client, calls(1, "hang"))).await;
