@@ -161,6 +161,31 @@ async fn a_service_that_hangs_is_left_alone_and_tried_by_few() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_in_line_for_a_service_that_is_left_alone() {
+    let service = service().await;
+    let client = service.client(&format!("{TOOL}max_concurrency = 1")).await;
+    while state(&client).await == BreakerState::Closed {
+        assert_eq!(
+            seen(&result(&client, "hang").await),
+            expired("maybe", "tool")
+        );
+    }
+    sleep(SECOND).await;
+    // The trial has the only place.
+    let trial = tokio::spawn({
+        let client = client.clone();
+        async move { result(&client, "hang").await }
+    });
+    sleep(ms(1)).await;
+    assert_eq!(service.running(), 1);
+
+    let start = Instant::now();
+    assert_eq!(seen(&result(&client, "").await), left_alone());
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(seen(&trial.await.unwrap()), expired("maybe", "tool"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_tool_answers_and_what_callers_do_opens_nothing() {
     let service = service().await;
     let client = service.client(TOOL).await;

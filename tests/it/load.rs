@@ -78,15 +78,17 @@ async fn ten_thousand_calls_of_one_request_are_answered_in_order_once_each() {
     assert_eq!(ledger::started(&tools, 2 * MANY).await.len(), 2 * MANY);
 }
 
-/// A tool on a real socket, whose calls wait until they are let go; those without
-/// an id hang.
+/// Tools on a real socket, whose calls wait until they are let go; without an id,
+/// those of `late` are answered at once, others hang.
 async fn held() -> (Service, watch::Sender<bool>) {
     let (release, released) = watch::channel(false);
     let service = Service::start(move |call| {
         let mut released = released.clone();
         async move {
-            if call.id.is_empty() {
-                pending::<()>().await;
+            match (call.id.as_str(), call.name.as_str()) {
+                ("", "late") => return Ok(()),
+                ("", _) => pending::<()>().await,
+                _ => {}
             }
             released.wait_for(|&released| released).await.expect("it");
             Ok(())
@@ -203,7 +205,7 @@ async fn a_hundred_thousand_calls_of_one_request_are_answered_if_that_is_allowed
     assert_eq!(service.met().len(), COUNT + small);
 }
 
-/// On a line where the frames of cancelled calls still come for 100 ms.
+/// On a line where an answer takes 100 ms, and comes after the cancel.
 #[tokio::test]
 async fn a_thousand_cancels_a_second_cost_no_call_beside_them() {
     const BATCH: usize = 100;
@@ -211,7 +213,9 @@ async fn a_thousand_cancels_a_second_cost_no_call_beside_them() {
     let line = Relay::to(service.listen().await, ms(50)).await;
     let server = Process::serve(&format!(
         "[server]\nlisten = '127.0.0.1:0'\n[services.tools]\nendpoint = 'http://{}'\n\
-         [tools.tool]\nservice = 'tools'\ntimeout = '5m'\n",
+         max_connections_per_address = 1\n\
+         [tools.tool]\nservice = 'tools'\ntimeout = '5m'\n\
+         [tools.late]\nservice = 'tools'\n",
         line.address
     ))
     .await;
@@ -225,15 +229,18 @@ async fn a_thousand_cancels_a_second_cost_no_call_beside_them() {
 
     let mut ticks = interval(ms(100));
     let cancels = async {
-        while service.cancelled() < 3000 {
+        while service.cancelled() < 1500 {
             ticks.tick().await;
             let mut client = client.clone();
-            let hanging = request(vec![call("", "tool"); BATCH]);
+            let mut calls = vec![call("", "tool"); BATCH];
+            calls[..BATCH / 2].fill(call("", "late"));
             // Cancelled by its drop.
-            let _ = timeout(ms(90), client.execute_tools(hanging)).await;
+            let _ = timeout(ms(75), client.execute_tools(request(calls))).await;
         }
     };
-    timeout(PATIENCE, cancels).await.expect("3000 cancels");
+    timeout(PATIENCE, cancels)
+        .await
+        .expect("3000 cancels, half of them late");
     service.works_on(BATCH).await;
     release.send_replace(true);
 
@@ -242,7 +249,5 @@ async fn a_thousand_cancels_a_second_cost_no_call_beside_them() {
         assert_eq!((seen(result), result.attempts), (Seen::Ok(json!(null)), 1));
         assert_eq!(service.attempts(&result.id), [1]);
     }
-    assert_eq!(service.met().len(), BATCH + service.cancelled());
-    // No connection was given up: there are no more than there may be.
-    assert!(line.connections() <= 16, "{} dials", line.connections());
+    assert_eq!(line.connections(), 1);
 }

@@ -342,7 +342,7 @@ async fn replicas_that_are_killed_while_they_drain_run_no_call_twice() {
         let (least, most) = match seen {
             Seen::Ok(_) => (1, 1),
             seen if *seen == lost("maybe") => (0, 1),
-            seen => panic!("{seen:?}"),
+            Seen::Err(..) => panic!("{id}: {seen:?}"),
         };
         assert!(
             (least..=most).contains(&times),
