@@ -14,17 +14,12 @@ use crate::support::{
     call, error, error_info, expired, failed, length, ms,
     pipes::Client,
     process::{PATIENCE, Process, message},
-    request, seen,
+    results, seen,
     service::Service,
     sockets::reserved,
 };
 
 const TOOL: &str = "[tools.tool]\nservice = 'tools'\ntimeout = '2s'\n";
-
-async fn results(client: &Client, calls: Vec<pb::ToolCall>) -> Vec<pb::ToolExecutionResult> {
-    let response = client.clone().execute_tools(request(calls)).await;
-    response.expect("an OK").into_inner().results
-}
 
 async fn result(client: &Client, id: &str) -> pb::ToolExecutionResult {
     results(client, vec![call(id, "tool")]).await.remove(0)

@@ -14,7 +14,7 @@ use crate::support::{
     network::{Answer, Names, demo_service},
     pipes::{self, Client},
     process::{PATIENCE, Process, message},
-    request, seen,
+    results, seen,
     sockets::{black_hole, reserved},
 };
 
@@ -31,11 +31,6 @@ fn list<const N: usize>(endpoints: [String; N]) -> String {
             .map(|endpoint| format!("'http://{endpoint}'"))
             .join(", ")
     )
-}
-
-async fn results(client: &Client, calls: Vec<pb::ToolCall>) -> Vec<pb::ToolExecutionResult> {
-    let response = client.clone().execute_tools(request(calls)).await;
-    response.expect("an OK").into_inner().results
 }
 
 async fn outcome(client: &Client, call: pb::ToolCall) -> Seen {

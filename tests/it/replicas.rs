@@ -26,7 +26,7 @@ use crate::support::{
     ledger, ms,
     pipes::Client,
     process::{PATIENCE, Process, message},
-    request, seen,
+    results, seen,
     service::{Service, unavailable},
     sockets::{black_hole, reserved},
 };
@@ -45,11 +45,6 @@ async fn fanfare(addresses: &[SocketAddr], service: &str, tool: &str) -> Process
         toml.push_str(&format!("[tools.{name}]\nservice = 'tools'\n{tool}\n"));
     }
     Process::serve(&toml).await
-}
-
-async fn results(client: &Client, calls: Vec<pb::ToolCall>) -> Vec<pb::ToolExecutionResult> {
-    let response = client.clone().execute_tools(request(calls)).await;
-    response.expect("an OK").into_inner().results
 }
 
 fn calls(prefix: &str, tool: &str, count: usize) -> Vec<pb::ToolCall> {

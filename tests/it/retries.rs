@@ -20,7 +20,7 @@ use crate::support::{
     call, failed, length, ms,
     pipes::Client,
     process::Process,
-    request, seen,
+    results, seen,
     service::{Service, unavailable},
 };
 
@@ -31,11 +31,6 @@ const TOOLS: &str = "
     [tools.once]
     service = 'tools'
 ";
-
-async fn results(client: &Client, calls: Vec<pb::ToolCall>) -> Vec<pb::ToolExecutionResult> {
-    let response = client.clone().execute_tools(request(calls)).await;
-    response.expect("an OK").into_inner().results
-}
 
 async fn result(client: &Client, call: pb::ToolCall) -> pb::ToolExecutionResult {
     results(client, vec![call]).await.remove(0)

@@ -60,6 +60,15 @@ pub fn request(calls: Vec<pb::ToolCall>) -> pb::ExecuteToolsRequest {
     }
 }
 
+/// The results of one request, which must be served.
+pub async fn results(
+    client: &pipes::Client,
+    calls: Vec<pb::ToolCall>,
+) -> Vec<pb::ToolExecutionResult> {
+    let response = client.clone().execute_tools(request(calls)).await;
+    response.expect("an OK").into_inner().results
+}
+
 /// A configuration without services and tools.
 pub fn config() -> Config {
     Config::default()
