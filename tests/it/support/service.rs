@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use fanfare::{
@@ -77,8 +78,13 @@ impl Service {
             memory: Arc::clone(&memory),
             behaviour: Box::new(move |call| Box::pin(behaviour(call))),
         };
+        // However few connections there are, no call waits for a stream; and however
+        // busy the machine is, none is given up.
+        let mut config = Config::default();
+        config.server.max_streams_per_connection = 100_000;
+        config.server.keepalive_interval = Duration::from_secs(3600);
         Self {
-            server: Arc::new(Server::tools(&Config::default(), tools).await),
+            server: Arc::new(Server::tools(&config, tools).await),
             memory,
             down: Arc::default(),
             dials: Arc::default(),
