@@ -6,7 +6,7 @@
 //! (`failure.rs`).
 //!
 //! How a call survives what fails is put together in `policy.rs`: a circuit breaker
-//! (`breaker.rs`), a bound with a fair queue (`bulkhead.rs`), retries (`retry.rs`,
+//! (`breaker.rs`) around each attempt (`policy/guarded.rs`), a bound with a fair queue (`bulkhead.rs`), retries (`retry.rs`,
 //! `backoff.rs`, `budget.rs`) or hedges (`hedge.rs`).
 //!
 //! An [`Upstream`] finds it a connection (`upstream.rs`): at which of the addresses

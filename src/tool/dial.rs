@@ -84,7 +84,12 @@ pub(super) async fn dial(
             let secured = tls.secure(io).await;
             io = secured.map_err(|error| format!("TLS: {error}"))?;
         }
-        Link::open(io, keepalive, Arc::clone(&address)).await
+        let opened = Link::open(io, keepalive, Arc::clone(&address)).await;
+        // In TLS 1.3 the peer looks at our certificate after the handshake.
+        opened.map_err(|error| match address.endpoint().tls {
+            Some(_) => format!("over TLS: {error}"),
+            None => error,
+        })
     };
     match timeout(limit, opened).await {
         Ok(result) => result,

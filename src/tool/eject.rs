@@ -190,11 +190,9 @@ mod tests {
     #[test]
     fn at_most_a_share_is_ejected() {
         let most = |total| {
-            let mut ejected = 0;
-            while RULES.allow_one_more(ejected, total) {
-                ejected += 1;
-            }
-            ejected
+            let ejected = 0..=total;
+            let allowed = ejected.take_while(|&ejected| RULES.allow_one_more(ejected, total));
+            allowed.count()
         };
         assert_eq!([0, 1, 2, 3, 4, 5].map(most), [0, 0, 1, 1, 2, 2]);
         let mut health = Health::default();

@@ -6,48 +6,23 @@
 //! attempt is, and whose fault it was, others know. A call that just works costs
 //! two locks that nobody else holds and no allocation.
 
+mod guarded;
+
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::{Instant, Sleep, sleep};
 
+use self::guarded::Failure;
+pub use self::guarded::Guard;
 use super::{
-    breaker::{Breaker, End, Ticket},
-    budget::Budget,
     bulkhead::{Bulkhead, Entry, Place, Refused},
     failure::{Fault, Scope},
     hedge::Hedging,
     retry::{History, RetryPolicy, Verdict},
 };
 use crate::{config, fanout::Invocation, telemetry::batch::turn_has_come};
-
-/// The most that a tool must have been given before its silence speaks against its
-/// service, unless half of its timeout is less: what a caller allows may be no
-/// time at all.
-const MAX_PATIENCE: Duration = Duration::from_millis(500);
-
-/// What the tools of one service share.
-#[derive(Debug)]
-pub struct Guard {
-    breaker: Breaker,
-    budget: Budget,
-}
-
-impl Guard {
-    /// Of the service of that name.
-    pub fn new(name: &str, service: &config::Service) -> Self {
-        Self {
-            breaker: Breaker::new(name, &service.breaker),
-            budget: Budget::new(&service.retry_budget),
-        }
-    }
-
-    /// The circuit breaker.
-    pub fn breaker(&self) -> &Breaker {
-        &self.breaker
-    }
-}
 
 /// What is done for the calls of one tool.
 #[derive(Debug)]
@@ -59,16 +34,6 @@ pub(super) struct Policy {
     patience: Duration,
 }
 
-/// A failed attempt.
-struct Failure {
-    fault: Fault,
-    /// Whether it tells of another failure than the attempts that were lost with
-    /// it.
-    is_news: bool,
-    /// When the attempt began.
-    start: Instant,
-}
-
 impl Policy {
     pub(super) fn new(guard: Arc<Guard>, tool: &config::Tool) -> Self {
         Self {
@@ -76,7 +41,7 @@ impl Policy {
             bulkhead: Bulkhead::new(tool.max_concurrency, tool.max_queue),
             retries: RetryPolicy::new(tool),
             hedging: tool.hedge.map(Hedging::new),
-            patience: MAX_PATIENCE.min(tool.timeout / 2),
+            patience: guarded::patience(tool),
         }
     }
 
@@ -249,53 +214,6 @@ impl Policy {
         }
     }
 
-    /// An attempt, if the breaker allows one.
-    async fn guarded<A, F>(&self, invocation: &Invocation, attempt: &A) -> Result<Bytes, Failure>
-    where
-        A: Fn() -> F,
-        F: Future<Output = Result<Bytes, Fault>>,
-    {
-        let ticket = self.guard.breaker.admit().map_err(|wait| Failure {
-            fault: self.circuit_open(wait),
-            is_news: false,
-            start: Instant::now(),
-        })?;
-        let mut watch = Watch {
-            policy: self,
-            invocation,
-            ticket: Some(ticket),
-            start: Instant::now(),
-            is_first: invocation.next_attempt() == 1,
-        };
-        let result = attempt().await;
-        match result {
-            Ok(observation) => {
-                watch.end(End::Answered);
-                self.guard.budget.answered();
-                Ok(observation)
-            }
-            Err(fault) => {
-                let end = match fault.scope() {
-                    Scope::Answered => End::Answered,
-                    Scope::Unsent(setbacks) => End::Unsent(setbacks),
-                    Scope::Lost => End::Lost,
-                    Scope::TimedOut => watch.out_of_time(),
-                    Scope::Barred | Scope::Reset => End::Unknown,
-                    Scope::Refused => {
-                        invocation.refused();
-                        End::Unknown
-                    }
-                };
-                let is_news = watch.end(end);
-                Err(Failure {
-                    fault,
-                    is_news,
-                    start: watch.start,
-                })
-            }
-        }
-    }
-
     /// Whether to send a call again, at the expense of the budget.
     fn verdict(&self, failure: &Failure) -> Verdict {
         let verdict = self.retries.verdict(&failure.fault);
@@ -308,60 +226,6 @@ impl Policy {
     /// Whether there may be one more attempt than these.
     fn allows_more(&self, attempts: u32) -> bool {
         attempts < self.retries.max_attempts && self.guard.budget.allows_more()
-    }
-
-    fn circuit_open(&self, retry_after: Duration) -> Fault {
-        Fault::CircuitOpen {
-            service: Arc::clone(self.guard.breaker.service()),
-            retry_after,
-        }
-    }
-}
-
-/// An attempt that is under way. If it is dropped, it was cancelled or ran out of
-/// time, and the breaker learns which.
-struct Watch<'a> {
-    policy: &'a Policy,
-    invocation: &'a Invocation,
-    ticket: Option<Ticket>,
-    start: Instant,
-    is_first: bool,
-}
-
-impl Watch<'_> {
-    /// Whether that is news.
-    fn end(&mut self, end: End) -> bool {
-        if let (End::Answered, true, Some(hedging)) = (end, self.is_first, &self.policy.hedging) {
-            hedging.answered(self.start.elapsed());
-        }
-        let ticket = self.ticket.take();
-        ticket.is_none_or(|ticket| self.policy.guard.breaker.settle(ticket, end))
-    }
-
-    fn out_of_time(&self) -> End {
-        if self.start.elapsed() >= self.policy.patience {
-            End::TimedOut
-        } else {
-            End::Unknown
-        }
-    }
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        if self.ticket.is_none() {
-            return;
-        }
-        if let (true, Some(hedging)) = (self.is_first, &self.policy.hedging) {
-            hedging.given_up(self.start.elapsed());
-        }
-        let remaining = self.invocation.deadline().remaining(Instant::now());
-        let end = if remaining.is_zero() {
-            self.out_of_time()
-        } else {
-            End::Unknown
-        };
-        self.end(end);
     }
 }
 

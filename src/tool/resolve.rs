@@ -129,6 +129,8 @@ fn merged(known: &Known, mut sockets: Vec<SocketAddr>) -> Vec<Arc<Address>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, option, prelude::*};
+
     use super::*;
     use crate::config::Service;
 
@@ -194,5 +196,35 @@ mod tests {
                 .addresses()
                 .any(|address| Arc::ptr_eq(address, &before))
         );
+    }
+
+    proptest! {
+        /// Whatever name servers say: each name has its last good answer.
+        #[test]
+        fn no_answer_takes_addresses_away(
+            rounds in vec([option::of(vec(0..9_u8, 1..5)), option::of(vec(0..9_u8, 1..5))], 1..20),
+        ) {
+            let mut endpoints = endpoints(&["http://a:1", "http://b:2"]);
+            let mut last_good = [const { Vec::new() }; 2];
+            for round in rounds {
+                let ip = |last: u8, port| SocketAddr::from(([10, 0, 0, last], port));
+                let mut answers = Vec::new();
+                for (host, answer) in round.into_iter().enumerate() {
+                    let port = host as u16 + 1;
+                    let sockets = answer.map(|answer| answer.into_iter().map(|last| ip(last, port)));
+                    let sockets = sockets.map(Iterator::collect::<Vec<_>>);
+                    if let Some(sockets) = &sockets {
+                        last_good[host] = sockets.clone();
+                        last_good[host].sort_unstable();
+                        last_good[host].dedup();
+                    }
+                    answers.push(sockets.ok_or_else(|| "NXDOMAIN".to_owned()));
+                }
+                let trouble = endpoints.update("s", answers);
+                prop_assert_eq!(trouble.is_some(), last_good.iter().any(Vec::is_empty));
+                let sockets: Vec<_> = endpoints.addresses().map(|it| it.socket()).collect();
+                prop_assert_eq!(sockets, last_good.concat());
+            }
+        }
     }
 }

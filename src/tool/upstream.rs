@@ -3,10 +3,11 @@
 //! A call goes to the less loaded of two addresses drawn at random, on a connection
 //! that has room. It never waits for a connection while another one could take it,
 //! at whatever address: an address that is down, slow or new costs no call anything,
-//! it is dialed beside. What is done in tasks of their own (dialing, asking name
-//! servers, closing what is idle) is in `upkeep.rs`, what an address has in
-//! `place.rs`.
+//! it is dialed beside. Which address is next is in `state.rs`, what is done in tasks
+//! of their own (dialing, asking name servers, closing what is idle) in `upkeep.rs`,
+//! what an address has in `place.rs`.
 
+mod state;
 mod upkeep;
 
 use std::{
@@ -26,10 +27,9 @@ use tokio::{
     time::Instant,
 };
 
-use self::upkeep::Names;
+use self::{state::State, upkeep::Names};
 use super::{
     address::{Address, Endpoint},
-    balance,
     dial::Network,
     eject::Rules,
     failure::Fault,
@@ -63,17 +63,6 @@ struct Settings {
     idle: Duration,
     refresh: Duration,
     rules: Rules,
-}
-
-struct State {
-    places: Vec<Place>,
-    /// Something is held against one of the places.
-    cautious: bool,
-    /// How many dials and look-ups have come to nothing, modulo 2^32.
-    setbacks: u32,
-    names: Names,
-    /// The task that closes what is idle is running.
-    kept: bool,
 }
 
 /// An attempt at a call that was sent. Counts for the load of its connection until
@@ -271,92 +260,6 @@ impl Upstream {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// An address for the next call, which may have no connection yet.
-    fn draw(&self, avoid: Option<SocketAddr>) -> Option<usize> {
-        if self.places.len() == 1 {
-            return Some(0);
-        }
-        let now = self.cautious.then(Instant::now);
-        let worth_it = |place: &Place| {
-            let well = now.is_none_or(|now| {
-                place.health.admits(now) && (place.has_links() || place.redial.allows(now))
-            });
-            // What is being dialed has no load, and would be drawn again and again.
-            let ready = place.has_links() || place.dialing == 0;
-            well && ready && avoid != Some(place.address.socket())
-        };
-        let places = self.places.iter().enumerate();
-        let members = places.filter(|(_, place)| worth_it(place));
-        let loads = members.map(|(index, place)| (index, place.calls()));
-        balance::less_loaded_of_two(loads, fastrand::u64(..))
-    }
-
-    /// A connection with room, or else one that takes a call all the same.
-    fn find(
-        &self,
-        admitted: impl Fn(&Place) -> bool,
-        bound: usize,
-        others_coming: bool,
-    ) -> Option<(usize, Link)> {
-        let places = || self.places.iter().enumerate().filter(|(_, p)| admitted(p));
-        let with_room = places().find_map(|(i, place)| Some((i, place.with_room(bound)?)));
-        let found = with_room.or_else(|| {
-            places()
-                .filter_map(|(i, place)| Some((i, place.beyond_bound(bound, others_coming)?)))
-                .min_by_key(|(_, link)| link.load().calls)
-        });
-        found.map(|(index, link)| (index, link.clone()))
-    }
-
-    fn take(&mut self, index: usize, link: Link) -> Pick<'static> {
-        let health = &mut self.places[index].health;
-        if self.cautious && health.is_ejected() {
-            health.called(Instant::now());
-        }
-        let call = link.begin();
-        Pick::Take(link, call)
-    }
-
-    fn place(&mut self, address: &Arc<Address>) -> Option<&mut Place> {
-        let mut places = self.places.iter_mut();
-        places.find(|place| Arc::ptr_eq(&place.address, address))
-    }
-
-    fn may_eject(&self, rules: &Rules) -> bool {
-        let ejected = self.places.iter().filter(|place| place.health.is_ejected());
-        rules.allow_one_more(ejected.count(), self.places.len())
-    }
-
-    /// Notes whether there is something to be cautious about.
-    fn look_again(&mut self) {
-        let suspect = |place: &Place| place.health.is_ejected() || place.trouble.is_some();
-        self.cautious = self.places.iter().any(suspect);
-    }
-
-    fn is_something_worth_waiting_for(&self) -> bool {
-        self.names.is_awaited() || self.places.iter().any(Place::is_promising)
-    }
-
-    fn is_something_coming(&self) -> bool {
-        self.names.is_awaited() || self.places.iter().any(|place| place.dialing > 0)
-    }
-
-    /// Why there is no connection.
-    fn trouble(&self) -> String {
-        let troubles = self.places.iter().filter_map(|place| {
-            let trouble = place.trouble.as_ref()?;
-            Some(format!("{}: {trouble}", place.address))
-        });
-        let mut troubles = troubles.peekable();
-        match troubles.next() {
-            None => self.names.trouble(),
-            Some(first) if troubles.peek().is_none() => first,
-            Some(first) => format!("{first} (and {} more addresses)", troubles.count()),
-        }
     }
 }
 

@@ -14,17 +14,12 @@ use crate::support::{
     call, error, error_info, expired, failed, length, ms,
     pipes::Client,
     process::{PATIENCE, Process, message},
-    request, seen,
+    results, seen,
     service::Service,
     sockets::reserved,
 };
 
 const TOOL: &str = "[tools.tool]\nservice = 'tools'\ntimeout = '2s'\n";
-
-async fn results(client: &Client, calls: Vec<pb::ToolCall>) -> Vec<pb::ToolExecutionResult> {
-    let response = client.clone().execute_tools(request(calls)).await;
-    response.expect("an OK").into_inner().results
-}
 
 async fn result(client: &Client, id: &str) -> pb::ToolExecutionResult {
     results(client, vec![call(id, "tool")]).await.remove(0)
@@ -161,12 +156,40 @@ async fn a_service_that_hangs_is_left_alone_and_tried_by_few() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_in_line_for_a_service_that_is_left_alone() {
+    let service = service().await;
+    let client = service.client(&format!("{TOOL}max_concurrency = 1")).await;
+    while state(&client).await == BreakerState::Closed {
+        assert_eq!(
+            seen(&result(&client, "hang").await),
+            expired("maybe", "tool")
+        );
+    }
+    sleep(SECOND).await;
+    // The trial has the only place.
+    let trial = tokio::spawn({
+        let client = client.clone();
+        async move { result(&client, "hang").await }
+    });
+    sleep(ms(1)).await;
+    assert_eq!(service.running(), 1);
+
+    let start = Instant::now();
+    assert_eq!(seen(&result(&client, "").await), left_alone());
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(seen(&trial.await.unwrap()), expired("maybe", "tool"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_tool_answers_and_what_callers_do_opens_nothing() {
     let service = service().await;
     let client = service.client(TOOL).await;
     let own_error = failed(Code::Internal, "TOOL_FAILED", "done");
     for result in results(&client, calls(100, "fail")).await {
         assert_eq!(seen(&result), own_error);
+    }
+    for _ in 0..20 {
+        assert_eq!(seen(&result(&client, "fail").await), own_error);
     }
     // Callers that go.
     for _ in 0..20 {

@@ -8,7 +8,7 @@ use tonic::Code;
 use tonic_types::pb::RetryInfo;
 
 use crate::support::{
-    SECOND, Seen, call, error, error_info, expired, failed, length, ms, pipes::Client, request,
+    SECOND, Seen, call, error, error_info, expired, failed, length, ms, pipes::Client, results,
     seen, service::Service,
 };
 
@@ -38,11 +38,6 @@ fn calls(count: usize, millis: u64) -> Vec<pb::ToolCall> {
     calls
         .map(|index| call(&format!("{millis}-{index}"), "tool"))
         .collect()
-}
-
-async fn results(client: &Client, calls: Vec<pb::ToolCall>) -> Vec<pb::ToolExecutionResult> {
-    let response = client.clone().execute_tools(request(calls)).await;
-    response.expect("an OK").into_inner().results
 }
 
 fn spawn(

@@ -1,10 +1,4 @@
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use fanfare::{config::Config, pb, registry::Registry};
 use nix::sys::signal::Signal;
@@ -20,7 +14,7 @@ use crate::support::{
     network::{Answer, Names, demo_service},
     pipes::{self, Client},
     process::{PATIENCE, Process, message},
-    request, seen,
+    results, seen,
     sockets::{black_hole, reserved},
 };
 
@@ -37,11 +31,6 @@ fn list<const N: usize>(endpoints: [String; N]) -> String {
             .map(|endpoint| format!("'http://{endpoint}'"))
             .join(", ")
     )
-}
-
-async fn results(client: &Client, calls: Vec<pb::ToolCall>) -> Vec<pb::ToolExecutionResult> {
-    let response = client.clone().execute_tools(request(calls)).await;
-    response.expect("an OK").into_inner().results
 }
 
 async fn outcome(client: &Client, call: pb::ToolCall) -> Seen {
@@ -161,46 +150,6 @@ async fn an_endpoint_that_works_again_gets_calls_again() {
     let again = Process::demo_tools_at(place.address).await;
 
     both_get_calls(&client, [&again, &other]).await;
-}
-
-#[tokio::test]
-async fn replicas_restart_one_by_one_and_no_call_fails() {
-    let places = [reserved(), reserved()];
-    let mut tools = Vec::new();
-    for place in &places {
-        tools.push(Process::demo_tools_at(place.address).await);
-    }
-    let endpoints = [places[0].address, places[1].address].map(|address| address.to_string());
-    let client = client_of(endpoints, "").await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let callers: Vec<_> = (0..8)
-        .map(|_| {
-            let (client, stop) = (client.clone(), Arc::clone(&stop));
-            tokio::spawn(async move {
-                let mut answered = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    for result in results(&client, vec![nap(), echo()]).await {
-                        assert!(matches!(seen(&result), Seen::Ok(_)), "{result:?}");
-                        assert_eq!(result.attempts, 1);
-                        answered += 1;
-                    }
-                }
-                answered
-            })
-        })
-        .collect();
-    for _ in 0..3 {
-        for (tools, place) in tools.iter_mut().zip(&places) {
-            tools.signal(Signal::SIGTERM);
-            assert_eq!(tools.exit_code().await, Some(0));
-            *tools = Process::demo_tools_at(place.address).await;
-        }
-    }
-    ledger::answered(&tools[1], 50).await;
-    stop.store(true, Ordering::Relaxed);
-    for caller in callers {
-        assert!(caller.await.expect("no failed call") > 0);
-    }
 }
 
 #[tokio::test]

@@ -8,17 +8,12 @@ use tonic::{Code, Status};
 use crate::support::{
     SECOND, Seen, call, expired, failed, length, ms,
     pipes::Client,
-    request, seen,
+    request, results, seen,
     service::{Service, unavailable},
 };
 
 fn tools(delay: &str) -> String {
     format!("[tools.tool]\nservice = 'tools'\nidempotent = true\nhedge.delay = '{delay}'\n")
-}
-
-async fn results(client: &Client, calls: Vec<pb::ToolCall>) -> Vec<pb::ToolExecutionResult> {
-    let response = client.clone().execute_tools(request(calls)).await;
-    response.expect("an OK").into_inner().results
 }
 
 async fn result(client: &Client, id: &str) -> pb::ToolExecutionResult {

@@ -45,12 +45,14 @@ mod load;
 mod logs;
 /// Any completion order, any mix of outcomes: the same aggregate.
 mod ordering;
-/// Tool services that freeze or are cut off, and come back.
+/// Tool services that are killed, freeze or are cut off, and come back.
 mod outages;
 /// Panics where there should be none.
 mod panics;
 /// `fanfare probe`: health, for those who start a command.
 mod probe;
+/// Replicas of a service that refuse, die and restart, and what each of them met.
+mod replicas;
 /// What is sent again, when, and how often.
 mod retries;
 /// SIGTERM, drain, health, the second signal.

@@ -1,21 +1,20 @@
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use fanfare::pb;
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream, tcp},
-    sync::watch,
-    time::{Instant, interval},
-};
+use tokio::time::{Instant, interval, sleep};
 use tonic::Code;
 
 use crate::support::{
-    SECOND, Seen, call, call_with, expired, failed, ms,
+    SECOND, Seen,
+    amid_others::lost,
+    call, call_with, expired, failed, ledger, ms,
     pipes::Client,
     process::{PATIENCE, Process},
+    relay::Relay,
     request, seen,
+    sockets::reserved,
 };
 
 /// `echo` of the one service, given little time, and `payload` of another.
@@ -90,46 +89,15 @@ async fn a_frozen_service_is_left_alone_and_found_again_and_others_notice_nothin
     assert!(recovered < 3 * SECOND, "{recovered:?}");
 }
 
-/// Forwards to `target` except while it is stalled, when it does nothing.
-async fn relay(target: SocketAddr, stalled: watch::Receiver<bool>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((near, _)) = listener.accept().await {
-            let Ok(far) = TcpStream::connect(target).await else {
-                continue;
-            };
-            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-            tokio::spawn(forward(near_in, far_out, stalled.clone()));
-            tokio::spawn(forward(far_in, near_out, stalled.clone()));
-        }
-    });
-    address
-}
-
-async fn forward(
-    mut from: tcp::OwnedReadHalf,
-    mut to: tcp::OwnedWriteHalf,
-    mut stalled: watch::Receiver<bool>,
-) {
-    let mut buffer = vec![0; 16 << 10];
-    while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        let flows = stalled.wait_for(|stalled| !stalled).await.is_ok();
-        if !flows || to.write_all(&buffer[..count]).await.is_err() {
-            return;
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_partition_costs_hardly_more_attempts_than_calls_and_heals() {
     let (cut_off, well) = (Process::demo_tools().await, Process::demo_tools().await);
-    let (stall, stalled) = watch::channel(false);
-    let server = serve(relay(cut_off.address, stalled).await, well.address).await;
+    let line = Relay::to(cut_off.address, Duration::ZERO).await;
+    let server = serve(line.address, well.address).await;
     let client = server.client().await;
     assert_eq!(seen(&one(&client, echo()).await), answered());
 
-    stall.send_replace(true);
+    line.stall(true);
     let mut ticks = interval(ms(20));
     let mut calls = Vec::new();
     for _ in 0..200 {
@@ -151,7 +119,55 @@ async fn a_partition_costs_hardly_more_attempts_than_calls_and_heals() {
     }
     assert!(attempts <= 240, "{attempts} for 200 calls");
 
-    stall.send_replace(false);
+    line.stall(false);
     let healed = until(&client, &answered()).await;
     assert!(healed < 5 * SECOND, "{healed:?}");
+}
+
+#[tokio::test]
+async fn a_killed_process_costs_no_call_of_an_idempotent_tool() {
+    let place = reserved();
+    let victim = Process::demo_tools_at(place.address).await;
+    let toml = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[services.demo]\nendpoint = \"http://{}\"\n\
+         [tools.sleep]\nservice = \"demo\"\nidempotent = true\n\
+         [tools.hang]\nservice = \"demo\"\n",
+        place.address
+    );
+    let fanfare = Process::serve(&toml).await;
+    let client = fanfare.client().await;
+    let mut calls: Vec<_> = (0..100)
+        .map(|index| call_with(&format!("s{index}"), "sleep", json!({"seconds": 1})))
+        .collect();
+    calls.extend((0..100).map(|index| call(&format!("h{index}"), "hang")));
+    let batch = tokio::spawn({
+        let mut client = client.clone();
+        async move { client.execute_tools(request(calls)).await }
+    });
+    ledger::started(&victim, 200).await;
+    victim.signal(Signal::SIGKILL);
+    sleep(SECOND).await;
+    let restarted = Arc::new(Process::demo_tools_at(place.address).await);
+
+    let results = batch.await.unwrap().unwrap().into_inner().results;
+
+    for result in &results[..100] {
+        assert_eq!(
+            seen(result),
+            Seen::Ok(json!({"slept_seconds": 1})),
+            "{result:?}"
+        );
+        assert_eq!(result.attempts, 2);
+    }
+    for result in &results[100..] {
+        assert_eq!((seen(result), result.attempts), (lost("maybe"), 1));
+    }
+    let again = ledger::started(&restarted, 100).await;
+    assert_eq!(again.len(), 100);
+    for line in again {
+        assert_eq!(
+            (&line["tool"], &line["attempt"]),
+            (&json!("sleep"), &json!(2))
+        );
+    }
 }

@@ -1,23 +1,27 @@
 use std::{
     future::{pending, ready},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use fanfare::pb;
-use nix::sys::signal::Signal;
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use tonic::{Code, Status};
 
 use crate::support::{
     SECOND, Seen,
     amid_others::lost,
-    call, call_with, failed, ledger, length, ms,
+    call, failed, length, ms,
     pipes::Client,
     process::Process,
-    request, seen,
+    results, seen,
     service::{Service, unavailable},
-    sockets::reserved,
 };
 
 const TOOLS: &str = "
@@ -27,11 +31,6 @@ const TOOLS: &str = "
     [tools.once]
     service = 'tools'
 ";
-
-async fn results(client: &Client, calls: Vec<pb::ToolCall>) -> Vec<pb::ToolExecutionResult> {
-    let response = client.clone().execute_tools(request(calls)).await;
-    response.expect("an OK").into_inner().results
-}
 
 async fn result(client: &Client, call: pb::ToolCall) -> pb::ToolExecutionResult {
     results(client, vec![call]).await.remove(0)
@@ -198,6 +197,51 @@ async fn a_tool_that_fails_always_gets_hardly_more_than_its_calls() {
     assert!(attempts <= 1010, "{attempts} for 1000 calls");
 }
 
+/// A hundred calls a second for half a minute, in which the service is down in one
+/// way or another.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_down_gets_hardly_more_attempts_than_calls_and_is_found_again() {
+    for down in ["fails", "hangs", "is dead"] {
+        let up = Arc::new(AtomicBool::new(false));
+        let service = Service::start({
+            let up = Arc::clone(&up);
+            move |_| {
+                let up = up.load(Ordering::SeqCst);
+                async move {
+                    match down {
+                        "fails" if !up => Err(unavailable(None)),
+                        "hangs" if !up => pending().await,
+                        _ => Ok(()),
+                    }
+                }
+            }
+        })
+        .await;
+        let client = service.client(&format!("{TOOLS}timeout = '1s'")).await;
+        if down == "is dead" {
+            service.kill();
+        }
+        let mut calls = JoinSet::new();
+        for _ in 0..3000 {
+            let client = client.clone();
+            calls.spawn(async move { result(&client, call("", "twice")).await.attempts });
+            sleep(ms(10)).await;
+        }
+        let attempts: u32 = calls.join_all().await.into_iter().sum();
+        assert_eq!(attempts as usize, service.met().len());
+        assert!(attempts <= 3600, "{down}: {attempts} attempts");
+        assert!(service.dials() <= 180, "{down}: {} dials", service.dials());
+
+        up.store(true, Ordering::SeqCst);
+        service.start_again();
+        let start = Instant::now();
+        while seen(&result(&client, call("", "twice")).await) != answered() {
+            sleep(ms(10)).await;
+        }
+        assert!(start.elapsed() < SECOND, "{down}: {:?}", start.elapsed());
+    }
+}
+
 /// Two hundred calls are in flight when the service dies; it is back a second later.
 #[tokio::test(start_paused = true)]
 async fn calls_of_an_idempotent_tool_survive_a_restart() {
@@ -278,51 +322,42 @@ async fn what_can_not_be_sent_is_tried_again_for_any_tool() {
     assert_eq!(service.attempts("b"), [0; 0]);
 }
 
-/// The same with a process that is killed.
+/// With the real binary, on real sockets.
 #[tokio::test]
-async fn a_killed_process_costs_no_call_of_an_idempotent_tool() {
-    let place = reserved();
-    let victim = Process::demo_tools_at(place.address).await;
+async fn pushback_and_the_budget_hold_on_the_wire() {
+    let service = Service::start(|call| {
+        let pushback = match (call.id.as_str(), call.attempt) {
+            ("never", _) => Some("-1"),
+            ("later", 1) => Some("500"),
+            ("later", _) => return ready(Ok(())),
+            _ => None,
+        };
+        ready(Err(unavailable(pushback)))
+    })
+    .await;
     let toml = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\n[services.demo]\nendpoint = \"http://{}\"\n\
-         [tools.sleep]\nservice = \"demo\"\nidempotent = true\n\
-         [tools.hang]\nservice = \"demo\"\n",
-        place.address
+        "[server]\nlisten = '127.0.0.1:0'\n[services.tools]\nendpoint = 'http://{}'\n{TOOLS}",
+        service.listen().await
     );
     let fanfare = Process::serve(&toml).await;
     let client = fanfare.client().await;
-    let mut calls: Vec<_> = (0..100)
-        .map(|index| call_with(&format!("s{index}"), "sleep", json!({"seconds": 1})))
-        .collect();
-    calls.extend((0..100).map(|index| call(&format!("h{index}"), "hang")));
-    let batch = tokio::spawn({
-        let client = client.clone();
-        async move { results(&client, calls).await }
-    });
-    ledger::started(&victim, 200).await;
-    victim.signal(Signal::SIGKILL);
-    sleep(SECOND).await;
-    let restarted = Arc::new(Process::demo_tools_at(place.address).await);
 
-    let results = batch.await.unwrap();
+    let never = result(&client, call("never", "twice")).await;
+    assert_eq!((seen(&never), never.attempts), (unavailable_itself(), 1));
+    let later = result(&client, call("later", "twice")).await;
+    assert_eq!((seen(&later), later.attempts), (answered(), 2));
+    let met = service.met();
+    let waited = met[2].at - met[1].at;
+    assert!((ms(499)..5 * SECOND).contains(&waited), "{waited:?}");
 
-    for result in &results[..100] {
-        assert_eq!(
-            seen(result),
-            Seen::Ok(json!({"slept_seconds": 1})),
-            "{result:?}"
-        );
-        assert_eq!(result.attempts, 2);
+    for _ in 0..10 {
+        for result in results(&client, vec![call("", "twice"); 100]).await {
+            assert_eq!(seen(&result), unavailable_itself());
+        }
     }
-    for result in &results[100..] {
-        assert_eq!((seen(result), result.attempts), (lost("maybe"), 1));
-    }
-    let again = ledger::started(&restarted, 100).await;
-    assert_eq!(again.len(), 100);
-    for line in again {
-        assert_eq!(
-            (&line["tool"], &line["attempt"]),
-            (&json!("sleep"), &json!(2))
-        );
-    }
+    let attempts = service.attempts("").len();
+    assert!(
+        (1000..=1010).contains(&attempts),
+        "{attempts} for 1000 calls"
+    );
 }

@@ -1,7 +1,7 @@
 use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use fanfare::{config::Config, demo::tools::DemoTools, registry::Registry, server::Server};
-use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use fanfare::{config::Config, demo::tools::DemoTools, pb, registry::Registry, server::Server};
+use rcgen::{CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -16,9 +16,12 @@ use tokio_rustls::{
 };
 
 use crate::support::{
-    SECOND, Seen, amid_others::lost, call_with, length, network::demo_service, pipes,
+    SECOND, Seen, amid_others::lost, call_with, error, length, network::demo_service, pipes,
     process::Process, request, seen, sockets::silent,
 };
+
+/// Certificates are valid until then.
+const YEAR: i32 = 4095;
 
 /// A certificate authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -28,12 +31,15 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
+        let name = format!("{:?}", key.public_key_raw());
+        params.distinguished_name.push(DnType::CommonName, name);
         Self(CertifiedIssuer::self_signed(params, key).unwrap())
     }
 
-    /// A certificate for `name`, and its key.
-    fn certify(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
+    /// A certificate for `name`, valid through that year, and its key.
+    fn certify(&self, name: &str, year: i32) -> (rcgen::Certificate, KeyPair) {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 12, 31);
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -57,6 +63,7 @@ fn provider() -> Arc<tokio_rustls::rustls::crypto::CryptoProvider> {
 struct Secured {
     authority: Authority,
     name: &'static str,
+    valid_until: i32,
     callers: Arc<dyn ClientCertVerifier>,
     protocols: &'static [&'static [u8]],
 }
@@ -67,6 +74,7 @@ impl Secured {
         Self {
             authority: Authority::new(),
             name,
+            valid_until: YEAR,
             callers: Arc::new(NoClientAuth),
             protocols: &[b"h2"],
         }
@@ -80,7 +88,7 @@ impl Secured {
     }
 
     async fn start(&self) -> SocketAddr {
-        let (certificate, key) = self.authority.certify(self.name);
+        let (certificate, key) = self.authority.certify(self.name, self.valid_until);
         let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -127,7 +135,7 @@ impl Files {
     }
 
     fn identity(&self, authority: &Authority) -> String {
-        let (certificate, key) = authority.certify("fanfare");
+        let (certificate, key) = authority.certify("fanfare", YEAR);
         self.line("cert_file", &certificate.pem()) + &self.line("key_file", &key.serialize_pem())
     }
 }
@@ -139,13 +147,29 @@ fn toml(endpoint: &str, tls: &str) -> String {
 
 /// What comes of a call to an endpoint that is secured like this.
 async fn outcome(endpoint: &str, tls: &str) -> Seen {
+    seen(&result(endpoint, tls).await)
+}
+
+/// Such a call is not made: the error names the service, and says that.
+async fn assert_refused(endpoint: &str, tls: &str, why: &str) {
+    let result = result(endpoint, tls).await;
+    assert_eq!(seen(&result), lost("not_started"));
+    let message = &error(&result).message;
+    let begins = "can't connect to tool service demo: ";
+    assert!(
+        message.starts_with(begins) && message.contains(why),
+        "{message}"
+    );
+}
+
+async fn result(endpoint: &str, tls: &str) -> pb::ToolExecutionResult {
     let config = Config::parse(&toml(endpoint, tls)).unwrap();
     let mut client = pipes::client(&config, Registry::new(&config)).await;
     let call = call_with("", "echo", json!({"a": 1}));
     let response = client.execute_tools(request(vec![call])).await.unwrap();
-    let result = &response.get_ref().results[0];
+    let result = response.into_inner().results.remove(0);
     assert!(length(result.duration) < 10 * SECOND);
-    seen(result)
+    result
 }
 
 fn echoed() -> Seen {
@@ -169,7 +193,12 @@ async fn the_name_may_be_another_than_the_endpoints() {
     let files = Files::new();
     let tls = files.authority(&service.authority);
     let endpoint = format!("https://{address}");
-    assert_eq!(outcome(&endpoint, &tls).await, lost("not_started"));
+    assert_refused(
+        &endpoint,
+        &tls,
+        "certificate not valid for name \"127.0.0.1\"",
+    )
+    .await;
     let tls = tls + "server_name = 'weather.tools'";
     assert_eq!(outcome(&endpoint, &tls).await, echoed());
 }
@@ -191,8 +220,25 @@ async fn a_service_of_another_authority_is_not_called() {
     let other = files.authority(&Authority::new());
     // Nor is one that only its own authority knows, if we know those of the web.
     for tls in [other.as_str(), ""] {
-        assert_eq!(outcome(&endpoint, tls).await, lost("not_started"));
+        assert_refused(
+            &endpoint,
+            tls,
+            "TLS: invalid peer certificate: UnknownIssuer",
+        )
+        .await;
     }
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_not_believed() {
+    let service = Secured {
+        valid_until: 2020,
+        ..Secured::new("127.0.0.1")
+    };
+    let endpoint = format!("https://{}", service.start().await);
+    let files = Files::new();
+    let tls = files.authority(&service.authority);
+    assert_refused(&endpoint, &tls, "certificate expired").await;
 }
 
 #[tokio::test]
@@ -202,17 +248,28 @@ async fn we_prove_who_we_are_where_that_is_asked_for() {
     let endpoint = format!("https://{}", service.start().await);
     let files = Files::new();
     let tls = files.authority(&service.authority);
-    assert_eq!(outcome(&endpoint, &tls).await, lost("not_started"));
+    assert_refused(
+        &endpoint,
+        &tls,
+        "over TLS: received fatal alert: CertificateRequired",
+    )
+    .await;
     let stranger = tls.clone() + &files.identity(&Authority::new());
-    assert_eq!(outcome(&endpoint, &stranger).await, lost("not_started"));
+    assert_refused(
+        &endpoint,
+        &stranger,
+        "over TLS: received fatal alert: UnknownCA",
+    )
+    .await;
     let known = tls + &files.identity(&callers);
     assert_eq!(outcome(&endpoint, &known).await, echoed());
 }
 
 #[tokio::test]
 async fn who_does_not_speak_http_2_behind_tls_is_not_called() {
-    let no_protocols: [&[&[u8]]; 2] = [&[b"http/1.1"], &[]];
-    for protocols in no_protocols {
+    let no_protocols: [(&[&[u8]], _); 2] =
+        [(&[b"http/1.1"], "NoApplicationProtocol"), (&[], "(ALPN)")];
+    for (protocols, why) in no_protocols {
         let service = Secured {
             protocols,
             ..Secured::new("127.0.0.1")
@@ -220,19 +277,17 @@ async fn who_does_not_speak_http_2_behind_tls_is_not_called() {
         let endpoint = format!("https://{}", service.start().await);
         let files = Files::new();
         let tls = files.authority(&service.authority);
-        assert_eq!(outcome(&endpoint, &tls).await, lost("not_started"));
+        assert_refused(&endpoint, &tls, why).await;
     }
 }
 
 #[tokio::test]
 async fn who_does_not_speak_tls_is_not_called() {
-    let plain = Process::demo_tools().await.address;
+    let plain = Process::demo_tools().await;
     let mute = silent(b"").await;
-    for address in [plain, mute] {
-        assert_eq!(
-            outcome(&format!("https://{address}"), "").await,
-            lost("not_started")
-        );
+    let no_tls = "TLS: received corrupt message";
+    for (address, why) in [(plain.address, no_tls), (mute, "no connection within 2s")] {
+        assert_refused(&format!("https://{address}"), "", why).await;
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
-use super::{State, Upstream};
+use super::{Upstream, state::State};
 use crate::tool::{
     address::Address,
     dial::dial,

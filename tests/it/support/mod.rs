@@ -13,6 +13,7 @@ pub mod page;
 pub mod pipes;
 pub mod process;
 pub mod raw;
+pub mod relay;
 pub mod service;
 pub mod sockets;
 pub mod spans;
@@ -57,6 +58,15 @@ pub fn request(calls: Vec<pb::ToolCall>) -> pb::ExecuteToolsRequest {
         calls,
         ..Default::default()
     }
+}
+
+/// The results of one request, which must be served.
+pub async fn results(
+    client: &pipes::Client,
+    calls: Vec<pb::ToolCall>,
+) -> Vec<pb::ToolExecutionResult> {
+    let response = client.clone().execute_tools(request(calls)).await;
+    response.expect("an OK").into_inner().results
 }
 
 /// A configuration without services and tools.

@@ -1,12 +1,14 @@
-//! A tool service that does what a test says, behind in-memory pipes: it can be
-//! killed and started again, and remembers what it was asked.
+//! A tool service that does what a test says, behind in-memory pipes or on a real
+//! socket: it can be killed and started again, and remembers what it was asked.
 
 use std::{
     io,
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use fanfare::{
@@ -17,10 +19,18 @@ use fanfare::{
     tool::{Connect, Io},
 };
 use futures_util::future::BoxFuture;
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::AbortHandle,
+    time::{Instant, timeout},
+};
 use tonic::{Code, Request, Response, Status};
 
-use super::pipes::{self, Client};
+use super::{
+    pipes::{self, Client},
+    process::PATIENCE,
+};
 
 const PIPE_BYTES: usize = 64 << 10;
 
@@ -39,8 +49,8 @@ pub struct Service {
 #[derive(Default)]
 struct Memory {
     met: Mutex<Vec<Met>>,
-    answered: AtomicUsize,
     dropped: AtomicUsize,
+    running: watch::Sender<usize>,
 }
 
 /// An attempt that the service met.
@@ -68,8 +78,13 @@ impl Service {
             memory: Arc::clone(&memory),
             behaviour: Box::new(move |call| Box::pin(behaviour(call))),
         };
+        // However few connections there are, no call waits for a stream; and however
+        // busy the machine is, none is given up.
+        let mut config = Config::default();
+        config.server.max_streams_per_connection = 100_000;
+        config.server.keepalive_interval = Duration::from_secs(3600);
         Self {
-            server: Arc::new(Server::tools(&Config::default(), tools).await),
+            server: Arc::new(Server::tools(&config, tools).await),
             memory,
             down: Arc::default(),
             dials: Arc::default(),
@@ -89,6 +104,40 @@ impl Service {
     pub async fn client_of(&self, config: &Config) -> Client {
         let registry = Registry::with_connect(config, |_| Arc::new(self.clone()));
         pipes::client(config, registry).await
+    }
+
+    /// Serves on a port of its own too, as long as the test runs.
+    pub async fn listen(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let this = self.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                this.dials.fetch_add(1, Ordering::SeqCst);
+                stream.set_nodelay(true).expect("an open socket");
+                if !this.down.load(Ordering::SeqCst) {
+                    this.serve(stream);
+                }
+            }
+        });
+        address
+    }
+
+    /// Waits until it works on so many attempts, as long as there is progress.
+    pub async fn works_on(&self, count: usize) {
+        let mut running = self.memory.running.subscribe();
+        while *running.borrow_and_update() != count {
+            let change = timeout(PATIENCE, running.changed()).await;
+            change
+                .unwrap_or_else(|_| panic!("{} attempts run, not {count}", self.running()))
+                .expect("the service");
+        }
+    }
+
+    fn serve(&self, io: impl Io + 'static) {
+        let connection = tokio::spawn(self.server.serve_connection(io));
+        let handle = connection.abort_handle();
+        self.connections.lock().expect("them").push(handle);
     }
 
     /// Breaks its connections and takes no others.
@@ -124,8 +173,7 @@ impl Service {
 
     /// How many attempts it works on.
     pub fn running(&self) -> usize {
-        let ended = self.memory.answered.load(Ordering::SeqCst) + self.cancelled();
-        self.met().len() - ended
+        *self.memory.running.borrow()
     }
 
     /// How often somebody wanted a connection.
@@ -153,9 +201,7 @@ impl Connect for Service {
             return Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) });
         }
         let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-        let connection = tokio::spawn(self.server.serve_connection(theirs));
-        let handle = connection.abort_handle();
-        self.connections.lock().expect("them").push(handle);
+        self.serve(theirs);
         Box::pin(async move { Ok(Box::new(ours) as Box<dyn Io>) })
     }
 }
@@ -172,6 +218,7 @@ impl ToolService for Tools {
             attempt: request.attempt,
             at: Instant::now(),
         });
+        self.memory.running.send_modify(|running| *running += 1);
         let mut running = Running(&self.memory, true);
         let result = (self.behaviour)(request).await;
         running.1 = false;
@@ -184,11 +231,7 @@ struct Running<'a>(&'a Memory, bool);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let count = if self.1 {
-            &self.0.dropped
-        } else {
-            &self.0.answered
-        };
-        count.fetch_add(1, Ordering::SeqCst);
+        self.0.dropped.fetch_add(self.1.into(), Ordering::SeqCst);
+        self.0.running.send_modify(|running| *running -= 1);
     }
 }
