@@ -28,10 +28,10 @@ note() {
     summary+=("$(printf '%-16s %s' "$1" "$2")")
 }
 
-# not_run WHAT WHY: says that a check was left out; the gate goes on.
+# not_run WHAT WHY: says that a check was left out; the gate goes on, and says so again
+# at its end, also of the scripts that it starts.
 not_run() {
-    printf 'NOT RUN: %s: %s\n' "$1" "$2"
-    note "NOT RUN" "$1: $2"
+    printf 'NOT RUN: %s: %s\n' "$1" "$2" | tee -a "${FANFARE_CI_NOTES:-/dev/null}"
 }
 
 # missing WHAT WHY: a tool can't be had. In CI that is a failure.
@@ -53,6 +53,7 @@ report() {
     [[ -z $step_name ]] || note "FAILED   $((SECONDS - step_start)) s" "$step_name"
     printf '\n'
     printf '%s\n' "${summary[@]}"
+    [[ ! -f ${FANFARE_CI_NOTES:-} ]] || cat "$FANFARE_CI_NOTES"
     if [[ -n $passed ]]; then
         printf '\nThe gate passed in %d s.\n' $((SECONDS - gate_start))
     else

@@ -109,8 +109,12 @@ pub(crate) const CASES: &[Case] = &[
         quick: true,
         ..in_flight("in-flight-10000", 200)
     },
+    // So long that all are in flight at a time.
     Case {
-        // So long that all are in flight at a time.
+        tool_ms: 4000,
+        ..in_flight("in-flight-50000", 1000)
+    },
+    Case {
         tool_ms: 8000,
         ..in_flight("in-flight-100000", 2000)
     },

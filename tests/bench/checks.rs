@@ -99,7 +99,11 @@ fn checks(results: &Results) -> Vec<Check> {
             figure,
         );
     }
-    for (case, at_most) in [("in-flight-10000", 10.0), ("in-flight-100000", 8.0)] {
+    for (case, at_most) in [
+        ("in-flight-10000", 10.0),
+        ("in-flight-50000", 8.0),
+        ("in-flight-100000", 8.0),
+    ] {
         let many = (case, FANFARE);
         add(
             format!("calls lost, {case}"),
