@@ -167,11 +167,10 @@ async fn those_who_speak_something_else() {
         let probed = probe(&[&address.to_string(), "--timeout", "10s"]).await;
         probed.assert_failed(address, "not a gRPC server, or one that broke off: ");
     }
-    // Perhaps before it is spoken to.
+    // Perhaps before it is spoken to, and whoever notices first tells.
     let address = resetting().await;
     let probed = probe(&[&address.to_string(), "--timeout", "10s"]).await;
     probed.assert_failed(address, "");
-    assert!(probed.stderr.contains("reset"), "{probed:?}");
 }
 
 #[tokio::test]
