@@ -128,51 +128,73 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..300)
 }
 
-proptest! {
-    /// While a call waits, no other batch is served more often than there were
-    /// calls of its own batch before it, in the round that was being served, in its
-    /// own, and in those of calls that have left.
-    #[test]
-    fn no_batch_waits_for_more_than_one_call_of_each_other_per_turn(steps in steps()) {
-        let mut queue = Queue::default();
-        // For each waiting call: its turn and batch, how many of its own were
-        // before it, and who was served meanwhile.
-        let mut waiting: Vec<(Turn, usize, usize, Map<usize, usize>)> = Vec::new();
-        let mut left = 0;
-        for step in steps {
-            match step {
-                Step::Join(batch) => {
-                    let own = waiting.iter().filter(|call| call.1 == batch).count();
-                    let ahead = queue.ahead_of_next(batch);
-                    prop_assert!(ahead >= own.min(queue.len()) && ahead <= queue.len());
-                    let turn = queue.push(batch, queue.joined);
-                    waiting.push((turn, batch, own, Map::new()));
+/// While a call waits, no other batch is served more often than there were
+/// calls of its own batch before it, in the round that was being served, in its
+/// own, and in those of calls that have left.
+fn serve_fairly(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut queue = Queue::default();
+    // For each waiting call: its turn and batch, how many of its own were
+    // before it, and who was served meanwhile.
+    let mut waiting: Vec<(Turn, usize, usize, Map<usize, usize>)> = Vec::new();
+    let mut left = 0;
+    for step in steps {
+        match step {
+            Step::Join(batch) => {
+                let own = waiting.iter().filter(|call| call.1 == batch).count();
+                let ahead = queue.ahead_of_next(batch);
+                prop_assert!(ahead >= own.min(queue.len()) && ahead <= queue.len());
+                let turn = queue.push(batch, queue.joined);
+                waiting.push((turn, batch, own, Map::new()));
+            }
+            Step::Leave(which) if !waiting.is_empty() => {
+                let (turn, ..) = waiting.remove(which % waiting.len());
+                prop_assert!(queue.remove(turn).is_some());
+                prop_assert!(queue.remove(turn).is_none());
+                left += 1;
+            }
+            Step::Leave(_) => {}
+            Step::Serve => {
+                let served = queue.pop();
+                prop_assert_eq!(served.is_none(), waiting.is_empty());
+                let Some(joined) = served else { continue };
+                let index = waiting.iter().position(|call| call.0.joined == joined);
+                let (_, batch, own, meanwhile) = waiting.remove(index.unwrap());
+                for (&other, &times) in &meanwhile {
+                    let bound = own + 2 + left;
+                    prop_assert!(other == batch || times <= bound, "{times} > {bound}");
                 }
-                Step::Leave(which) if !waiting.is_empty() => {
-                    let (turn, ..) = waiting.remove(which % waiting.len());
-                    prop_assert!(queue.remove(turn).is_some());
-                    prop_assert!(queue.remove(turn).is_none());
-                    left += 1;
-                }
-                Step::Leave(_) => {}
-                Step::Serve => {
-                    let served = queue.pop();
-                    prop_assert_eq!(served.is_none(), waiting.is_empty());
-                    let Some(joined) = served else { continue };
-                    let index = waiting.iter().position(|call| call.0.joined == joined);
-                    let (_, batch, own, meanwhile) = waiting.remove(index.unwrap());
-                    for (&other, &times) in &meanwhile {
-                        let bound = own + 2 + left;
-                        prop_assert!(other == batch || times <= bound, "{times} > {bound}");
-                    }
-                    for (.., meanwhile) in &mut waiting {
-                        *meanwhile.entry(batch).or_default() += 1;
-                    }
+                for (.., meanwhile) in &mut waiting {
+                    *meanwhile.entry(batch).or_default() += 1;
                 }
             }
-            prop_assert_eq!(queue.len(), waiting.len());
-            let counted: usize = queue.batches.values().map(|batch| batch.count).sum();
-            prop_assert_eq!(counted, waiting.len());
         }
+        prop_assert_eq!(queue.len(), waiting.len());
+        let counted: usize = queue.batches.values().map(|batch| batch.count).sum();
+        prop_assert_eq!(counted, waiting.len());
     }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn no_batch_waits_for_more_than_one_call_of_each_other_per_turn(steps in steps()) {
+        serve_fairly(steps)?;
+    }
+}
+
+/// The property failed on it while it was written.
+#[test]
+fn a_batch_that_comes_back_waits_its_turn() {
+    use Step::{Join, Serve};
+    let steps = [
+        Join(0),
+        Join(1),
+        Serve,
+        Join(1),
+        Join(2),
+        Serve,
+        Serve,
+        Serve,
+    ];
+    serve_fairly(steps.into()).unwrap();
 }
