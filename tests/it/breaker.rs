@@ -4,7 +4,10 @@ use fanfare::pb::{self, BreakerState};
 use nix::sys::signal::Signal;
 use prost::Message as _;
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
 use tonic::{Code, Status};
 use tonic_types::pb::RetryInfo;
 
@@ -23,6 +26,14 @@ const TOOL: &str = "[tools.tool]\nservice = 'tools'\ntimeout = '2s'\n";
 
 async fn result(client: &Client, id: &str) -> pb::ToolExecutionResult {
     results(client, vec![call(id, "tool")]).await.remove(0)
+}
+
+/// A call that hangs, under way.
+async fn hanging(client: &Client) -> JoinHandle<pb::ToolExecutionResult> {
+    let client = client.clone();
+    let call = tokio::spawn(async move { result(&client, "hang").await });
+    sleep(ms(1)).await;
+    call
 }
 
 /// Calls of the tool whose ids begin so.
@@ -110,11 +121,7 @@ async fn a_connection_is_enough_where_there_was_none_for_an_answer_may_take_long
     service.start_again();
     sleep(SECOND).await;
 
-    let slow = tokio::spawn({
-        let client = client.clone();
-        async move { result(&client, "hang").await }
-    });
-    sleep(ms(1)).await;
+    let slow = hanging(&client).await;
 
     assert_eq!(service.running(), 1);
     assert_eq!(state(&client).await, BreakerState::Closed);
@@ -134,11 +141,7 @@ async fn a_service_that_hangs_is_left_alone_and_tried_by_few() {
     assert_eq!(seen(&refused), left_alone());
 
     sleep(retry_after(&refused)).await;
-    let trial = tokio::spawn({
-        let client = client.clone();
-        async move { result(&client, "hang").await }
-    });
-    sleep(ms(1)).await;
+    let trial = hanging(&client).await;
     assert_eq!(state(&client).await, BreakerState::HalfOpen);
     for _ in 0..10 {
         assert_eq!(seen(&result(&client, "").await), left_alone());
@@ -167,11 +170,7 @@ async fn nobody_waits_in_line_for_a_service_that_is_left_alone() {
     }
     sleep(SECOND).await;
     // The trial has the only place.
-    let trial = tokio::spawn({
-        let client = client.clone();
-        async move { result(&client, "hang").await }
-    });
-    sleep(ms(1)).await;
+    let trial = hanging(&client).await;
     assert_eq!(service.running(), 1);
 
     let start = Instant::now();
