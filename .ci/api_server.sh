@@ -5,19 +5,11 @@
 # Runs if the binaries are in the cache or FANFARE_API_SERVER=1. No node is behind it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-exec </dev/null
 
 # shellcheck source=.ci/lib.sh
 source .ci/lib.sh
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/fanfare-ci
-new=$cache/new.$$
-mkdir -p "$cache"
-# Most of its tools are not for here.
-# shellcheck source=/dev/null
-source .ci/tools.sh
 # shellcheck source=.ci/tools_kubernetes.sh
 source .ci/tools_kubernetes.sh
-PATH=$PATH:/usr/local/go/bin
 
 if [[ ! -d $api_server_dir && ${FANFARE_API_SERVER:-} != 1 ]]; then
     not_run 'the API server' 'takes minutes to build: FANFARE_API_SERVER=1 does'
@@ -27,7 +19,6 @@ if ! command -v go >/dev/null; then
     not_run 'the API server' 'there is no go to build it with'
     exit
 fi
-tmp=$(mktemp -d)
 processes=()
 stop() {
     # Asked politely, the API server looks for its etcd for minutes.

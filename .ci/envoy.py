@@ -7,18 +7,16 @@ behind Envoy are killed and started again under load: no call of an idempotent t
 fails, and none of another tool is executed twice.
 """
 
-import argparse
 import collections
 import json
 import re
 import subprocess
-import tempfile
 import threading
 import time
 import urllib.request
 from pathlib import Path
 
-from processes import LIMIT, Processes, fail, free_ports
+from processes import LIMIT, Processes, fail, free_ports, run
 
 EXECUTE = "fanfare.v1.OrchestratorService/ExecuteTools"
 REQUESTS, CALLS = 8, 250
@@ -207,25 +205,17 @@ def restart_under_load(rig: Rig) -> None:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for option, what in (
-        ("--fanfare", "the binary to test"),
-        ("--envoy", "Envoy"),
-        ("--grpcurl", "what to call it with"),
-    ):
-        parser.add_argument(option, required=True, help=what)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        processes = Processes(Path(folder))
-        try:
-            rig = Rig(options, processes, Path(folder))
-            two_thousand_at_a_time(rig)
-            restart_under_load(rig)
-            processes.stop("fanfare")
-        finally:
-            processes.kill()
+def check(options, processes: Processes, folder: Path) -> None:
+    rig = Rig(options, processes, folder)
+    two_thousand_at_a_time(rig)
+    restart_under_load(rig)
+    processes.stop("fanfare")
 
 
 if __name__ == "__main__":
-    main()
+    required = {
+        "fanfare": "the binary to test",
+        "envoy": "Envoy",
+        "grpcurl": "what to call it with",
+    }
+    run(__doc__, required, check)

@@ -6,7 +6,6 @@
 # shellcheck disable=SC2034 # tools.sh gives more than is needed here.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-exec </dev/null
 
 # shellcheck source=.ci/lib.sh
 source .ci/lib.sh
@@ -15,10 +14,6 @@ source .ci/tools.sh
 # shellcheck source=.ci/tools_image.sh
 source .ci/tools_image.sh
 
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/fanfare-ci
-new=$cache/new.$$
-mkdir -p "$cache"
-tmp=$(mktemp -d)
 # One run at a time: they share the layers.
 exec 9>"$cache/images.lock"
 flock --timeout 1800 9 || die 'another run holds the store of layers'

@@ -1,24 +1,14 @@
 #!/usr/bin/env bash
 # Renders deploy/kubernetes and the Helm chart with the real tools, and checks what comes
 # out: schemas, policies, whether the objects fit together and fit the program (first
-# argument, or target/release/fanfare). `--render DIR`: only renders, into DIR.
+# argument, or the release build). `--render DIR`: only renders, into DIR.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-exec </dev/null
 
 # shellcheck source=.ci/lib.sh
 source .ci/lib.sh
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/fanfare-ci
-new=$cache/new.$$
-mkdir -p "$cache"
-# Most of its tools are not for here.
-# shellcheck source=/dev/null
-source .ci/tools.sh
 # shellcheck source=.ci/tools_kubernetes.sh
 source .ci/tools_kubernetes.sh
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp" "$new"' EXIT
-PATH=$PATH:/usr/local/go/bin
 
 chart=deploy/helm/fanfare
 # Helm keeps nothing outside of it.
@@ -78,7 +68,7 @@ if [[ ${1:-} == --render ]]; then
     exit
 fi
 kubernetes_python || die "pip can't install kubernetes-validate"
-fanfare=${1:-target/release/fanfare}
+fanfare=${1:-$(release_binary)}
 
 printf 'kustomize and helm template\n'
 mkdir "$tmp/rendered"

@@ -1,6 +1,55 @@
 # shellcheck shell=bash
-# The steps of the gate: headlines, durations, the summary, and what happens
-# when a step fails or can't be run. Sourced by `run`.
+# What the gate's scripts share: where tools and temporary files are, the binary,
+# installing, and what happens when a check can't be run; and the steps of `run`:
+# headlines, durations, the summary. Sourced in the checkout's folder.
+
+exec </dev/null
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/fanfare-ci
+new=$cache/new.$$
+mkdir -p "$cache"
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp" "$new"' EXIT
+PATH=$PATH:$HOME/.cargo/bin:/usr/local/go/bin
+
+# Says where the release build's binary is, made anew.
+release_binary() {
+    cargo build --quiet --release --locked >&2 &&
+        cargo metadata --locked --no-deps --format-version 1 | python3 -c '
+import json, sys; print(json.load(sys.stdin)["target_directory"] + "/release/fanfare")'
+}
+
+# install_into DIR INSTALLER: DIR is there completely or not at all.
+install_into() {
+    local start=$SECONDS
+    rm -rf "$new"
+    mkdir "$new" && "$2" "$new" || return 1
+    # Another run may have been faster.
+    mv -T "$new" "$1" 2>/dev/null || true
+    printf 'installed %s in %d s\n' "$1" $((SECONDS - start))
+}
+
+# python_packages NAME REQUIREMENTS: gives `packages`, a folder with those.
+packages='' requirements=''
+python_packages() {
+    local sum
+    sum=$(sha256sum <"$2") || return 1
+    packages=$cache/$1-${sum:0:12}
+    if [[ ! -d $packages ]]; then
+        requirements=$2 install_into "$packages" pip_install
+    fi
+}
+
+pip_install() {
+    if ! python3 -m pip --version >/dev/null 2>&1; then
+        apt_install python3-pip || return 1
+    fi
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check \
+        --no-deps --require-hashes --target "$1" --requirement "$requirements"
+}
+
+apt_install() {
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "$@"
+}
 
 step_name=
 step_start=0

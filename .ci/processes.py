@@ -1,9 +1,11 @@
 """Processes for the gate's checks: started, waited for, ended, killed at the end."""
 
+import argparse
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -45,6 +47,22 @@ class Processes:
         for process in self.running.values():
             process.kill()
             process.wait()
+
+
+def run(doc: str, required: dict[str, str], check, **optional: str) -> None:
+    """Has `check(options, processes, folder)` done, as the command line says."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    for option, what in required.items():
+        parser.add_argument(f"--{option}", required=True, help=what)
+    for option, what in optional.items():
+        parser.add_argument(f"--{option}", default="", help=what)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        processes = Processes(Path(folder))
+        try:
+            check(options, processes, Path(folder))
+        finally:
+            processes.kill()
 
 
 def free_ports(count: int) -> list[int]:

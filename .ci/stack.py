@@ -12,19 +12,17 @@ killed and the collector is stopped, until every metric was seen to move. Then:
 - gauges went up, and each alert fired that a minute can bring about.
 """
 
-import argparse
 import json
 import re
 import signal
 import subprocess
-import tempfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from processes import LIMIT, Processes, fail, free_ports
+from processes import LIMIT, Processes, fail, free_ports, run
 from stack_checks import check, spans_of_trace
 from telemetry import BATCH, CLIENT, PARENT, SERVER, TRACE, TREE
 
@@ -320,30 +318,22 @@ class Stack:
         self.start_collector()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for option, what in (
-        ("--fanfare", "the binary to test"),
-        ("--collector", "an OpenTelemetry Collector"),
-        ("--production", "the collector's configuration for Kubernetes"),
-        ("--prometheus", "a Prometheus"),
-        ("--grpcurl", "what to call it with"),
-        ("--project", "compose.yaml as JSON, resolved"),
-    ):
-        parser.add_argument(option, required=True, help=what)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        processes = Processes(Path(folder))
-        try:
-            stack = Stack(options, processes, Path(folder))
-            stack.start()
-            stack.drive()
-            check(stack)
-            for name in ("fanfare", "prometheus", "collector", "sink"):
-                processes.stop(name)
-        finally:
-            processes.kill()
+def check_stack(options, processes: Processes, folder: Path) -> None:
+    stack = Stack(options, processes, folder)
+    stack.start()
+    stack.drive()
+    check(stack)
+    for name in ("fanfare", "prometheus", "collector", "sink"):
+        processes.stop(name)
 
 
 if __name__ == "__main__":
-    main()
+    required = {
+        "fanfare": "the binary to test",
+        "collector": "an OpenTelemetry Collector",
+        "production": "the collector's configuration for Kubernetes",
+        "prometheus": "a Prometheus",
+        "grpcurl": "what to call it with",
+        "project": "compose.yaml as JSON, resolved",
+    }
+    run(__doc__, required, check_stack)

@@ -7,7 +7,6 @@
 # FANFARE is the binary to run; by default the release build.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-exec </dev/null
 
 # shellcheck source=.ci/lib.sh
 source .ci/lib.sh
@@ -17,20 +16,8 @@ source .ci/tools.sh
 # shellcheck source=.ci/tools_stack.sh
 source .ci/tools_stack.sh
 
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/fanfare-ci
-new=$cache/new.$$
-mkdir -p "$cache"
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp" "$new"' EXIT
-PATH=$PATH:$HOME/.cargo/bin:/usr/local/go/bin
 observability=deploy/observability
-
-fanfare=${1:-}
-if [[ -z $fanfare ]]; then
-    cargo build --release --locked
-    fanfare=$(cargo metadata --locked --no-deps --format-version 1 |
-        python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')/release/fanfare
-fi
+fanfare=${1:-$(release_binary)}
 
 "$fanfare" check --config deploy/compose/fanfare.toml >"$tmp/settings"
 

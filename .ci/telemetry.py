@@ -8,15 +8,13 @@ must find nothing wrong with `/metrics`, which must have the same metrics, nor w
 the README's queries, which must be of metrics that are there.
 """
 
-import argparse
 import json
 import re
 import subprocess
-import tempfile
 import urllib.request
 from pathlib import Path
 
-from processes import LIMIT, Processes, fail, free_ports
+from processes import LIMIT, Processes, fail, free_ports, run
 
 README = Path(__file__).parent.parent / "README.md"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -159,23 +157,10 @@ def check(options, processes: Processes, folder: Path) -> None:
     processes.stop("fanfare")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for option, what in (
-        ("--fanfare", "the binary to test"),
-        ("--collector", "rotel's agent"),
-        ("--grpcurl", "what to call it with"),
-    ):
-        parser.add_argument(option, required=True, help=what)
-    parser.add_argument("--promtool", default="", help="what to check /metrics with")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        processes = Processes(Path(folder))
-        try:
-            check(options, processes, Path(folder))
-        finally:
-            processes.kill()
-
-
 if __name__ == "__main__":
-    main()
+    required = {
+        "fanfare": "the binary to test",
+        "collector": "rotel's agent",
+        "grpcurl": "what to call it with",
+    }
+    run(__doc__, required, check, promtool="what to check /metrics with")

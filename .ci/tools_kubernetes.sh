@@ -1,7 +1,6 @@
 # shellcheck shell=bash disable=SC2034
-# The tools of `kubernetes.sh` and `api_server.sh`, in the manner of `tools.sh`, whose
-# functions they use: sources and schemas out of the registries, pinned, built once into
-# the cache.
+# The tools of `kubernetes.sh` and `api_server.sh`, in the manner of `tools.sh`: sources
+# and schemas out of the registries, pinned, built once into the cache.
 
 readonly KUBERNETES=1.37.2
 readonly HELM=v4.3.1
@@ -28,12 +27,8 @@ kubernetes_tools() {
 
 # Gives `kubernetes_python`, a folder of modules.
 kubernetes_python() {
-    local sum
-    sum=$(sha256sum <.ci/requirements-kubernetes.txt) || return 1
-    kubernetes_python=$cache/kubernetes-python-${sum:0:12}
-    if [[ ! -d $kubernetes_python ]]; then
-        install_into "$kubernetes_python" pip_install_kubernetes || return 1
-    fi
+    python_packages kubernetes-python .ci/requirements-kubernetes.txt || return 1
+    kubernetes_python=$packages
 }
 
 # Gives `etcd` and `kube_apiserver`.
@@ -43,11 +38,6 @@ api_server_tools() {
     fi
     etcd=$api_server_dir/etcd
     kube_apiserver=$api_server_dir/kube-apiserver
-}
-
-pip_install_kubernetes() {
-    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check \
-        --no-deps --require-hashes --target "$1" --requirement .ci/requirements-kubernetes.txt
 }
 
 build_kubernetes_tools() {
