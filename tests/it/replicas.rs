@@ -58,8 +58,9 @@ fn answered() -> Seen {
     Seen::Ok(json!(null))
 }
 
-/// Waits until the replicas have been asked to stop that many attempts.
-async fn cancelled(replicas: &[Service], count: usize) {
+/// Waits until the replicas have been asked to stop that many attempts; returns how
+/// many it is by then.
+async fn cancelled(replicas: &[Service], count: usize) -> usize {
     let sum = || replicas.iter().map(Service::cancelled).sum::<usize>();
     let come = async {
         while sum() < count {
@@ -68,7 +69,7 @@ async fn cancelled(replicas: &[Service], count: usize) {
     };
     let come = timeout(PATIENCE, come).await;
     come.unwrap_or_else(|_| panic!("{} cancelled, not {count}", sum()));
-    assert_eq!(sum(), count);
+    sum()
 }
 
 /// Two replicas that do the same.
@@ -106,13 +107,13 @@ async fn a_hedge_goes_to_the_other_replica_and_the_loser_is_cancelled() {
         attempts.sort_unstable();
         assert_eq!(attempts, [[1], [2]], "{}", result.id);
     }
-    cancelled(&replicas, 100).await;
+    assert_eq!(cancelled(&replicas, 100).await, 100);
 }
 
 /// One call in a hundred takes 3 s at first, and so does a request of a hundred.
 #[tokio::test]
 async fn hedging_cuts_the_tail_of_real_replicas() {
-    async fn run(tool: &str) -> (Vec<Duration>, usize, usize) {
+    async fn run(tool: &str, losers: usize) -> (Vec<Duration>, usize, usize) {
         let (replicas, addresses) = two(|call| async move {
             if call.attempt == 1 && call.id.ends_with("50") {
                 sleep(ms(3000)).await;
@@ -133,15 +134,15 @@ async fn hedging_cuts_the_tail_of_real_replicas() {
         }
         times.sort_unstable();
         let met = replicas.iter().map(|it| it.met().len()).sum();
-        let cancels = replicas.iter().map(Service::cancelled).sum();
+        let cancels = cancelled(&replicas, losers).await;
         (times, met, cancels)
     }
-    let (plain, attempts, _) = run("idempotent = true").await;
+    let (plain, attempts, _) = run("idempotent = true", 0).await;
     assert_eq!(attempts, 309);
-    let (hedged, attempts, cancels) = run("idempotent = true\nhedge.delay = '500ms'").await;
+    let (hedged, attempts, cancels) = run("idempotent = true\nhedge.delay = '500ms'", 3).await;
 
     assert!(attempts <= 309 * 106 / 100, "{attempts} for 309 calls");
-    assert!((3..=attempts - 309).contains(&cancels), "{cancels} cancels");
+    assert!(cancels <= attempts - 309, "{cancels} cancels");
     assert!(hedged[2] * 3 <= plain[2], "{hedged:?} {plain:?}");
 }
 
