@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use fanfare::{config::Config, pb, registry::Registry};
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use crate::support::{
@@ -10,10 +10,11 @@ use crate::support::{
     amid_others::lost,
     call, call_with,
     hostile::{Hostile, Step, head},
+    killed::kill,
     ledger, length,
     network::{Answer, Names, demo_service},
     pipes::{self, Client},
-    process::{PATIENCE, Process, message},
+    process::{PATIENCE, Process},
     results, seen,
     sockets::{black_hole, reserved},
 };
@@ -136,15 +137,7 @@ async fn an_endpoint_that_works_again_gets_calls_again() {
     let endpoints = [victim.address, other.address].map(|address| address.to_string());
     let client = client_of(endpoints, keys).await;
     both_get_calls(&client, [&victim, &other]).await;
-    let hanging = {
-        let client = client.clone();
-        tokio::spawn(async move { results(&client, vec![call("", "hang"); 40]).await })
-    };
-    let hang = |line: &Value| message(line) == "call started" && line["tool"] == "hang";
-    victim.log().wait_for_all("calls in flight", 5, hang).await;
-    victim.signal(Signal::SIGKILL);
-    victim.exit_code().await;
-    hanging.abort();
+    kill(&mut victim, &client).await;
     assert_no_call_notices(&client, 50).await;
 
     let again = Process::demo_tools_at(place.address).await;

@@ -23,6 +23,7 @@ use crate::support::{
     amid_others::lost,
     call, call_with,
     hostile::{Hostile, Step},
+    killed::kill,
     ledger, ms,
     pipes::Client,
     process::{PATIENCE, Process, message},
@@ -41,7 +42,7 @@ async fn fanfare(addresses: &[SocketAddr], service: &str, tool: &str) -> Process
         "[server]\nlisten = '127.0.0.1:0'\n[services.tools]\nendpoints = [{}]\n{service}\n",
         endpoints.join(", ")
     );
-    for name in ["echo", "sleep", "tool", "hostile"] {
+    for name in ["echo", "hang", "sleep", "tool", "hostile"] {
         toml.push_str(&format!("[tools.{name}]\nservice = 'tools'\n{tool}\n"));
     }
     Process::serve(&toml).await
@@ -199,8 +200,7 @@ async fn one_dead_replica_of_two_costs_no_call_and_no_attempt() {
     while ledger::count(&dead, "call started") == 0 {
         results(&client, vec![call("", "echo")]).await;
     }
-    dead.signal(Signal::SIGKILL);
-    dead.exit_code().await;
+    kill(&mut dead, &client).await;
 
     for _ in 0..2 {
         let mut again = 0;

@@ -6,6 +6,7 @@ pub mod bare;
 pub mod caller;
 pub mod collector;
 pub mod hostile;
+pub mod killed;
 pub mod ledger;
 pub mod network;
 pub mod observed;
