@@ -99,15 +99,16 @@ async fn held() -> (Service, watch::Sender<bool>) {
 }
 
 /// Over 16 connections, all in flight with the tool at a time; each is answered, and
-/// was made once.
+/// was made once. The tool, in one thread with the callers, may take its time to take a
+/// connection.
 #[tokio::test]
 async fn ten_thousand_requests_have_a_call_each_in_flight() {
     let count = MANY;
     let (service, release) = held().await;
     let server = Process::serve(&format!(
         "[server]\nlisten = '127.0.0.1:0'\n[limits]\nmax_in_flight_calls = {count}\n\
-         [services.tools]\nendpoint = 'http://{}'\n\
-         [tools.tool]\nservice = 'tools'\ntimeout = '5m'\n",
+         [services.tools]\nendpoint = 'http://{}'\nconnect_timeout = '30s'\n\
+         [tools.tool]\nservice = 'tools'\ntimeout = '5m'\nretry.connect_patience = '30s'\n",
         service.listen().await
     ))
     .await;
@@ -121,7 +122,10 @@ async fn ten_thousand_requests_have_a_call_each_in_flight() {
         let batch = request(vec![call(&index.to_string(), "tool")]);
         running.spawn(async move { client.execute_tools(batch).await });
     }
-    service.works_on(count).await;
+    tokio::select! {
+        () = service.works_on(count) => {}
+        early = running.join_next() => panic!("before it was let go: {early:?}"),
+    }
     release.send_replace(true);
 
     let mut answered = 0;
