@@ -134,8 +134,8 @@ async fn hedging_cuts_the_tail_of_real_replicas() {
             times.push(start.elapsed());
         }
         times.sort_unstable();
-        let met = replicas.iter().map(|it| it.met().len()).sum();
         let cancels = cancelled(&replicas, losers).await;
+        let met = replicas.iter().map(|it| it.met().len()).sum();
         (times, met, cancels)
     }
     let (plain, attempts, _) = run("idempotent = true", 0).await;

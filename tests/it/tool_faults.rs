@@ -17,9 +17,10 @@ use crate::support::{
     amid_others::lost,
     call, call_with, error, error_info, expired, failed,
     hostile::{Hostile, Step, head},
+    ledger::started_of,
     length, ms,
     pipes::{self, Client},
-    process::{PATIENCE, Process, message},
+    process::{PATIENCE, Process},
     request, seen,
     sockets::{SETTINGS, black_hole, reserved, resetting, silent},
 };
@@ -118,15 +119,6 @@ fn left_alone() -> Seen {
     failed(Code::Unavailable, "CIRCUIT_OPEN", "not_started")
 }
 
-/// Waits until the ledger of the demo tools has so many calls of `tool`.
-async fn started(tools: &Process, count: usize, tool: &str) {
-    let log = tools.log();
-    log.wait_for_all("calls in flight", count, |line| {
-        message(line) == "call started" && line["tool"] == tool
-    })
-    .await;
-}
-
 /// Lost before or after it was sent: which, is a race with the end of the
 /// connection.
 fn assert_is_lost(outcome: &Seen) {
@@ -178,8 +170,8 @@ async fn a_killed_tool_service_costs_its_calls_in_flight_and_no_other() {
     .await;
     let calls = (0..200).flat_map(|_| [call("", "hang"), sleep(1)]);
     let batch = tokio::spawn(results(client.clone(), calls.collect()));
-    started(&victim, 200, "hang").await;
-    started(&healthy, 200, "sleep").await;
+    started_of(&victim, 200, "hang").await;
+    started_of(&healthy, 200, "sleep").await;
 
     victim.signal(Signal::SIGKILL);
     assert_eq!(victim.exit_code().await, None);
@@ -206,7 +198,7 @@ async fn a_crash_costs_the_calls_in_flight_and_a_panic_its_own() {
     let (_fanfare, client) = fanfare([service("demo", tools.address, "", &names)]).await;
 
     let sibling = tokio::spawn(results(client.clone(), vec![sleep(1)]));
-    started(&tools, 1, "sleep").await;
+    started_of(&tools, 1, "sleep").await;
     let panicked = result(&client, call("", "panic")).await;
     let internal = failed(Code::Internal, "TOOL_FAILED", "done");
     assert_eq!(seen(&panicked), internal);
@@ -214,7 +206,7 @@ async fn a_crash_costs_the_calls_in_flight_and_a_panic_its_own() {
     assert_eq!(seen(&sibling.await.unwrap()[0]), slept(1));
 
     let sibling = tokio::spawn(results(client.clone(), vec![call("", "hang")]));
-    started(&tools, 1, "hang").await;
+    started_of(&tools, 1, "hang").await;
     let crashed = result(&client, call("", "crash")).await;
     assert_eq!(tools.exit_code().await, None);
     for result in [crashed, sibling.await.unwrap().remove(0)] {

@@ -12,6 +12,12 @@ pub async fn started(tools: &Process, count: usize) -> Vec<Value> {
     lines(tools, "call started", count).await
 }
 
+/// Waits until `count` calls of `tool` have started.
+pub async fn started_of(tools: &Process, count: usize, tool: &str) {
+    let is = |line: &Value| message(line) == "call started" && line["tool"] == tool;
+    tools.log().wait_for_all("calls in flight", count, is).await;
+}
+
 /// Waits until `count` calls were answered; returns their lines.
 pub async fn answered(tools: &Process, count: usize) -> Vec<Value> {
     lines(tools, "call answered", count).await
