@@ -167,10 +167,14 @@ async fn those_who_speak_something_else() {
         let probed = probe(&[&address.to_string(), "--timeout", "10s"]).await;
         probed.assert_failed(address, "not a gRPC server, or one that broke off: ");
     }
-    // Perhaps before it is spoken to, and whoever notices first tells.
+    // Perhaps before it is spoken to, and whoever notices first tells: the reader or
+    // the writer.
     let address = resetting().await;
     let probed = probe(&[&address.to_string(), "--timeout", "10s"]).await;
     probed.assert_failed(address, "");
+    let said = probed.stderr.to_lowercase();
+    let known = ["connection reset", "broken pipe", "connection closed"];
+    assert!(known.iter().any(|it| said.contains(it)), "{probed:?}");
 }
 
 #[tokio::test]
