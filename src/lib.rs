@@ -72,6 +72,7 @@
 
 pub mod admission;
 pub mod aggregate;
+pub mod buffered;
 pub mod call;
 pub mod config;
 pub mod deadline;
@@ -79,6 +80,7 @@ pub mod demo;
 pub mod drain;
 pub mod error;
 pub mod fanout;
+mod frames;
 pub mod json;
 pub mod logging;
 pub mod probe;

@@ -21,6 +21,7 @@ use http::Request;
 use tokio::time::{sleep, timeout};
 
 use super::{address::Address, dial::Io, pool::Load};
+use crate::frames::{Frames, Heard};
 
 /// A reply's headers and trailers may be this large. A tool that sends more
 /// fails its own call only; over four times as much, and h2 closes the
@@ -39,6 +40,8 @@ const DATA_FRAME_BUDGET: usize = 256 << 20;
 /// cancelled resets hundreds at once; h2's default is 50.
 const MAX_RESET_STREAMS: usize = 4096;
 
+type Wire = Frames<Box<dyn Io>>;
+
 /// A connection, to send on. It closes when all clones are dropped and the calls on
 /// it have ended.
 #[derive(Clone)]
@@ -55,6 +58,8 @@ struct State {
     begun: AtomicUsize,
     /// How many streams the peer allows; 0 once the connection has closed.
     limit: AtomicUsize,
+    #[allow(dead_code)]
+    heard: Arc<Heard>,
 }
 
 /// A call on a link, which counts it until this is dropped.
@@ -83,6 +88,7 @@ impl Link {
         keepalive: Keepalive,
         address: Arc<Address>,
     ) -> Result<Self, String> {
+        let (io, heard) = Frames::of_server(io);
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -100,6 +106,7 @@ impl Link {
             calls: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
             limit: AtomicUsize::new(connection.max_concurrent_send_streams()),
+            heard,
         });
         tokio::spawn(drive(connection, pings, Arc::clone(&state), keepalive));
         Ok(Self { sender, state })
@@ -175,7 +182,7 @@ impl Drop for Call {
 /// anything, when nobody can tell what became of the calls. The peer's SETTINGS have
 /// come by then, too.
 async fn answered(
-    connection: &mut Connection<Box<dyn Io>, Bytes>,
+    connection: &mut Connection<Wire, Bytes>,
     pings: &mut Option<PingPong>,
 ) -> Result<(), String> {
     let Some(pings) = pings else { return Ok(()) };
@@ -190,7 +197,7 @@ async fn answered(
 
 /// Drives a connection until it ends. Dropping it fails the calls on it.
 async fn drive(
-    mut connection: Connection<Box<dyn Io>, Bytes>,
+    mut connection: Connection<Wire, Bytes>,
     pings: Option<PingPong>,
     state: Arc<State>,
     keepalive: Keepalive,

@@ -6,9 +6,10 @@ use std::{
 };
 
 /// What the orchestration is made of. It must not know how calls come and go.
-const CORE: [&str; 9] = [
+const CORE: [&str; 10] = [
     "src/admission.rs",
     "src/aggregate.rs",
+    "src/buffered.rs",
     "src/call.rs",
     "src/deadline.rs",
     "src/drain.rs",

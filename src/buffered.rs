@@ -1,0 +1,128 @@
+//! How many bytes this process holds for its callers and tools: requests that
+//! arrive or run, observations, answers that have not been handed on.
+//!
+//! One budget bounds all of them together, so that many streams that are each
+//! within their own limits can't fill the memory. What does not fit is refused by
+//! whoever asked; nothing waits here.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// The budget. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Buffered(Arc<Budget>);
+
+#[derive(Debug)]
+struct Budget {
+    held: AtomicUsize,
+    max: usize,
+}
+
+/// Bytes that are held; given back by dropping it.
+#[derive(Debug)]
+pub struct Held {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Buffered {
+    /// A budget of `max` bytes, none of which is held.
+    pub fn new(max: usize) -> Self {
+        Self(Arc::new(Budget {
+            held: AtomicUsize::new(0),
+            max,
+        }))
+    }
+
+    /// Holds so many bytes, or none: `None` if they do not fit.
+    pub fn try_hold(&self, bytes: usize) -> Option<Held> {
+        self.0.take(bytes).then(|| Held {
+            budget: Arc::clone(&self.0),
+            bytes,
+        })
+    }
+
+    /// How many bytes are held.
+    pub fn held(&self) -> usize {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// How many may be.
+    pub fn max(&self) -> usize {
+        self.0.max
+    }
+}
+
+impl Budget {
+    fn take(&self, bytes: usize) -> bool {
+        let fits = |held: usize| held.checked_add(bytes).filter(|&then| then <= self.max);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.held.fetch_update(set, fetch, fits).is_ok()
+    }
+}
+
+impl Held {
+    /// Holds so many bytes more, or as many as before if they do not fit. Says
+    /// whether they do.
+    #[must_use]
+    pub fn try_grow(&mut self, bytes: usize) -> bool {
+        let fits = self.budget.take(bytes);
+        if fits {
+            self.bytes += bytes;
+        }
+        fits
+    }
+
+    /// Gives back so many bytes, at most all.
+    pub fn shrink(&mut self, bytes: usize) {
+        drop(self.split(bytes));
+    }
+
+    /// Splits off so many bytes, at most all.
+    #[must_use]
+    pub fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self {
+            budget: Arc::clone(&self.budget),
+            bytes,
+        }
+    }
+
+    /// How many bytes these are.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_whole_and_what_is_dropped_comes_back() {
+        let budget = Buffered::new(100);
+        let mut held = budget.try_hold(60).unwrap();
+        assert!(budget.try_hold(41).is_none());
+        assert!(budget.try_hold(usize::MAX).is_none());
+        assert!(held.try_grow(40));
+        assert!(!held.try_grow(1));
+        assert_eq!((held.bytes(), budget.held()), (100, 100));
+
+        let part = held.split(30);
+        held.shrink(20);
+        assert_eq!((held.bytes(), part.bytes(), budget.held()), (50, 30, 80));
+        held.shrink(1000);
+        assert_eq!(budget.held(), 30);
+        drop((held, part));
+        assert_eq!(budget.held(), 0);
+    }
+}
