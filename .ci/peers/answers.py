@@ -1,0 +1,122 @@
+"""Scenarios about single answers: what a peer is told, and whether it can read it."""
+
+import json
+import subprocess
+
+
+from processes import free_ports
+from rig import EXECUTE, Rig, at_once, calls, count_of, info, reason, request
+
+HEALTH = "/grpc.health.v1.Health/Check"
+NOT_FOUND, INTERNAL, UNIMPLEMENTED, RESOURCE_EXHAUSTED, UNAVAILABLE = 5, 13, 12, 8, 14
+KIB = 1024
+
+
+def hedged_pushback(rig: Rig, peer: str) -> None:
+    """Attempts that are pushed back beyond the budget end their call."""
+    keys = 'idempotent = true\nhedge.delay = "20ms"\ntimeout = "8s"'
+    fanfare = rig.fanfare(rig.tool(peer), fail=keys)
+    for result in at_once(6, lambda _: fanfare.execute(calls("fail", code=14, pushback=50))[0]):
+        assert reason(result) == "TOOL_FAILED", result
+        assert result["error"]["code"] == UNAVAILABLE, result
+        assert float(result["duration"].removesuffix("s")) < 4, result
+
+
+def unknown_health(rig: Rig, peer: str) -> None:
+    """An error under `/grpc.*` reads as what it is."""
+    fanfare = rig.fanfare(rig.tool("python"), echo="")
+    answer = fanfare.caller(peer).call(HEALTH, {"service": "no.such"})
+    assert answer["code"] == NOT_FOUND, answer
+
+
+def no_reflection(rig: Rig, peer: str) -> None:
+    """Without reflection grpcurl says just that."""
+    fanfare = rig.fanfare(rig.tool("python"), server="reflection = false", echo="")
+    command = [rig.options.grpcurl, "-plaintext", f"127.0.0.1:{fanfare.port}", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert "server does not support the reflection API" in done.stderr, done.stderr
+
+
+def compressed_answers(rig: Rig, peer: str) -> None:
+    """A tool service that compresses what it may is understood."""
+    fanfare = rig.fanfare(rig.tool(peer, "gzip"), echo="", payload='timeout = "10s"')
+    (small,) = fanfare.execute(calls("echo", text="x" * 10_000))
+    assert small["observation"] == {"text": "x" * 10_000}, small
+    # Each is 900 kB as it comes out, and 2 MB are too many, however few they were.
+    results = fanfare.execute(calls("payload", 2, bytes=900_000) + calls("payload", bytes=2e6))
+    assert [reason(result) for result in results] == ["", "", "RESULT_TOO_LARGE"], count_of(
+        results, reason
+    )
+
+
+def compressed_requests(rig: Rig, peer: str) -> None:
+    """A caller that compresses is understood, and can read the answer."""
+    fanfare = rig.fanfare(rig.tool("python"), echo="")
+    text = "x" * 10_000
+    asked = {"calls": calls("echo", text=text)}
+    answer = fanfare.caller(peer).call(EXECUTE, asked, gzip=True)
+    assert answer["code"] == 0 and text in json.dumps(answer["response"]), str(answer)[:500]
+
+
+def long_headers(rig: Rig, peer: str) -> None:
+    """Headers over the limit are RESOURCE_EXHAUSTED, if they are too many at all."""
+    fanfare = rig.fanfare(rig.tool("python"), echo="")
+    for size in (8 * KIB, 20 * KIB, 200 * KIB):
+        asked, metadata = {"calls": calls("echo")}, {"x-long": "x" * size}
+        answer = fanfare.caller(peer).call(EXECUTE, asked, metadata=metadata)
+        right = [0] if size < 16 * KIB else [0, RESOURCE_EXHAUSTED]
+        assert answer["code"] in right, f"{size} bytes: {str(answer)[:300]}"
+        assert fanfare.execute(calls("echo"))
+
+
+def two_messages(rig: Rig, peer: str) -> None:
+    """A unary call has one message; no tool is called for the first of two."""
+    port = rig.tool("python")
+    fanfare = rig.fanfare(port, echo="")
+    before = rig.tool_calls(port).get("echo", 0)
+    asked = {"calls": calls("echo")}
+    answer = fanfare.caller(peer).call(EXECUTE, asked, asked)
+    assert answer["code"] in (INTERNAL, UNIMPLEMENTED), answer
+    assert rig.tool_calls(port).get("echo", 0) == before, "the tool was called"
+
+
+def list_of_addresses(rig: Rig, peer: str) -> None:
+    """A target of several addresses, whose `:authority` has a comma, is served."""
+    fanfare = rig.fanfare(rig.tool("python"), echo="")
+    (nobody,) = free_ports(1)
+    target = f"ipv4:127.0.0.1:{fanfare.port},127.0.0.1:{nobody}"
+    answer = rig.caller(peer, target).call(EXECUTE, {"calls": calls("echo")})
+    assert answer["code"] == 0, answer
+
+
+def no_json(rig: Rig, peer: str) -> None:
+    """An observation that is no JSON costs its own call, not the response."""
+    fanfare = rig.fanfare(rig.tool("python"), echo="", nan="", nothing="", absent="")
+    asked = {"calls": [call for tool in ("echo", "nan", "nothing", "absent") for call in calls(tool)]}
+    answer = fanfare.caller(peer).call(EXECUTE, asked)
+    assert answer["code"] == 0, answer
+    results = answer["response"]["results"]
+    outcomes = [r["error"]["code"] if "error" in r else r["observation"] for r in results]
+    assert outcomes == [{}, INTERNAL, INTERNAL, None], results
+
+
+def summary(rig: Rig, peer: str) -> None:
+    """A summary has no observations, so none of them is too large for it."""
+    fanfare = rig.fanfare(rig.tool(peer), payload="")
+    asked = request(calls("payload", 8, bytes=900_000), aggregateView="AGGREGATE_VIEW_SUMMARY")
+    *completions, last = fanfare.stub.StreamExecuteTools(asked, timeout=20)
+    assert len(completions) == 8 and all(c.completion.HasField("observation") for c in completions)
+    outcomes = [result.WhichOneof("outcome") for result in last.aggregate.results]
+    assert outcomes == [None] * 8, outcomes
+
+
+def expiries(rig: Rig, peer: str, count: int = 400) -> None:
+    """Each call that outlives its time is told which limit it was."""
+    fanfare = rig.fanfare(rig.tool(peer), sleep="")
+    batch = lambda _: fanfare.execute(calls("sleep", 50, seconds=5, timeout="0.1s"))
+    results = []
+    while len(results) < count:
+        results += sum(at_once(2, batch), [])
+    ends = count_of(results, lambda r: (reason(r), info(r).get("limit"), r["error"]["message"]))
+    wrong = {end: n for end, n in ends.items() if end[:2] != ("DEADLINE_EXCEEDED", "call")}
+    assert not wrong, f"{sum(wrong.values())} of {len(results)}: {wrong}"

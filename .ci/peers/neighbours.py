@@ -1,0 +1,133 @@
+"""Scenarios in which one peer does harm and the calls of others must not suffer."""
+
+import signal
+import time
+
+import grpc
+
+from rig import Load, Rig, calls, count_of, reason, request
+
+KIB = 1024
+
+
+def large_context(rig: Rig, peer: str, seconds: float = 4) -> None:
+    """One caller's context does not break the connection of all, nor its own calls."""
+    fanfare = rig.fanfare(rig.tool(peer), echo="", sleep="")
+    baggage = ",".join(f"k{i}={'v' * 100}" for i in range(116))
+    for header, value in ("baggage", baggage), ("tracestate", baggage[: 12 * KIB]):
+        metadata = [(header, value)]
+        metadata += [("traceparent", f"00-{'1' * 32}-{'2' * 16}-01")]
+        with Load(fanfare, 20, calls("sleep", seconds=0.3)) as others:
+            until, own = time.monotonic() + seconds, []
+            while time.monotonic() < until:
+                own += fanfare.execute(calls("echo"), metadata=metadata)
+                time.sleep(0.1)
+            assert fanfare.breaker() == {"BREAKER_STATE_CLOSED"}, fanfare.breaker()
+        innocent_of(others, header)
+        assert count_of(own, reason) == {"": len(own)}, (header, count_of(own, reason))
+
+
+def frozen_replica(rig: Rig, peer: str, seconds: float = 10) -> None:
+    """One replica of three hangs: soon hardly any call is lost, and none after it thaws."""
+    ports = [rig.tool(peer, own=f"replica{i}") for i in range(3)]
+    fanfare = rig.fanfare(ports, sleep='timeout = "500ms"')
+    frozen = rig.processes.running[f"{peer}-replica0"]
+    fanfare.execute(calls("sleep", 12, seconds=0.01))
+    with (
+        Load(fanfare, 2, calls("sleep", seconds=0.01), pause=0.05) as single,
+        Load(fanfare, 1, calls("sleep", 12, seconds=0.01), pause=0.3) as batches,
+    ):
+        time.sleep(1)
+        try:
+            frozen.send_signal(signal.SIGSTOP)
+            start = time.monotonic()
+            time.sleep(seconds)
+        finally:
+            frozen.send_signal(signal.SIGCONT)
+        thawed = time.monotonic()
+        time.sleep(6)
+    for what, load in ("single", single), ("batches", batches):
+        at_first, later, after = (
+            load.failed(start, start + 5),
+            load.failed(start + 5, thawed),
+            load.failed(thawed + 3),
+        )
+        print(f"  {what}: failed at first {at_first[:2]}, later {later[:2]}, after it {after[:2]}")
+        assert later[1] and later[0] <= 0.02 * later[1], f"{what}: {later}"
+        assert after[1] and after[0] == 0, f"{what} after the thaw: {after}"
+
+
+def long_call(rig: Rig, peer: str, seconds: float = 8, keepalive: str = "1s") -> None:
+    """Pings on a connection on which nothing else comes do not make the peer close it."""
+    fanfare = rig.fanfare(
+        rig.tool(peer),
+        server='[limits]\nmax_request_timeout = "15m"',
+        service=f'keepalive_interval = "{keepalive}"' if keepalive else "",
+        sleep='timeout = "15m"',
+    )
+    (result,) = fanfare.execute(calls("sleep", seconds=seconds), timeout=seconds + 30)
+    assert "observation" in result, result
+
+
+def failing_batches(rig: Rig, peer: str, cancels: int = 10_000) -> None:
+    """Batches whose first failure cancels the rest, beside innocent calls."""
+    bounds = "max_concurrency = 400" if peer == "envoy" else ""
+    fanfare = rig.fanfare(rig.tool(peer), echo="", sleep=bounds, fail="")
+    batch = calls("fail", code=3) + calls("sleep", 255, seconds=5)
+    asked = request(batch, failurePolicy="FAILURE_POLICY_CANCEL_REST")
+    fanfare.execute(calls("echo"))
+    with Load(fanfare, 4, calls("sleep", seconds=0.05), pause=0.01) as innocent:
+        for _ in range(-(-cancels // 255)):
+            fanfare.stub.ExecuteTools(asked, timeout=20)
+    innocent_of(innocent, f"{cancels} cancels")
+
+
+def cancelled_requests(rig: Rig, peer: str, cancels: int = 20_000) -> None:
+    """A caller that gives requests up every 30 ms, few large ones and many small ones."""
+    bounds = "max_concurrency = 400" if peer == "envoy" else ""
+    fanfare = rig.fanfare(rig.tool(peer), echo="", sleep=bounds)
+    fanfare.execute(calls("echo"))
+    stub = fanfare.new_stub()
+    for requests, size in (4, 256), (100, 8):
+        asked = request(calls("sleep", size, seconds=5))
+        with Load(fanfare, 4, calls("echo"), pause=0.01) as innocent:
+            for _ in range(-(-cancels // 2 // (requests * size))):
+                running = [stub.ExecuteTools.future(asked) for _ in range(requests)]
+                time.sleep(0.03)
+                for call in running:
+                    call.cancel()
+        innocent_of(innocent, f"{requests} requests of {size} calls")
+
+
+def innocent_of(load: Load, what: str) -> None:
+    bad, of, why = load.failed()
+    print(f"  {what}: {bad} of {of} calls of others failed")
+    assert of and bad == 0, f"{what}: {bad} of {of} calls of others failed: {why}"
+
+
+def unread(rig: Rig, peer: str, limit_mib: int = 384) -> None:
+    """What callers do not read is bounded, and honest calls are served again soon."""
+    fanfare = rig.fanfare(rig.tool("python"), echo="", payload="")
+    fanfare.execute(calls("echo"))
+    for method, batch, requests in (
+        ("StreamExecuteTools", calls("payload", 100, bytes=1_000_000), 8),
+        ("ExecuteTools", calls("payload", 4, bytes=900_000), 100),
+    ):
+        path = f"/fanfare.v1.OrchestratorService/{method}"
+        for _ in range(requests):
+            fanfare.caller(peer).call(path, {"calls": batch}, timeout=10, unread=True)
+        # Until the deadline of these, and a margin.
+        slowest, shed, until = 0.0, 0, time.monotonic() + 15
+        while time.monotonic() < until:
+            start = time.monotonic()
+            try:
+                fanfare.execute(calls("echo"), timeout=5)
+            except grpc.RpcError as error:
+                assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, error
+                shed += 1
+            slowest = max(slowest, time.monotonic() - start)
+            time.sleep(0.05)
+        most = fanfare.memory("VmHWM")
+        print(f"  {method}: {most:.0f} MiB at most; honest: {slowest:.2f} s at most, {shed} shed")
+        assert most < limit_mib, f"{most:.0f} MiB"
+        assert "observation" in fanfare.execute(calls("echo"))[0]
