@@ -109,7 +109,9 @@ pub struct Server {
     /// Default 1024: tonic's own would be unlimited, so that one caller could
     /// hold any amount of memory; hyper's 200 would make busy callers queue.
     pub max_streams_per_connection: u32,
-    /// The most bytes of the headers of one RPC; 4 KiB to 1 MiB.
+    /// The most bytes of the headers of one RPC, counted as HTTP/2 does; 4 KiB to
+    /// 1 MiB. More are refused with `RESOURCE_EXHAUSTED`; over four times as many
+    /// with HTTP's 431; and sixteen times as many end the connection.
     ///
     /// Default 16 KiB: gRPC servers accept 8 to 16 KiB by default.
     pub max_header_list_bytes: u32,

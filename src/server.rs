@@ -10,6 +10,8 @@ mod accept;
 pub mod admin;
 mod connection;
 mod edge;
+mod open_ended;
+mod protocol;
 
 use std::{io, net::IpAddr, time::Duration};
 
@@ -116,9 +118,8 @@ impl Server {
         let (health, health_service) = tonic_health::server::health_reporter();
         let routes = routes.add_service(health_service);
         let routes = with_reflection(routes, service, &config.server);
-        let timeout = config.limits.max_request_timeout;
         let server = Self {
-            edge: Edge::new(routes, timeout, drain.clone()),
+            edge: Edge::new(routes, config, drain.clone()),
             settings: config.server.clone(),
             health,
             readiness: watch::Sender::new(Readiness::Starting),

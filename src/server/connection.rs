@@ -24,6 +24,10 @@ const OPENING_BYTES: usize = 24 + 9;
 /// Batches are large messages: in frames of HTTP/2's default 16 KiB they take
 /// four times the system calls.
 const MAX_FRAME_BYTES: u32 = 64 << 10;
+/// Up to so many times the headers that a request may have are read, to be refused
+/// in gRPC's way; beyond that h2 answers with 431, and four times that ends the
+/// connection.
+const HEADER_LIST_MARGIN: u32 = 4;
 /// Malformed streams that a peer may send before the connection ends
 /// (RUSTSEC-2024-0003). tonic's server turns this off.
 const MAX_LOCAL_ERROR_RESETS: usize = 1024;
@@ -45,7 +49,7 @@ where
         .max_concurrent_streams(settings.max_streams_per_connection)
         .initial_stream_window_size(settings.stream_window_bytes)
         .initial_connection_window_size(settings.connection_window_bytes)
-        .max_header_list_size(settings.max_header_list_bytes)
+        .max_header_list_size(settings.max_header_list_bytes * HEADER_LIST_MARGIN)
         .max_frame_size(MAX_FRAME_BYTES)
         .keep_alive_interval(settings.keepalive_interval)
         .keep_alive_timeout(settings.keepalive_timeout)

@@ -95,6 +95,13 @@ pub fn no_time_left() -> Status {
     Status::deadline_exceeded("the request arrived after its deadline: no tool was called")
 }
 
+/// The answer to a request whose headers are too long.
+pub fn headers_too_long(bytes: usize, max: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "the headers are {bytes} bytes, the limit is {max} (server.max_header_list_bytes)"
+    ))
+}
+
 /// The answer to a stream's caller that read too slowly.
 pub fn read_too_slowly() -> Status {
     Status::deadline_exceeded("the results were not read by the request's deadline")

@@ -69,5 +69,7 @@ mod tidy;
 mod tool_faults;
 /// Tool services behind TLS, and who is not believed.
 mod tool_tls;
+/// An error without results is one HEADERS frame that ends its stream.
+mod trailers_only;
 /// Callers that are killed, frozen or gone.
 mod vanishing_callers;

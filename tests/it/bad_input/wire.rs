@@ -115,21 +115,34 @@ async fn a_tool_that_can_not_read_its_arguments_fails_alone() {
 #[tokio::test]
 async fn what_is_not_grpc_is_answered_in_http() {
     let (client, tool_calls) = raw_client_on_loopback().await;
-    let mut html = post(EXECUTE);
-    html.headers_mut()
-        .insert("content-type", "text/html".parse().unwrap());
+    let of_type = |content_type: &str| {
+        let mut request = post(EXECUTE);
+        let value = content_type.parse().unwrap();
+        request.headers_mut().insert("content-type", value);
+        request
+    };
     let mut untyped = post(EXECUTE);
     untyped.headers_mut().remove("content-type");
     let mut get = post(EXECUTE);
     *get.method_mut() = http::Method::GET;
 
-    for (request, expected) in [
-        (html, StatusCode::UNSUPPORTED_MEDIA_TYPE),
-        (untyped, StatusCode::UNSUPPORTED_MEDIA_TYPE),
-        (get, StatusCode::METHOD_NOT_ALLOWED),
-    ] {
+    let unsupported = [
+        "text/html",
+        "application/grpc-web",
+        "application/grpc-web+proto",
+        "application/grpc-web-text",
+        "application/grpcfoo",
+        "application/grpc+json",
+    ];
+    let mut refused: Vec<_> = unsupported
+        .map(|kind| (of_type(kind), StatusCode::UNSUPPORTED_MEDIA_TYPE))
+        .into();
+    refused.push((untyped, StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    refused.push((get, StatusCode::METHOD_NOT_ALLOWED));
+    for (request, expected) in refused {
+        let sent = format!("{request:?}");
         let answer = client.ask(request, good()).await.unwrap();
-        assert_eq!(answer.http, expected);
+        assert_eq!(answer.http, expected, "{sent}");
     }
     for path in [
         "/fanfare.v1.OrchestratorService/Nothing",
@@ -141,6 +154,11 @@ async fn what_is_not_grpc_is_answered_in_http() {
     }
     assert_eq!(tool_calls.load(Ordering::SeqCst), 0);
     assert_serves(&client).await;
+
+    for kind in ["application/grpc+proto", "application/grpc; charset=utf-8"] {
+        let answer = client.ask(of_type(kind), good()).await.unwrap();
+        assert_eq!(answer.code(), Code::Ok, "{kind}");
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ pub mod service;
 pub mod sockets;
 pub mod spans;
 pub mod tools;
+pub mod wiretap;
 
 use std::time::Duration;
 

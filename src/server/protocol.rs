@@ -1,0 +1,126 @@
+//! What the headers of a request must be, whatever its method is: gRPC's, not too
+//! long, and with a timeout that can be read.
+
+use std::time::Duration;
+
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+};
+use tonic::{Status, body::Body};
+
+use crate::{
+    deadline::parse_grpc_timeout,
+    wire::status::{Violations, headers_too_long},
+};
+
+/// gRPC is POST with a content type of its own; HTTP's answers to anything else
+/// are the ones that a browser or curl understands
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+pub(super) fn refuse_other_protocols<B>(request: &Request<B>) -> Option<Response<Body>> {
+    let kind = request.headers().get(CONTENT_TYPE);
+    let mut refusal = Response::new(Body::empty());
+    if request.method() != http::Method::POST {
+        *refusal.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        refusal
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("POST"));
+    } else if !kind.is_some_and(|kind| is_grpc(kind.as_bytes())) {
+        *refusal.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    } else {
+        return None;
+    }
+    Some(refusal)
+}
+
+/// Whether it is gRPC with protobuf messages, which is also what gRPC without a
+/// suffix means. With another, such as `+json`, messages would be misread; and
+/// gRPC-Web, which begins with the same letters, is another protocol.
+fn is_grpc(content_type: &[u8]) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    // A type is its own in any case (RFC 9110, 8.3.1).
+    let Some((kind, rest)) = content_type.split_at_checked(GRPC.len()) else {
+        return false;
+    };
+    let suffix_end = rest.iter().position(|&c| c == b';').unwrap_or(rest.len());
+    let suffix = rest[..suffix_end].trim_ascii_end();
+    kind.eq_ignore_ascii_case(GRPC) && (suffix.is_empty() || suffix.eq_ignore_ascii_case(b"+proto"))
+}
+
+/// HTTP/2 refuses longer headers with 431, which gRPC does not know: clients make
+/// UNKNOWN of it. So it is told to let somewhat more pass.
+pub(super) fn refuse_long_headers<B>(request: &Request<B>, max_bytes: usize) -> Result<(), Status> {
+    /// What each field counts beside its bytes (RFC 9113, 6.5.2).
+    const FIELD_OVERHEAD: usize = 32;
+    /// `:method`, `:scheme`, `:authority` and `:path`, with the first two's values.
+    const PSEUDO_FIELDS: usize = 4 * FIELD_OVERHEAD + 7 + 7 + 10 + 5 + "POST".len() + "http".len();
+    let uri = request.uri();
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let path = uri.path_and_query().map_or("", |path| path.as_str());
+    let fields = request.headers().iter();
+    let bytes = fields.fold(
+        PSEUDO_FIELDS + authority.len() + path.len(),
+        |sum, (name, value)| sum + name.as_str().len() + value.len() + FIELD_OVERHEAD,
+    );
+    if bytes <= max_bytes {
+        return Ok(());
+    }
+    Err(headers_too_long(bytes, max_bytes))
+}
+
+/// The caller's timeout, if it sent one.
+pub(super) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
+    const NAME: &str = "grpc-timeout";
+    let refuse = |problem: String| {
+        let mut violations = Violations::default();
+        violations.add(NAME, problem);
+        Err(violations.into())
+    };
+    let mut values = headers.get_all(NAME).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return refuse("must be sent once".to_owned());
+    }
+    let text = String::from_utf8_lossy(value.as_bytes());
+    parse_grpc_timeout(&text)
+        .map(Some)
+        .or_else(|error| refuse(format!("{error}, is {text:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_is_told_from_what_begins_like_it() {
+        for grpc in [
+            "application/grpc",
+            "application/grpc+proto",
+            "application/grpc;charset=utf-8",
+            "application/grpc ; charset=utf-8",
+            "application/grpc+proto; charset=utf-8",
+            "Application/gRPC+Proto",
+        ] {
+            assert!(is_grpc(grpc.as_bytes()), "{grpc}");
+        }
+        for other in [
+            "",
+            "application",
+            "application/json",
+            "application/grpc-web",
+            "application/grpc-web+proto",
+            "application/grpc-web-text",
+            "application/grpcfoo",
+            "application/grpc+json",
+            "application/grpc+protobuf",
+            "application/grpc+",
+            "application/grpc/x",
+            "application/grpc charset=utf-8",
+            "xapplication/grpc",
+        ] {
+            assert!(!is_grpc(other.as_bytes()), "{other}");
+        }
+    }
+}
