@@ -36,7 +36,8 @@
 //! calls as they complete, the client of its attempts. [`drain`] is how the end of
 //! the process reaches all of them; [`server::admin`] is the page for operators.
 //! [`config`], [`logging`] and [`probe`] are for the binary, [`demo`] is a tool service
-//! to try things with, [`json`] is for the ends of the path.
+//! to try things with, [`json`] is for the ends of the path, [`gzip`] for compressed
+//! messages at both.
 //!
 //! # What always holds
 //!
@@ -81,6 +82,7 @@ pub mod drain;
 pub mod error;
 pub mod fanout;
 mod frames;
+pub mod gzip;
 pub mod json;
 pub mod logging;
 pub mod probe;
