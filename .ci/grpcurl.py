@@ -33,16 +33,12 @@ MIXED = {
         {"id": "b", "name": "sleep", "arguments": {"seconds": 0.05}},
         {"id": "c", "name": "fail", "arguments": {"code": 3, "message": "no such city"}},
         {"id": "d", "name": "no_such_tool"},
+        {"id": "e", "name": "a:b"},
+        {"id": "a", "name": "echo", "timeout": "-1s"},
     ]
 }
-# A duplicate id, an empty name, a negative timeout.
-BAD = {
-    "calls": [
-        {"id": "x", "name": "echo"},
-        {"id": "x", "name": ""},
-        {"name": "sleep", "timeout": "-1s"},
-    ]
-}
+# No calls, and a policy that there is not.
+BAD = {"failurePolicy": 42}
 # What differs from run to run, and the form that it must have.
 VOLATILE = {
     "startTime": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z",

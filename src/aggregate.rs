@@ -21,6 +21,10 @@ const SHRUNK_BYTES: usize = 460;
 const ERROR_BYTES: usize = 260;
 /// The most that the time takes after which to try again, encoded.
 const RETRY_BYTES: usize = 72;
+/// The most that the type URL and labels of violations take, encoded.
+const BAD_REQUEST_BYTES: usize = 60;
+/// The most that the labels of a violation take, encoded.
+const VIOLATION_BYTES: usize = 12;
 /// How long a message may be that gave way.
 const SHRUNK_MESSAGE_BYTES: usize = 200;
 
@@ -120,8 +124,10 @@ impl Aggregate {
                 let end = error.message.floor_char_boundary(SHRUNK_MESSAGE_BYTES);
                 error.message.truncate(end);
                 error.retry_after = None;
-                if let Reason::ToolFailed(status) = &mut error.reason {
-                    status.details.clear();
+                match &mut error.reason {
+                    Reason::ToolFailed(status) => status.details.clear(),
+                    Reason::InvalidArguments(violations) => violations.clear(),
+                    _ => {}
                 }
             }
         }
@@ -135,6 +141,12 @@ fn encoded_bytes(outcome: &Outcome) -> usize {
         Err(error) => {
             let details = match &error.reason {
                 Reason::ToolFailed(status) => status.details.len(),
+                Reason::InvalidArguments(violations) => {
+                    let bytes = violations.iter().map(|violation| {
+                        violation.field.len() + violation.description.len() + VIOLATION_BYTES
+                    });
+                    BAD_REQUEST_BYTES + bytes.sum::<usize>()
+                }
                 _ => 0,
             };
             let retry = error.retry_after.map_or(0, |_| RETRY_BYTES);

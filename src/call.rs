@@ -1,6 +1,7 @@
 //! The domain's words: a tool call, a batch of them, and how a call ended.
 //!
-//! Values here are valid by construction. Nothing in this file knows gRPC.
+//! Calls that can't be made are in a batch with the others, beside what is wrong
+//! with them. Nothing in this file knows gRPC.
 
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
@@ -12,7 +13,7 @@ use crate::error::CallError;
 /// The longest tool name, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
 /// The longest call id, in bytes.
-pub const MAX_ID_BYTES: usize = 256;
+pub const MAX_ID_BYTES: usize = 1024;
 
 /// The name of a tool: 1 to [`MAX_NAME_BYTES`] of `A-Z a-z 0-9 _ - . /`, which
 /// covers what LLM providers and MCP allow and is safe in logs and labels.
@@ -37,8 +38,17 @@ impl ToolName {
     /// Checks and wraps a name.
     ///
     /// # Errors
-    /// If it is empty, too long, or holds a character that is not allowed.
+    /// See [`check`](Self::check).
     pub fn try_new(name: String) -> Result<Self, InvalidToolName> {
+        Self::check(&name)?;
+        Ok(Self(name))
+    }
+
+    /// Whether a tool may have this name.
+    ///
+    /// # Errors
+    /// If it is empty, too long, or holds a character that is not allowed.
+    pub fn check(name: &str) -> Result<(), InvalidToolName> {
         if name.is_empty() {
             return Err(InvalidToolName::Empty);
         }
@@ -48,7 +58,7 @@ impl ToolName {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
         match name.chars().find(|&c| !allowed(c)) {
             Some(c) => Err(InvalidToolName::Character(c)),
-            None => Ok(Self(name)),
+            None => Ok(()),
         }
     }
 
@@ -73,10 +83,11 @@ impl std::borrow::Borrow<str> for ToolName {
 /// One tool call of a batch.
 #[derive(Clone, Debug)]
 pub struct ToolCall {
-    /// The caller's id; may be empty.
+    /// The caller's id, at most [`MAX_ID_BYTES`] long; may be empty.
     pub id: String,
-    /// The tool to call.
-    pub name: ToolName,
+    /// The tool to call, as the caller wrote it, at most [`MAX_NAME_BYTES`] long:
+    /// no [`ToolName`] unless there is a tool of that name.
+    pub name: String,
     /// The encoded arguments, opaque; `None` if the caller sent none.
     pub arguments: Option<Bytes>,
     /// The caller's own limit for this call, from the arrival of the request.
@@ -99,6 +110,8 @@ pub enum FailurePolicy {
 pub struct Batch {
     /// The calls, in the caller's order. Shared with the tasks that run them.
     pub calls: Arc<[ToolCall]>,
+    /// The calls that can't be made, by index in ascending order, and why.
+    pub refused: Vec<(usize, CallError)>,
     /// What one failure means for the rest.
     pub failure_policy: FailurePolicy,
     /// How many of the calls may run at a time; at least 1.

@@ -201,7 +201,7 @@ pub struct Limits {
     pub max_result_bytes: usize,
     /// The largest response, and so all results of a request together. At least
     /// 1 KiB for each of `max_calls_per_request`, which is what a result needs
-    /// without its observation.
+    /// without its observation; with an id of more than 256 bytes up to 2 KiB.
     ///
     /// Default 4 MiB: what gRPC clients accept by default.
     pub max_response_bytes: usize,

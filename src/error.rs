@@ -12,6 +12,9 @@ use bytes::Bytes;
 pub const MAX_MESSAGE_BYTES: usize = 1024;
 /// The most of a tool's own status details that a caller gets, in bytes.
 pub const MAX_TOOL_DETAILS_BYTES: usize = 4096;
+/// How long [`Violation::description`] may be, in bytes: it may quote what the
+/// caller sent, escaped.
+pub const MAX_DESCRIPTION_BYTES: usize = 160;
 
 /// A failed call.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ pub struct CallError {
 pub enum Reason {
     /// No tool has this name.
     UnknownTool,
+    /// The call can't be made as it is: what is wrong with it, at least one thing.
+    InvalidArguments(Vec<Violation>),
     /// The tool answered with a status of its own.
     ToolFailed(ToolStatus),
     /// A limit ran out.
@@ -51,6 +56,15 @@ pub enum Reason {
     InvalidResponse,
     /// A bug of ours.
     Internal,
+}
+
+/// A field that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Its path, such as `timeout` in a call, or `calls` in a request.
+    pub field: String,
+    /// What is wrong with it, at most [`MAX_DESCRIPTION_BYTES`] long.
+    pub description: String,
 }
 
 /// The status that a tool answered with.
@@ -92,6 +106,7 @@ impl Reason {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::UnknownTool => "UNKNOWN_TOOL",
+            Self::InvalidArguments(_) => "INVALID_ARGUMENTS",
             Self::ToolFailed(_) => "TOOL_FAILED",
             Self::DeadlineExceeded(_) => "DEADLINE_EXCEEDED",
             Self::ToolUnavailable => "TOOL_UNAVAILABLE",
@@ -120,9 +135,11 @@ impl Reason {
             Self::ToolFailed(status) => {
                 matches!(status.code, RESOURCE_EXHAUSTED | ABORTED | UNAVAILABLE)
             }
-            Self::UnknownTool | Self::ResultTooLarge | Self::InvalidResponse | Self::Internal => {
-                false
-            }
+            Self::UnknownTool
+            | Self::InvalidArguments(_)
+            | Self::ResultTooLarge
+            | Self::InvalidResponse
+            | Self::Internal => false,
         }
     }
 }
@@ -177,10 +194,40 @@ impl CallError {
         }
     }
 
+    /// A call that can't be made as it is: its fields are wrong in so many ways.
+    pub fn invalid_arguments(violations: Vec<Violation>) -> Self {
+        let message = summary(&violations);
+        let reason = Reason::InvalidArguments(violations);
+        Self::new(reason, Effect::NotStarted, false, message)
+    }
+
     /// A bug of ours: fixed text, the details belong in the log.
     pub fn internal(effect: Effect) -> Self {
         Self::new(Reason::Internal, effect, false, "internal error")
     }
+}
+
+impl Violation {
+    /// `field` is wrong in the way of `description`, which is cut if it is long.
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+        let mut description = description.into();
+        description.truncate(description.floor_char_boundary(MAX_DESCRIPTION_BYTES));
+        Self {
+            field: field.into(),
+            description,
+        }
+    }
+}
+
+/// The first of them, and how many there are beside it.
+pub fn summary(violations: &[Violation]) -> String {
+    let mut summary = violations.first().map_or_else(String::new, |first| {
+        format!("{}: {}", first.field, first.description)
+    });
+    if violations.len() > 1 {
+        summary.push_str(&format!(" (and {} more)", violations.len() - 1));
+    }
+    summary
 }
 
 fn shortened(mut message: String) -> String {

@@ -62,8 +62,9 @@ enum State {
 
 impl FanOut {
     /// Starts the calls of `batch`, each to the tool at the same place in
-    /// `tools` (`None`: there is no such tool), under `deadline`. When `stop`
-    /// comes true, the calls that have not ended are cancelled.
+    /// `tools` (`None`: there is no such tool), under `deadline`. Those that
+    /// can't be made have ended before any begins. When `stop` comes true, the
+    /// calls that have not ended are cancelled.
     pub fn start(
         batch: Batch,
         tools: Vec<Option<Arc<dyn Tool>>>,
@@ -105,7 +106,7 @@ impl FanOut {
             members,
             ended: VecDeque::new(),
         };
-        fan_out.refuse_unknown_tools();
+        fan_out.refuse(batch.refused);
         fan_out.start_waiting();
         fan_out.set_timer();
         fan_out
@@ -139,11 +140,18 @@ impl FanOut {
         }
     }
 
-    fn refuse_unknown_tools(&mut self) {
+    fn refuse(&mut self, refused: Vec<(usize, CallError)>) {
+        let mut refused = refused.into_iter().peekable();
         for index in 0..self.slots.len() {
-            if self.slots[index].tool.is_none() && self.slots[index].state == State::Waiting {
-                let message = format!("no tool is named {}", self.shared.calls[index].name);
-                let error = CallError::new(Reason::UnknownTool, Effect::NotStarted, false, message);
+            let error = match refused.next_if(|(refused, _)| *refused == index) {
+                Some((_, error)) => error,
+                None if self.slots[index].tool.is_some() => continue,
+                None => {
+                    let message = format!("no tool is named {}", self.shared.calls[index].name);
+                    CallError::new(Reason::UnknownTool, Effect::NotStarted, false, message)
+                }
+            };
+            if self.slots[index].state == State::Waiting {
                 self.end(index, Err(error));
             }
         }

@@ -45,8 +45,9 @@
 //!
 //! 1. **Parallel**: a request takes as long as its slowest tool.
 //!    `execute::a_request_takes_as_long_as_its_slowest_tool`
-//! 2. **Exactly one outcome per call**, at expiry, cancellation, crash and panic.
-//!    `ordering::*`, `tool_faults::*`, `panics::*`
+//! 2. **Exactly one outcome per call**, at expiry, cancellation, crash and panic,
+//!    and however malformed it is. `ordering::*`, `tool_faults::*`, `panics::*`,
+//!    `bad_calls::*`
 //! 3. **Deterministic order**: `results[i]` answers `calls[i]`, and the aggregate
 //!    does not depend on the order of completion. `ordering::*`
 //! 4. **A tool's failure is data**; an RPC's status speaks of the request.

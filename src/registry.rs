@@ -105,7 +105,7 @@ impl Registry {
     }
 
     /// The tool of that name.
-    pub fn get(&self, name: &ToolName) -> Option<Arc<dyn Tool>> {
+    pub fn get(&self, name: &str) -> Option<Arc<dyn Tool>> {
         self.tools.get(name).map(|entry| Arc::clone(&entry.tool))
     }
 

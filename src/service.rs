@@ -71,6 +71,7 @@ impl Orchestrator {
         let limits = RequestLimits {
             max_calls: self.limits.max_calls_per_request,
             concurrency_limit: self.limits.concurrency_limit,
+            max_response_bytes: self.limits.max_response_bytes,
         };
         let (mut batch, view) = wire::parse_request(request.into_inner(), limits)
             .inspect_err(|_| rejected("invalid"))?;

@@ -12,7 +12,11 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    call::{Attachment, Batch, Completion, FailurePolicy, MAX_ID_BYTES, ToolCall, ToolName},
+    call::{
+        Attachment, Batch, Completion, FailurePolicy, MAX_ID_BYTES, MAX_NAME_BYTES, ToolCall,
+        ToolName,
+    },
+    error::{CallError, Effect, Reason, Violation},
     pb::{self, tool_execution_result},
     registry::Listed,
     tool::BreakerState,
@@ -27,12 +31,22 @@ pub struct RequestLimits {
     pub max_calls: usize,
     /// How many of them may run at a time.
     pub concurrency_limit: usize,
+    /// How large the response may become. Ids come back in it: a small one has
+    /// no room for the longest.
+    pub max_response_bytes: usize,
 }
 
-/// Parses a request.
+/// What a result takes beside its id, with the longest name and without its
+/// observation.
+const RESULT_BYTES: usize = 768;
+/// There is always room for ids of this length: the configuration sees to it.
+const LEAST_ID_BYTES: usize = 256;
+
+/// Parses a request. What is wrong with one call is an error of that call.
 ///
 /// # Errors
-/// With every violation, each naming its field.
+/// With everything that is wrong with the request as a whole, each violation
+/// naming its field.
 pub fn parse_request(
     request: pb::ExecuteToolsRequest,
     limits: RequestLimits,
@@ -55,17 +69,22 @@ pub fn parse_request(
         );
         pb::AggregateView::Unspecified
     });
+    violations.into_result()?;
+
+    let max_id_bytes = max_id_bytes(count, limits.max_response_bytes);
     let repeated = repeated_ids(&request.calls);
+    let mut refused = Vec::new();
     let calls: Vec<ToolCall> = request
         .calls
         .into_iter()
         .enumerate()
-        .filter_map(|(index, call)| {
-            check_id(index, &call.id, repeated.get(&index), &mut violations);
-            parse_call(index, call, &mut violations)
+        .map(|(index, call)| {
+            let first_use = repeated.get(&index).copied();
+            let (call, error) = parse_call(call, first_use, max_id_bytes);
+            refused.extend(error.map(|error| (index, error)));
+            call
         })
         .collect();
-    violations.into_result()?;
 
     let wanted = usize::try_from(request.concurrency_limit).unwrap_or(usize::MAX);
     let concurrency_limit = match wanted {
@@ -75,6 +94,7 @@ pub fn parse_request(
     let batch = Batch {
         attachment: Attachment::default(),
         calls: calls.into(),
+        refused,
         failure_policy,
         concurrency_limit,
     };
@@ -92,25 +112,60 @@ fn parse_failure_policy(value: i32, violations: &mut Violations) -> FailurePolic
     }
 }
 
-fn parse_call(index: usize, call: pb::ToolCall, violations: &mut Violations) -> Option<ToolCall> {
-    let name = ToolName::try_new(call.name)
-        .map_err(|error| violations.add(format!("calls[{index}].name"), error.to_string()))
-        .ok();
-    let timeout = call.timeout.map(|timeout| {
-        parse_timeout(timeout).ok_or_else(|| {
-            let value = format!("{}s {}ns", timeout.seconds, timeout.nanos);
-            violations.add(
-                format!("calls[{index}].timeout"),
-                format!("must be a positive Duration, is {value}"),
-            );
-        })
+/// Parses one of the calls; with an error if it can't be made. What comes back to
+/// the caller is cut to its bounds then.
+fn parse_call(
+    call: pb::ToolCall,
+    first_use_of_id: Option<usize>,
+    max_id_bytes: usize,
+) -> (ToolCall, Option<CallError>) {
+    let mut violations = Vec::new();
+    if let Some(problem) = problem_of_id(&call.id, first_use_of_id, max_id_bytes) {
+        violations.push(Violation::new("id", problem));
+    }
+    let timeout = call.timeout.and_then(|timeout| {
+        let parsed = parse_timeout(timeout);
+        if parsed.is_none() {
+            let (seconds, nanos) = (timeout.seconds, timeout.nanos);
+            let problem = format!("must be a positive Duration, is {seconds}s {nanos}ns");
+            violations.push(Violation::new("timeout", problem));
+        }
+        parsed
     });
-    Some(ToolCall {
+    let error = if violations.is_empty() {
+        ToolName::check(&call.name).err().map(|problem| {
+            let mut name = call.name.clone();
+            cut(&mut name, MAX_NAME_BYTES);
+            let message = format!("no tool is named {name:?}: {problem}");
+            CallError::new(Reason::UnknownTool, Effect::NotStarted, false, message)
+        })
+    } else {
+        Some(CallError::invalid_arguments(violations))
+    };
+    let mut call = ToolCall {
         id: call.id,
-        name: name?,
+        name: call.name,
         arguments: call.arguments,
-        timeout: timeout.transpose().ok()?,
-    })
+        timeout,
+    };
+    cut(&mut call.id, max_id_bytes);
+    cut(&mut call.name, MAX_NAME_BYTES);
+    (call, error)
+}
+
+/// Cuts `text` to at most so many bytes, and gives back the memory of the rest.
+fn cut(text: &mut String, max_bytes: usize) {
+    if text.len() > max_bytes {
+        text.truncate(text.floor_char_boundary(max_bytes));
+        text.shrink_to_fit();
+    }
+}
+
+/// How long the ids of `count` calls may be: up to [`MAX_ID_BYTES`], as far as all
+/// of them fit into a response.
+fn max_id_bytes(count: usize, max_response_bytes: usize) -> usize {
+    let room = (max_response_bytes / count).saturating_sub(RESULT_BYTES);
+    room.clamp(LEAST_ID_BYTES, MAX_ID_BYTES)
 }
 
 /// `None` unless it is positive and within what `duration.proto` allows;
@@ -124,18 +179,17 @@ fn parse_timeout(timeout: prost_types::Duration) -> Option<Duration> {
     valid.then(|| Duration::new(seconds, nanos))
 }
 
-fn check_id(index: usize, id: &str, first: Option<&usize>, violations: &mut Violations) {
-    let problem = if id.len() > MAX_ID_BYTES {
+fn problem_of_id(id: &str, first_use: Option<usize>, max_bytes: usize) -> Option<String> {
+    if id.len() > max_bytes {
         let length = id.len();
-        format!("must be at most {MAX_ID_BYTES} bytes long, is {length}")
+        Some(format!(
+            "must be at most {max_bytes} bytes long, is {length}"
+        ))
     } else if let Some(c) = id.chars().find(|c| c.is_control()) {
-        format!("must hold no control character, has {c:?}")
-    } else if let Some(first) = first {
-        format!("must be unique, is that of calls[{first}]: {id:?}")
+        Some(format!("must hold no control character, has {c:?}"))
     } else {
-        return;
-    };
-    violations.add(format!("calls[{index}].id"), problem);
+        first_use.map(|first| format!("must be unique, is that of calls[{first}]: {id:?}"))
+    }
 }
 
 /// The calls whose id, not empty, an earlier call has; each with the first such.
@@ -208,7 +262,7 @@ pub fn result(
         // The bound on calls per request is far below 2^32.
         index: u32::try_from(completion.index).unwrap_or(u32::MAX),
         id: call.id.clone(),
-        name: call.name.as_str().to_owned(),
+        name: call.name.clone(),
         start_time: Some(arrival.timestamp(arrival.monotonic)),
         end_time: Some(arrival.timestamp(completion.end)),
         duration: Some(arrival.until(completion.end)),

@@ -223,7 +223,10 @@ impl BatchTrace {
         if let Some(error) = error
             && matches!(
                 error.reason,
-                Reason::UnknownTool | Reason::Overloaded | Reason::CircuitOpen
+                Reason::UnknownTool
+                    | Reason::InvalidArguments(_)
+                    | Reason::Overloaded
+                    | Reason::CircuitOpen
             )
         {
             let reason = KeyValue::new(names::ERROR_TYPE, error_type);
@@ -249,7 +252,7 @@ impl BatchTrace {
         within(ids, || {
             tracing::info!(
                 target: "fanfare::access",
-                tool = call.name.as_str(),
+                tool = call.name,
                 id = call.id.as_str(),
                 index = completion.index,
                 reason = error.reason.as_str(),
@@ -279,7 +282,7 @@ impl BatchTrace {
         let name = &state.gauges.span_name;
         let mut span = Writer::new(place, Kind::Internal, name, start, end);
         span.text(names::OPERATION, names::EXECUTE_TOOL);
-        span.text(names::TOOL_NAME, call.name.as_str());
+        span.text(names::TOOL_NAME, &call.name);
         span.text(names::TOOL_TYPE, names::EXTENSION);
         if !call.id.is_empty() {
             span.text(names::CALL_ID, &call.id);

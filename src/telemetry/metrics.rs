@@ -127,7 +127,7 @@ impl Tools {
         }
     }
 
-    pub(super) fn get(&self, name: &ToolName) -> &Arc<ToolGauges> {
+    pub(super) fn get(&self, name: &str) -> &Arc<ToolGauges> {
         self.by_name.get(name).unwrap_or(&self.other)
     }
 

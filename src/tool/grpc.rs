@@ -89,7 +89,7 @@ fn message(call: &ToolCall, attempt: u32) -> (Bytes, Option<Bytes>) {
     const ARGUMENTS_TAG: u32 = 3;
     let mut message = pb::CallToolRequest {
         id: call.id.clone(),
-        name: call.name.as_str().to_owned(),
+        name: call.name.clone(),
         arguments: call.arguments.clone(),
         attempt,
     };

@@ -8,18 +8,15 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _, pb};
 
 use crate::{
     admission::Full,
-    error::{CallError, Reason},
+    error::{CallError, Reason, Violation, summary},
 };
 
 /// `ErrorInfo.domain` of every error that Fanfare names.
 const DOMAIN: &str = "fanfare";
 /// How many violations a caller is told of. The details of a status travel in a
-/// header, and peers accept 8 to 16 KiB of those.
+/// header, and peers accept 8 to 16 KiB of those: so many, with the first as the
+/// message of the status, stay under 4 KiB.
 const MAX_VIOLATIONS: usize = 16;
-/// How much of a violation a caller gets to read, in bytes: it may quote what the
-/// caller sent, escaped. So all of them, with the first as the message of the
-/// status, stay under 4 KiB.
-const MAX_DESCRIPTION_BYTES: usize = 160;
 /// When to try again after a request was shed. Long enough for in-flight calls
 /// to end, short enough for an agent that waits.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -38,14 +35,12 @@ struct ErrorInfo {
 
 /// What is wrong with a request.
 #[derive(Debug, Default)]
-pub struct Violations(Vec<FieldViolation>);
+pub struct Violations(Vec<Violation>);
 
 impl Violations {
     /// Notes that `field` is wrong, and how; a long `description` is cut.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        let mut description = description.into();
-        description.truncate(description.floor_char_boundary(MAX_DESCRIPTION_BYTES));
-        self.0.push(FieldViolation::new(field, description));
+        self.0.push(Violation::new(field, description));
     }
 
     /// `Err` if anything was wrong.
@@ -58,19 +53,15 @@ impl Violations {
 }
 
 impl From<Violations> for Status {
-    fn from(Violations(mut violations): Violations) -> Self {
-        let count = violations.len();
-        violations.truncate(MAX_VIOLATIONS);
-        let mut message = violations
-            .first()
-            .map_or_else(String::new, |v| format!("{}: {}", v.field, v.description));
-        if count > 1 {
-            message.push_str(&format!(" (and {} more)", count - 1));
-        }
+    fn from(Violations(violations): Violations) -> Self {
+        let told = violations.iter().take(MAX_VIOLATIONS);
+        let told: Vec<_> = told
+            .map(|v| FieldViolation::new(&v.field, &v.description))
+            .collect();
         Self::with_error_details(
             Code::InvalidArgument,
-            message,
-            ErrorDetails::with_bad_request(violations),
+            summary(&violations),
+            ErrorDetails::with_bad_request(told),
         )
     }
 }
@@ -126,21 +117,20 @@ pub fn of_call_error(error: CallError) -> pb::Status {
         domain: DOMAIN.to_owned(),
         metadata,
     };
-    let mut details = vec![prost_types::Any {
-        type_url: "type.googleapis.com/google.rpc.ErrorInfo".to_owned(),
-        value: info.encode_to_vec(),
-    }];
+    let mut details = vec![detail("ErrorInfo", &info)];
     if let Some(delay) = error.retry_after {
-        let info = pb::RetryInfo {
-            retry_delay: Some(super::duration(delay)),
-        };
-        details.push(prost_types::Any {
-            type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
-            value: info.encode_to_vec(),
-        });
+        let retry_delay = Some(super::duration(delay));
+        details.push(detail("RetryInfo", &pb::RetryInfo { retry_delay }));
     }
     let code = match error.reason {
         Reason::UnknownTool => Code::NotFound as i32,
+        Reason::InvalidArguments(violations) => {
+            // None are left if they had to give way to the other results.
+            if !violations.is_empty() {
+                details.push(detail("BadRequest", &bad_request(violations)));
+            }
+            Code::InvalidArgument as i32
+        }
         Reason::ToolFailed(status) => {
             // Details that do not decode can't be passed on as details.
             if let Ok(theirs) = pb::Status::decode(status.details) {
@@ -159,4 +149,23 @@ pub fn of_call_error(error: CallError) -> pb::Status {
         message: error.message,
         details,
     }
+}
+
+fn detail(name: &str, message: &impl prost::Message) -> prost_types::Any {
+    prost_types::Any {
+        type_url: format!("type.googleapis.com/google.rpc.{name}"),
+        value: message.encode_to_vec(),
+    }
+}
+
+fn bad_request(violations: Vec<Violation>) -> pb::BadRequest {
+    let told = violations.into_iter().take(MAX_VIOLATIONS);
+    let field_violations = told
+        .map(|violation| pb::bad_request::FieldViolation {
+            field: violation.field,
+            description: violation.description,
+            ..Default::default()
+        })
+        .collect();
+    pb::BadRequest { field_violations }
 }

@@ -187,7 +187,7 @@ async fn ids_and_names_come_back_and_reach_the_tool() {
     let long = "n".repeat(128);
     let names = ["get_weather", "mcp.server/tool-1", &long];
     let mut client = pipes::client_of_service(config(), tools, &names).await;
-    let ids = ["call_☺😈", "", &"i".repeat(256)];
+    let ids = ["call_☺😈", "", &"i".repeat(1024)];
     let calls: Vec<_> = ids
         .iter()
         .zip(names)

@@ -11,6 +11,8 @@ mod support;
 
 /// The operators' page: paths, garbage, readiness, those who say nothing.
 mod admin;
+/// Calls that can't be made, among those that can.
+mod bad_calls;
 /// Requests that can't be served, and what the caller is told.
 mod bad_input;
 /// A service that fails is left alone, and found again.

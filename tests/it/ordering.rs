@@ -3,8 +3,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use fanfare::{
     aggregate::Aggregate,
-    call::{Completion, ToolCall, ToolName},
-    error::{CallError, Effect, Limit, Reason, ToolStatus},
+    call::{Completion, ToolCall},
+    error::{CallError, Effect, Limit, Reason, ToolStatus, Violation},
     wire::{self, Arrival},
 };
 use proptest::{collection::vec, prelude::*};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 fn tool_call(index: usize, id_bytes: usize) -> ToolCall {
     ToolCall {
         id: format!("{index:0id_bytes$}"),
-        name: ToolName::try_new(format!("tool_{index}")).unwrap(),
+        name: format!("tool_{index}"),
         arguments: None,
         timeout: None,
     }
@@ -22,12 +22,14 @@ fn tool_call(index: usize, id_bytes: usize) -> ToolCall {
 
 fn reason() -> impl Strategy<Value = Reason> {
     let details = (0..4096usize).prop_map(|bytes| Bytes::from(vec![0; bytes]));
+    let violation = (".{0,30}", ".{0,200}").prop_map(|(field, how)| Violation::new(field, how));
     prop_oneof![
         Just(Reason::UnknownTool),
         Just(Reason::DeadlineExceeded(Limit::Request)),
         Just(Reason::ToolUnavailable),
         Just(Reason::Cancelled),
         Just(Reason::Internal),
+        vec(violation, 0..=16).prop_map(Reason::InvalidArguments),
         (1..=16i32, details)
             .prop_map(|(code, details)| Reason::ToolFailed(ToolStatus { code, details })),
     ]
