@@ -68,6 +68,19 @@ impl Deadline {
         deadline
     }
 
+    /// Whether it is so near at `now` that what ends just then ends because of it,
+    /// in a call that was made at `start`.
+    ///
+    /// The other side's timer begins later than ours and is as long, to the unit of
+    /// time that it counts in, which is a millisecond in the coarsest of libraries.
+    /// So it never fires much before ours, however busy we or it are: what makes its
+    /// answer overtake is that ours fires late.
+    pub fn is_near(self, start: Instant, now: Instant) -> bool {
+        const TOLERANCE: Duration = Duration::from_millis(25);
+        // Little time is not all tolerance.
+        self.remaining(now) <= TOLERANCE.min(self.remaining(start) / 4)
+    }
+
     /// What remains at `now`; zero if it is over.
     pub fn remaining(self, now: Instant) -> Duration {
         self.at.saturating_duration_since(now)
@@ -156,6 +169,25 @@ mod tests {
             by(Some(Duration::MAX), 5 * SECOND),
             (Limit::Tool, 5 * SECOND)
         );
+    }
+
+    #[test]
+    fn near_is_25_ms_and_no_more_than_a_quarter() {
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        let near = |timeout| {
+            let deadline = Deadline::of_request(start, Some(timeout), 60 * SECOND);
+            let left = (0..=1000).take_while(|&left| {
+                let now = deadline.at - ms(left).min(timeout);
+                deadline.is_near(start, now)
+            });
+            left.last().expect("the deadline itself")
+        };
+        assert_eq!(near(10 * SECOND), 25);
+        assert_eq!(near(ms(100)), 25);
+        assert_eq!(near(ms(20)), 5);
+        let deadline = Deadline::of_request(start, Some(SECOND), 60 * SECOND);
+        assert!(deadline.is_near(start, start + 2 * SECOND));
     }
 
     #[test]

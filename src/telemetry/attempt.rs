@@ -86,6 +86,11 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// When it began.
+    pub(crate) fn began(&self) -> Instant {
+        self.start
+    }
+
     /// Writes the context that the tool gets.
     pub(crate) fn inject(&self, headers: &mut HeaderMap) {
         let Some(batch) = self.batch else { return };

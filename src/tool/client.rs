@@ -2,6 +2,7 @@
 //! whether there is one at all, `policy.rs` decides.
 
 use std::{
+    future,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -27,11 +28,6 @@ use crate::{
     pb,
     telemetry::attempt::Attempt,
 };
-
-/// A tool enforces the `grpc-timeout` that we send it, too, and its answer may
-/// overtake our own timer: a tool's CANCELLED or DEADLINE_EXCEEDED with no more
-/// than this left is our deadline.
-const DEADLINE_TOLERANCE: Duration = Duration::from_millis(25);
 
 /// A tool that a remote tool service runs.
 #[derive(Clone, Debug)]
@@ -102,7 +98,18 @@ impl Inner {
         trail.note(address.socket());
         attempt.sent_to(address.peer());
         let outcome = self.observation(response).await;
-        let outcome = outcome.map_err(|fault| if_late(fault, invocation));
+        if let Err(fault) = &outcome
+            && fault.may_be_of_expiry()
+            && invocation
+                .deadline()
+                .is_near(attempt.began(), Instant::now())
+        {
+            if fault.is_of_connection() {
+                lease.ended(Some(fault));
+            }
+            // It ends as every call that runs out of time does: by our own timer.
+            return future::pending().await;
+        }
         lease.ended(outcome.as_ref().err());
         outcome
     }
@@ -149,21 +156,6 @@ impl Tool for GrpcTool {
                 fault.into_call_error(this.idempotent, may_have_run, this.max_result_bytes)
             })
         })
-    }
-}
-
-/// What the tool says when its time is up is what our timer says.
-fn if_late(fault: Fault, invocation: &Invocation) -> Fault {
-    let deadline = invocation.deadline();
-    match &fault {
-        Fault::Tool { status, .. }
-            if matches!(status.code.into(), Code::Cancelled | Code::DeadlineExceeded)
-                && deadline.remaining(Instant::now()) <= DEADLINE_TOLERANCE =>
-        {
-            let limit = deadline.limit;
-            Fault::OutOfTime { limit }
-        }
-        _ => fault,
     }
 }
 

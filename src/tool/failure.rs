@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderValue, StatusCode};
 use tonic::Code;
 
-use crate::error::{CallError, Effect, Limit, Reason, ToolStatus};
+use crate::error::{CallError, Effect, Reason, ToolStatus};
 
 /// Why there is no observation.
 #[derive(Debug)]
@@ -36,8 +36,6 @@ pub(super) enum Fault {
         message: String,
         pushback: Option<Pushback>,
     },
-    /// The tool answered that its time ran out, as our own timer was about to say.
-    OutOfTime { limit: Limit },
     /// The transport failed after the request was handed to it.
     Transport(h2::Error),
     /// An HTTP response that is not gRPC.
@@ -74,8 +72,6 @@ pub(super) enum Scope {
     Lost,
     /// It was sent, and the service ended it without an answer.
     Reset,
-    /// It was sent and took too long.
-    TimedOut,
     /// Somebody answered.
     Answered,
 }
@@ -96,10 +92,7 @@ impl Fault {
     /// front of it; `None` if this says nothing about that, as when it says goodbye.
     pub(super) fn speaks_against_address(&self) -> Option<bool> {
         match self {
-            Self::NoConnection { .. }
-            | Self::CircuitOpen { .. }
-            | Self::Overloaded { .. }
-            | Self::OutOfTime { .. } => None,
+            Self::NoConnection { .. } | Self::CircuitOpen { .. } | Self::Overloaded { .. } => None,
             Self::Transport(error) => (!is_unprocessed(error) && !error.is_reset()).then_some(true),
             Self::NotGrpc { status } => Some(status.is_server_error()),
             Self::Tool { .. }
@@ -110,12 +103,41 @@ impl Fault {
         }
     }
 
+    /// Whether a deadline that ran out at the other side, at the tool or on the way to
+    /// it, may have ended the attempt so: each library and proxy has its own way, from
+    /// a status to a bare RST_STREAM or a stream that just stops. What a tool says
+    /// with any other status it says for a reason of its own.
+    pub(super) fn may_be_of_expiry(&self) -> bool {
+        match self {
+            Self::Transport(error) => !is_unprocessed(error) && !is_broken_http(error),
+            Self::Tool { status, .. } => matches!(
+                status.code.into(),
+                // UNAVAILABLE is what gRPC calls a proxy's 504.
+                Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable
+            ),
+            Self::NotGrpc { status } => {
+                *status == StatusCode::REQUEST_TIMEOUT || is_unavailable(*status)
+            }
+            Self::Incomplete(_) => true,
+            Self::NoConnection { .. }
+            | Self::CircuitOpen { .. }
+            | Self::Overloaded { .. }
+            | Self::TooLarge { .. }
+            | Self::Invalid(_)
+            | Self::Garbage(_) => false,
+        }
+    }
+
+    /// Whether it ended more than its own stream.
+    pub(super) fn is_of_connection(&self) -> bool {
+        matches!(self, Self::Transport(error) if !error.is_reset())
+    }
+
     /// How far the attempt got.
     pub(super) fn scope(&self) -> Scope {
         match self {
             Self::CircuitOpen { .. } | Self::Overloaded { .. } => Scope::Barred,
             Self::NoConnection { setbacks, .. } => Scope::Unsent(*setbacks),
-            Self::OutOfTime { .. } => Scope::TimedOut,
             Self::Transport(error) if is_unprocessed(error) => Scope::Refused,
             Self::Transport(error) if is_broken_http(error) => Scope::Answered,
             Self::Transport(error) if error.is_reset() => Scope::Reset,
@@ -155,7 +177,6 @@ impl Fault {
             }
             Self::NoConnection { .. } => (Reason::ToolUnavailable, Effect::NotStarted),
             Self::Tool { status, .. } => (Reason::ToolFailed(status), Effect::Done),
-            Self::OutOfTime { limit } => (Reason::DeadlineExceeded(limit), Effect::Maybe),
             Self::Transport(error) => of_transport(&error),
             // A proxy that can't reach the tool says so in HTTP.
             Self::NotGrpc { status } if status.is_server_error() => {
@@ -186,7 +207,6 @@ impl Fault {
             }
             Self::Overloaded { reason, .. } => format!("the tool is busy: {reason}"),
             Self::Tool { message, .. } => message.clone(),
-            Self::OutOfTime { .. } => "the tool ran out of time".to_owned(),
             Self::Transport(error) => transport_message(error),
             Self::NotGrpc { status } if status.is_server_error() => {
                 format!("the tool service answered with HTTP status {status}")
@@ -210,7 +230,6 @@ impl Fault {
     pub(super) fn code(&self) -> Code {
         match self {
             Self::Tool { status, .. } => status.code.into(),
-            Self::OutOfTime { .. } => Code::DeadlineExceeded,
             Self::NoConnection { .. } | Self::CircuitOpen { .. } => Code::Unavailable,
             Self::Transport(error) if is_broken_http(error) => Code::Internal,
             Self::Transport(_) => Code::Unavailable,
@@ -250,6 +269,12 @@ fn transport_message(error: &h2::Error) -> String {
 
 fn reason(error: &h2::Error) -> h2::Reason {
     error.reason().unwrap_or(h2::Reason::INTERNAL_ERROR)
+}
+
+/// Whether a proxy says so that it can't reach what is behind it
+/// (<https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>).
+fn is_unavailable(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 429 | 502..=504)
 }
 
 /// Streams that a GOAWAY without error or a REFUSED_STREAM ends were not looked at

@@ -129,7 +129,7 @@ impl RetryPolicy {
             // A call that begins does not wait for the breaker.
             Scope::Barred if !was_under_way => return None,
             Scope::Barred | Scope::Unsent(_) => history.unsent.unwrap_or((start, 0)),
-            Scope::Lost | Scope::Reset | Scope::TimedOut | Scope::Answered => {
+            Scope::Lost | Scope::Reset | Scope::Answered => {
                 history.was_lost = true;
                 history.unsent = None;
                 return None;
@@ -162,9 +162,7 @@ impl RetryPolicy {
             },
             fault => match fault.scope() {
                 Scope::Refused | Scope::Lost | Scope::Reset => Verdict::Retryable,
-                Scope::Unsent(_) | Scope::Barred | Scope::TimedOut | Scope::Answered => {
-                    Verdict::Final
-                }
+                Scope::Unsent(_) | Scope::Barred | Scope::Answered => Verdict::Final,
             },
         }
     }

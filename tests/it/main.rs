@@ -31,6 +31,8 @@ mod deadline;
 mod endpoints;
 /// All calls at once, the results in the order of the calls.
 mod execute;
+/// What ends a call as its deadline comes.
+mod expiry;
 /// OTLP exporters and collectors, with TLS and without, there and not there.
 mod export;
 /// A second attempt races the first.

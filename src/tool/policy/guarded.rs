@@ -94,7 +94,6 @@ impl Policy {
                     Scope::Answered => End::Answered,
                     Scope::Unsent(setbacks) => End::Unsent(setbacks),
                     Scope::Lost => End::Lost,
-                    Scope::TimedOut => watch.out_of_time(),
                     Scope::Barred | Scope::Reset => End::Unknown,
                     Scope::Refused => {
                         invocation.refused();
