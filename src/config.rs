@@ -9,6 +9,7 @@
 //! read them.
 
 mod error;
+mod memory;
 mod policy;
 mod policy_sections;
 mod reader;
@@ -163,8 +164,8 @@ pub struct Server {
 /// `[limits]`: what one request and this process may use.
 ///
 /// Durations are from 1 ms to 24 hours unless said otherwise, counts from 1 to
-/// 1,000,000, sizes from 1 byte to 2 GiB less one, which is the most that
-/// protobuf allows.
+/// 1,000,000, sizes of messages from 1 byte to 2 GiB less one, which is the most
+/// that protobuf allows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// The most calls in one request.
@@ -205,6 +206,16 @@ pub struct Limits {
     ///
     /// Default 4 MiB: what gRPC clients accept by default.
     pub max_response_bytes: usize,
+    /// The most bytes that this process holds for its callers and tools, all
+    /// together: requests that arrive or run, observations, and answers until the
+    /// last byte was handed on. Beyond it requests are shed, and an observation
+    /// fails its own call. At least `max_request_bytes` and `max_response_bytes`
+    /// together, or the largest request could not be answered.
+    ///
+    /// Default 256 MiB: 60 times the largest request; or three quarters of the
+    /// memory limit of the process's cgroup less 64 MiB, if that is smaller: the
+    /// rest is for connections, calls and code.
+    pub max_buffered_bytes: usize,
     /// How long before the caller's deadline the server stops waiting for
     /// tools, so that the answer still arrives; 0 to 24 hours, and never more
     /// than a tenth of the time that remains.
@@ -284,6 +295,7 @@ impl Default for Limits {
             max_request_bytes: 4 * MIB,
             max_result_bytes: MIB,
             max_response_bytes: 4 * MIB,
+            max_buffered_bytes: 256 * MIB,
             reply_margin: Duration::from_millis(50),
         }
     }

@@ -56,14 +56,13 @@ pub(super) fn count_up_to<T: TryFrom<u32>>(max: u32) -> impl Fn(&DeValue<'_>) ->
 }
 
 /// A size in bytes: an integer, or a string as [`parse_bytes`] takes it.
-pub(super) fn bytes<T: TryFrom<u32>>(
-    range: RangeInclusive<u32>,
+pub(super) fn bytes<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
 ) -> impl Fn(&DeValue<'_>) -> Result<T, String> {
     move |value| {
         value
             .as_str()
             .map_or_else(|| integer(value), parse_bytes)
-            .and_then(|bytes| u32::try_from(bytes).ok())
             .filter(|bytes| range.contains(bytes))
             .and_then(|bytes| T::try_from(bytes).ok())
             .ok_or_else(|| {

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use toml::de::DeValue;
 
 use super::{
-    Config, KIB, Limits, Server, Service, Tool,
+    Config, KIB, Limits, Server, Service, Tool, memory,
     policy_sections::{read_hedge, read_retry, service_sections, tool_sections},
     reader::{Reader, nearest},
     scalar::{self, address, address_or_off, boolean, bytes, count, duration, format_bytes, text},
@@ -17,10 +17,12 @@ use crate::call::ToolName;
 /// The timers' resolution: a shorter duration would come out as this one.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 /// HTTP/2's largest window, and protobuf's largest message.
-const MAX_BYTES: u32 = i32::MAX as u32;
-const MIN_WINDOW: u32 = 64 * KIB as u32;
-const MIN_HEADERS: u32 = 4 * KIB as u32;
-const MAX_HEADERS: u32 = 1024 * KIB as u32;
+const MAX_BYTES: u64 = i32::MAX as u64;
+const MIN_WINDOW: u64 = 64 * KIB as u64;
+const MIN_HEADERS: u64 = 4 * KIB as u64;
+const MAX_HEADERS: u64 = 1024 * KIB as u64;
+/// More than machines have.
+const MAX_BUFFERED: u64 = 1 << 40;
 /// What a result needs without its observation: ids, times, an error message.
 const RESULT_OVERHEAD: usize = KIB;
 const MAX_SERVICE_NAME: usize = 64;
@@ -86,6 +88,10 @@ fn read_limits(table: &mut Reader<'_, '_>) -> Limits {
         max_request_bytes: &size,
         max_result_bytes: &size,
         max_response_bytes: &size,
+    });
+    l.max_buffered_bytes = memory::max_buffered_bytes(&l);
+    set!(table => l {
+        max_buffered_bytes: bytes(1..=MAX_BUFFERED),
         reply_margin: duration(Duration::ZERO),
     });
 
@@ -118,6 +124,17 @@ fn read_limits(table: &mut Reader<'_, '_>) -> Limits {
             l.max_calls_per_request
         ),
         format_bytes(l.max_response_bytes),
+    );
+    let least = l.max_request_bytes + l.max_response_bytes;
+    table.check(
+        l.max_buffered_bytes >= least,
+        "max_buffered_bytes",
+        "max_response_bytes",
+        format_args!(
+            "at least max_request_bytes and max_response_bytes together ({})",
+            format_bytes(least)
+        ),
+        format_bytes(l.max_buffered_bytes),
     );
     l
 }
@@ -230,7 +247,7 @@ fn server_entries(s: &Server) -> [Entry; 14] {
     ]
 }
 
-fn limit_entries(l: &Limits) -> [Entry; 8] {
+fn limit_entries(l: &Limits) -> [Entry; 9] {
     [
         ("max_calls_per_request", l.max_calls_per_request.to_string()),
         ("max_in_flight_calls", l.max_in_flight_calls.to_string()),
@@ -242,6 +259,7 @@ fn limit_entries(l: &Limits) -> [Entry; 8] {
         ("max_request_bytes", size_string(l.max_request_bytes)),
         ("max_result_bytes", size_string(l.max_result_bytes)),
         ("max_response_bytes", size_string(l.max_response_bytes)),
+        ("max_buffered_bytes", size_string(l.max_buffered_bytes)),
         ("reply_margin", duration_string(l.reply_margin)),
     ]
 }

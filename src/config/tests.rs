@@ -105,6 +105,7 @@ fn every_setting_can_be_set() {
         max_request_bytes = "1000B"
         max_result_bytes = "1000"
         max_response_bytes = 1024
+        max_buffered_bytes = "3GiB"
         reply_margin = "0s"
         [services."a.b"]
         endpoint = "http://[::1]"
@@ -138,6 +139,7 @@ fn every_setting_can_be_set() {
         max_request_bytes: 1000,
         max_result_bytes: 1000,
         max_response_bytes: 1024,
+        max_buffered_bytes: 3 << 30,
         reply_margin: Duration::ZERO,
     };
     assert_eq!(config.limits, limits);
@@ -296,6 +298,7 @@ fn limits_that_contradict_each_other_are_mistakes() {
         ),
         ("max_result_bytes = \"5MiB\"", "limits.max_result_bytes"),
         ("max_calls_per_request = 4097", "limits.max_response_bytes"),
+        ("max_buffered_bytes = 8388607", "limits.max_buffered_bytes"),
         // Nothing is held against a value that is mistaken itself.
         (
             "max_calls_per_request = 0\nmax_in_flight_calls = 1",
@@ -378,6 +381,7 @@ proptest! {
         config.limits.max_request_timeout = durations[3];
         config.limits.max_response_bytes = bytes;
         config.limits.max_result_bytes = bytes / 2;
+        config.limits.max_buffered_bytes = 2 * (bytes + (4 << 20));
         config.server.stream_window_bytes = bytes as u32;
         prop_assert_eq!(Config::parse(&config.to_toml()), Ok(config));
     }
