@@ -22,6 +22,7 @@ use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
+    buffered::Buffered,
     call::{Batch, Completion, FailurePolicy, Outcome},
     deadline::Deadline,
     error::{CallError, Effect, Limit, Reason},
@@ -63,12 +64,14 @@ enum State {
 impl FanOut {
     /// Starts the calls of `batch`, each to the tool at the same place in
     /// `tools` (`None`: there is no such tool), under `deadline`. Those that
-    /// can't be made have ended before any begins. When `stop` comes true, the
-    /// calls that have not ended are cancelled.
+    /// can't be made have ended before any begins. Observations are held out of
+    /// `buffered`. When `stop` comes true, the calls that have not ended are
+    /// cancelled.
     pub fn start(
         batch: Batch,
         tools: Vec<Option<Arc<dyn Tool>>>,
         deadline: Deadline,
+        buffered: Buffered,
         stop: BoxFuture<'static, ()>,
     ) -> Self {
         let slots: Vec<Slot> = batch
@@ -94,6 +97,7 @@ impl FanOut {
                 progress: batch.calls.iter().map(|_| Progress::default()).collect(),
                 calls: batch.calls,
                 attachment: batch.attachment,
+                buffered,
             }),
             failure_policy: batch.failure_policy,
             concurrency_limit: batch.concurrency_limit,

@@ -27,6 +27,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     admission::Admission,
+    buffered::Buffered,
     config::{self, Config},
     drain::{Drain, DrainController, drain},
     pb::{
@@ -76,7 +77,9 @@ impl Server {
     /// reflection if configured.
     pub async fn orchestrator(config: &Config, registry: Registry) -> Self {
         let (controller, drain) = drain();
-        let orchestrator = Orchestrator::new(registry, config.limits.clone(), drain.clone());
+        let buffered = Buffered::new(config.limits.max_buffered_bytes);
+        let limits = config.limits.clone();
+        let orchestrator = Orchestrator::new(registry, limits, buffered.clone(), drain.clone());
         let admission = orchestrator.admission().clone();
         let service = OrchestratorServiceServer::new(orchestrator)
             .max_decoding_message_size(config.limits.max_request_bytes);
@@ -84,6 +87,7 @@ impl Server {
             Routes::new(service),
             OrchestratorServer::NAME,
             config,
+            buffered,
             controller,
             drain,
         )
@@ -102,6 +106,7 @@ impl Server {
             Routes::new(service),
             ToolServiceServer::<()>::NAME,
             config,
+            Buffered::new(config.limits.max_buffered_bytes),
             controller,
             drain,
         )
@@ -112,6 +117,7 @@ impl Server {
         routes: Routes,
         service: &'static str,
         config: &Config,
+        buffered: Buffered,
         controller: DrainController,
         drain: Drain,
     ) -> Self {
@@ -119,7 +125,7 @@ impl Server {
         let routes = routes.add_service(health_service);
         let routes = with_reflection(routes, service, &config.server);
         let server = Self {
-            edge: Edge::new(routes, config, drain.clone()),
+            edge: Edge::new(routes, config, drain.clone(), buffered),
             settings: config.server.clone(),
             health,
             readiness: watch::Sender::new(Readiness::Starting),
@@ -139,6 +145,7 @@ impl Server {
         if let Some(admission) = &self.admission {
             telemetry.watch_admission(admission);
         }
+        telemetry.watch_buffered(self.edge.buffered());
         self.edge.set_telemetry(telemetry);
         self
     }

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     admission::Admission,
+    buffered::Buffered,
     config::Limits,
     deadline::Deadline,
     drain::Drain,
@@ -29,16 +30,19 @@ pub struct Orchestrator {
     registry: Registry,
     limits: Limits,
     admission: Admission,
+    buffered: Buffered,
     drain: Drain,
 }
 
 impl Orchestrator {
     /// Serves the tools of `registry` within `limits`, until `drain` says so.
-    pub fn new(registry: Registry, limits: Limits, drain: Drain) -> Self {
+    /// What requests hold comes out of `buffered`.
+    pub fn new(registry: Registry, limits: Limits, buffered: Buffered, drain: Drain) -> Self {
         Self {
             registry,
             admission: Admission::new(limits.max_in_flight_calls),
             limits,
+            buffered,
             drain,
         }
     }
@@ -88,7 +92,13 @@ impl Orchestrator {
         let telemetry = BatchTelemetry::start(record.as_ref(), &calls);
         batch.attachment = telemetry.attachment();
         let for_tools = deadline.less_reply_margin(now, self.limits.reply_margin);
-        let fan_out = FanOut::start(batch, tools, for_tools, self.drain.cut());
+        let fan_out = FanOut::start(
+            batch,
+            tools,
+            for_tools,
+            self.buffered.clone(),
+            self.drain.cut(),
+        );
         let max_bytes = self.limits.max_response_bytes;
         let run = Run::new(calls, fan_out, permit, deadline, max_bytes, telemetry);
         Ok((run, view))

@@ -30,7 +30,7 @@ use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::metrics::PeriodicReader;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use crate::{admission::Admission, call::ToolName};
+use crate::{admission::Admission, buffered::Buffered, call::ToolName};
 pub use metrics::ServiceGauges;
 use metrics::{Metrics, Outlets, Running, Tools};
 use push::Push;
@@ -129,6 +129,13 @@ impl Telemetry {
     pub fn watch_admission(&self, admission: &Admission) {
         if let Some(metrics) = &self.0.metrics {
             metrics.watch_admission(admission);
+        }
+    }
+
+    /// Has the metrics report on the bytes that are held, too.
+    pub fn watch_buffered(&self, buffered: &Buffered) {
+        if let Some(metrics) = &self.0.metrics {
+            metrics.watch_buffered(buffered);
         }
     }
 

@@ -11,6 +11,7 @@ use std::{
 use futures_util::future::BoxFuture;
 
 use crate::{
+    buffered::Buffered,
     call::{Attachment, Outcome, ToolCall},
     deadline::Deadline,
 };
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     pub(super) calls: Arc<[ToolCall]>,
     pub(super) progress: Box<[Progress]>,
     pub(super) attachment: Attachment,
+    pub(super) buffered: Buffered,
 }
 
 /// How far a call has come, for the case that it never ends by itself.
@@ -89,6 +91,11 @@ impl Invocation {
     /// What travels with the batch.
     pub fn attachment(&self) -> &Attachment {
         &self.shared.attachment
+    }
+
+    /// Out of what the observation is held while it is read.
+    pub fn buffered(&self) -> &Buffered {
+        &self.shared.buffered
     }
 
     /// When the call must end.

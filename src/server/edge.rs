@@ -21,6 +21,7 @@ use super::{
     protocol::{grpc_timeout, refuse_long_headers, refuse_other_protocols},
 };
 use crate::{
+    buffered::Buffered,
     config::Config,
     deadline::Deadline,
     drain::Drain,
@@ -43,18 +44,25 @@ pub(super) struct Edge {
     max_header_list_bytes: usize,
     max_request_timeout: Duration,
     drain: Drain,
+    /// What requests and answers are held out of.
+    buffered: Buffered,
     telemetry: Telemetry,
 }
 
 impl Edge {
-    pub(super) fn new(routes: Routes, config: &Config, drain: Drain) -> Self {
+    pub(super) fn new(routes: Routes, config: &Config, drain: Drain, buffered: Buffered) -> Self {
         Self {
             routes: routes.prepare(),
             max_header_list_bytes: config.server.max_header_list_bytes as usize,
             max_request_timeout: config.limits.max_request_timeout,
             drain,
+            buffered,
             telemetry: Telemetry::default(),
         }
+    }
+
+    pub(super) fn buffered(&self) -> &Buffered {
+        &self.buffered
     }
 
     pub(super) fn set_telemetry(&mut self, telemetry: Telemetry) {

@@ -30,7 +30,7 @@ use super::{
     push::Push,
     queue::Queue,
 };
-use crate::{admission::Admission, call::ToolName};
+use crate::{admission::Admission, buffered::Buffered, call::ToolName};
 
 /// Seconds; what the RPC conventions advise.
 const RPC_SECONDS: [f64; 14] = [
@@ -285,21 +285,27 @@ impl Metrics {
 
     /// Reports on the calls in flight, too.
     pub(super) fn watch_admission(&self, admission: &Admission) {
-        let meter = self.meter();
-        type Read = fn(&Admission) -> usize;
-        let gauges: [(&Metric, Read); 2] = [
-            (&names::IN_FLIGHT_CALLS, Admission::in_flight),
-            (&names::IN_FLIGHT_LIMIT, Admission::max),
-        ];
-        for (metric, read) in gauges {
-            let admission = admission.clone();
-            meter
-                .u64_observable_gauge(metric.name)
-                .with_unit(metric.unit)
-                .with_description(metric.meaning)
-                .with_callback(move |observer| observer.observe(read(&admission) as u64, &[]))
-                .build();
-        }
+        self.observe(&names::IN_FLIGHT_CALLS, admission, Admission::in_flight);
+        self.observe(&names::IN_FLIGHT_LIMIT, admission, Admission::max);
+    }
+
+    /// Reports on the bytes that are held, too.
+    pub(super) fn watch_buffered(&self, buffered: &Buffered) {
+        self.observe(&names::BUFFERED_BYTES, buffered, Buffered::held);
+        self.observe(&names::BUFFERED_LIMIT, buffered, Buffered::max);
+    }
+
+    fn observe<T>(&self, metric: &Metric, of: &T, read: fn(&T) -> usize)
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        let of = of.clone();
+        self.meter()
+            .u64_observable_gauge(metric.name)
+            .with_unit(metric.unit)
+            .with_description(metric.meaning)
+            .with_callback(move |observer| observer.observe(read(&of) as u64, &[]))
+            .build();
     }
 
     /// The page for Prometheus, in its text format; `None` if there is none.

@@ -182,6 +182,12 @@ metrics! {
     IN_FLIGHT_LIMIT = "fanfare.in_flight_calls.limit", "gauge", "{call}",
         &[],
         "how many of them there may be: `limits.max_in_flight_calls`";
+    BUFFERED_BYTES = "fanfare.buffered_bytes", "gauge", "By",
+        &[],
+        "what requests, observations and answers hold that were not handed on yet";
+    BUFFERED_LIMIT = "fanfare.buffered_bytes.limit", "gauge", "By",
+        &[],
+        "how much that may be: `limits.max_buffered_bytes`";
     ACTIVE_CALLS = "fanfare.tool.active_calls", "gauge", "{call}",
         &[TOOL_NAME],
         "calls that are with their tool";
