@@ -21,6 +21,8 @@ from rig import Rig
 
 TOOLS = ["python", "go", "java", "node"]
 CALLERS = ["python", "go", "node"]
+# Those that guard themselves against resets, or might.
+GUARDED = ["go", "java", "node", "tonic", "envoy"]
 # What is tried, with whom, and what `--full` has instead of the defaults.
 SCENARIOS = [
     (answers.hedged_pushback, ["python"], {}),
@@ -37,8 +39,9 @@ SCENARIOS = [
     (neighbours.large_context, ["python", "java", "go"], {}),
     (neighbours.frozen_replica, ["python"], {"seconds": 30}),
     (neighbours.long_call, ["java", "go", "python"], {"seconds": 360, "keepalive": ""}),
-    (neighbours.failing_batches, [*TOOLS, "envoy"], {"cancels": 100_000}),
-    (neighbours.cancelled_requests, [*TOOLS, "envoy"], {"cancels": 100_000}),
+    (neighbours.failing_batches, ["python", *GUARDED], {"cancels": 100_000}),
+    (neighbours.few_large_requests, GUARDED, {"cancels": 100_000}),
+    (neighbours.many_small_requests, GUARDED, {"cancels": 100_000}),
     (neighbours.unread, ["go"], {}),
 ]
 

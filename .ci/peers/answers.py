@@ -41,7 +41,7 @@ def compressed_answers(rig: Rig, peer: str) -> None:
     """A tool service that compresses what it may is understood."""
     fanfare = rig.fanfare(rig.tool(peer, "gzip"), echo="", payload='timeout = "10s"')
     (small,) = fanfare.execute(calls("echo", text="x" * 10_000))
-    assert small["observation"] == {"text": "x" * 10_000}, small
+    assert small.get("observation") == {"text": "x" * 10_000}, small
     # Each is 900 kB as it comes out, and 2 MB are too many, however few they were.
     results = fanfare.execute(calls("payload", 2, bytes=900_000) + calls("payload", bytes=2e6))
     assert [reason(result) for result in results] == ["", "", "RESULT_TOO_LARGE"], count_of(
@@ -113,10 +113,10 @@ def summary(rig: Rig, peer: str) -> None:
 def expiries(rig: Rig, peer: str, count: int = 400) -> None:
     """Each call that outlives its time is told which limit it was."""
     fanfare = rig.fanfare(rig.tool(peer), sleep="")
-    batch = lambda _: fanfare.execute(calls("sleep", 50, seconds=5, timeout="0.1s"))
+    expire = lambda _: fanfare.execute(calls("sleep", seconds=5, timeout="0.1s"))
     results = []
     while len(results) < count:
-        results += sum(at_once(2, batch), [])
+        results += sum(at_once(20, expire), [])
     ends = count_of(results, lambda r: (reason(r), info(r).get("limit"), r["error"]["message"]))
     wrong = {end: n for end, n in ends.items() if end[:2] != ("DEADLINE_EXCEEDED", "call")}
     assert not wrong, f"{sum(wrong.values())} of {len(results)}: {wrong}"

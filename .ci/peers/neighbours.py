@@ -71,32 +71,49 @@ def long_call(rig: Rig, peer: str, seconds: float = 8, keepalive: str = "1s") ->
 
 def failing_batches(rig: Rig, peer: str, cancels: int = 10_000) -> None:
     """Batches whose first failure cancels the rest, beside innocent calls."""
-    bounds = "max_concurrency = 400" if peer == "envoy" else ""
-    fanfare = rig.fanfare(rig.tool(peer), echo="", sleep=bounds, fail="")
     batch = calls("fail", code=3) + calls("sleep", 255, seconds=5)
     asked = request(batch, failurePolicy="FAILURE_POLICY_CANCEL_REST")
-    fanfare.execute(calls("echo"))
-    with Load(fanfare, 4, calls("sleep", seconds=0.05), pause=0.01) as innocent:
-        for _ in range(-(-cancels // 255)):
-            fanfare.stub.ExecuteTools(asked, timeout=20)
-    innocent_of(innocent, f"{cancels} cancels")
+    storm(rig, peer, cancels, 255, lambda stub: stub.ExecuteTools(asked, timeout=20))
 
 
-def cancelled_requests(rig: Rig, peer: str, cancels: int = 20_000) -> None:
-    """A caller that gives requests up every 30 ms, few large ones and many small ones."""
-    bounds = "max_concurrency = 400" if peer == "envoy" else ""
-    fanfare = rig.fanfare(rig.tool(peer), echo="", sleep=bounds)
+def few_large_requests(rig: Rig, peer: str, cancels: int = 10_000) -> None:
+    """A caller that gives up 4 requests of 256 calls every 30 ms."""
+    cancelled_requests(rig, peer, cancels, 4, 256)
+
+
+def many_small_requests(rig: Rig, peer: str, cancels: int = 10_000) -> None:
+    """A caller that gives up 100 requests of 8 calls every 30 ms."""
+    cancelled_requests(rig, peer, cancels, 100, 8)
+
+
+def cancelled_requests(rig: Rig, peer: str, cancels: int, requests: int, size: int) -> None:
+    asked = request(calls("sleep", size, seconds=5))
+
+    def start_and_cancel(stub) -> None:
+        running = [stub.ExecuteTools.future(asked) for _ in range(requests)]
+        time.sleep(0.03)
+        for call in running:
+            call.cancel()
+
+    storm(rig, peer, cancels, requests * size, start_and_cancel)
+
+
+def storm(rig: Rig, peer: str, cancels: int, each: int, once) -> None:
+    """`once` cancels `each` calls; no call of others may fail meanwhile."""
+    # Envoy takes 1,024 requests at a time, and answers UNAVAILABLE to more.
+    keys = "max_concurrency = 400" if peer == "envoy" else ""
+    fanfare = rig.fanfare(rig.tool(peer), echo="", sleep=keys, fail="", payload="")
     fanfare.execute(calls("echo"))
-    stub = fanfare.new_stub()
-    for requests, size in (4, 256), (100, 8):
-        asked = request(calls("sleep", size, seconds=5))
-        with Load(fanfare, 4, calls("echo"), pause=0.01) as innocent:
-            for _ in range(-(-cancels // 2 // (requests * size))):
-                running = [stub.ExecuteTools.future(asked) for _ in range(requests)]
-                time.sleep(0.03)
-                for call in running:
-                    call.cancel()
-        innocent_of(innocent, f"{requests} requests of {size} calls")
+    stub, start, count = fanfare.new_stub(), time.monotonic(), 0
+    with (
+        Load(fanfare, 4, calls("echo"), pause=0.005) as short,
+        Load(fanfare, 4, calls("echo", 8, text="x" * 1000)) as batches,
+    ):
+        while count < cancels or time.monotonic() < start + 3:
+            once(stub)
+            count += each
+    innocent_of(short, f"{count} cancels in {time.monotonic() - start:.0f} s, single calls")
+    innocent_of(batches, "batches")
 
 
 def innocent_of(load: Load, what: str) -> None:

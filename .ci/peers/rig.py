@@ -49,7 +49,9 @@ class Rig:
         return [*program, *arguments]
 
     def available(self, peer: str) -> bool:
-        return peer in ("python", "grpcurl", "envoy", "") or bool(getattr(self.options, peer))
+        """Envoy stands before a tool service in Go."""
+        needs = {"envoy": "go"}.get(peer, peer)
+        return peer in ("python", "tonic") or bool(getattr(self.options, needs))
 
     def tool(self, peer: str, *flags: str, own: str = "") -> int:
         """The port of such a tool service: of one for all, or of one's `own`."""
@@ -60,16 +62,18 @@ class Rig:
 
     def start_tool(self, peer: str, name: str, flags: tuple) -> int:
         (port,) = free_ports(1)
-        if peer == "envoy":
-            behind = self.tool("go")
-            command = [self.options.envoy, "--config-yaml", envoy_config(port, behind)]
+        ready = "listening"
+        if peer == "tonic":
+            command = [self.options.fanfare, "demo-tools", "--listen", f"127.0.0.1:{port}"]
+        elif peer == "envoy":
+            command = [self.options.envoy, "--config-yaml", envoy_config(port, self.tool("go"))]
             command += ["--concurrency", "1", "--disable-hot-restart", "--log-level", "info"]
             ready = "starting main dispatch loop"
+        elif peer == "python":
+            command = self.command(peer, str(port), *flags)
         else:
-            role = [] if peer == "python" else ["tool"]
-            command, ready = self.command(peer, *role, str(port), *flags), "listening"
-        env = os.environ | {"NODE_PATH": self.options.node}
-        self.processes.start(name, command, env)
+            command = self.command(peer, "tool", str(port))
+        self.processes.start(name, command, os.environ | {"NODE_PATH": self.options.node})
         self.processes.wait_for(name, "start", lambda text: ready in text)
         return port
 
