@@ -42,7 +42,8 @@ SCENARIOS = [
     (neighbours.failing_batches, ["python", *GUARDED], {"cancels": 100_000}),
     (neighbours.few_large_requests, GUARDED, {"cancels": 100_000}),
     (neighbours.many_small_requests, GUARDED, {"cancels": 100_000}),
-    (neighbours.unread, ["go"], {}),
+    (neighbours.unread_streams, ["go"], {}),
+    (neighbours.unread_answers, ["go"], {}),
 ]
 
 

@@ -34,7 +34,7 @@ def frozen_replica(rig: Rig, peer: str, seconds: float = 10) -> None:
     frozen = rig.processes.running[f"{peer}-replica0"]
     fanfare.execute(calls("sleep", 12, seconds=0.01))
     with (
-        Load(fanfare, 2, calls("sleep", seconds=0.01), pause=0.05) as single,
+        Load(fanfare, 6, calls("sleep", seconds=0.01), pause=0.05) as single,
         Load(fanfare, 1, calls("sleep", 12, seconds=0.01), pause=0.3) as batches,
     ):
         time.sleep(1)
@@ -122,29 +122,35 @@ def innocent_of(load: Load, what: str) -> None:
     assert of and bad == 0, f"{what}: {bad} of {of} calls of others failed: {why}"
 
 
-def unread(rig: Rig, peer: str, limit_mib: int = 384) -> None:
-    """What callers do not read is bounded, and honest calls are served again soon."""
+def unread_streams(rig: Rig, peer: str) -> None:
+    """Streams of 100 MB each that nobody reads."""
+    unread(rig, peer, "StreamExecuteTools", calls("payload", 100, bytes=1_000_000), 8)
+
+
+def unread_answers(rig: Rig, peer: str) -> None:
+    """Answers of 3.6 MB each that nobody reads."""
+    unread(rig, peer, "ExecuteTools", calls("payload", 4, bytes=900_000), 100)
+
+
+def unread(rig: Rig, peer: str, method: str, batch: list[dict], requests: int) -> None:
+    """What is not read is bounded, and goes at its deadline; honest calls are served, or shed."""
     fanfare = rig.fanfare(rig.tool("python"), echo="", payload="")
     fanfare.execute(calls("echo"))
-    for method, batch, requests in (
-        ("StreamExecuteTools", calls("payload", 100, bytes=1_000_000), 8),
-        ("ExecuteTools", calls("payload", 4, bytes=900_000), 100),
-    ):
-        path = f"/fanfare.v1.OrchestratorService/{method}"
-        for _ in range(requests):
-            fanfare.caller(peer).call(path, {"calls": batch}, timeout=10, unread=True)
-        # Until the deadline of these, and a margin.
-        slowest, shed, until = 0.0, 0, time.monotonic() + 15
-        while time.monotonic() < until:
-            start = time.monotonic()
-            try:
-                fanfare.execute(calls("echo"), timeout=5)
-            except grpc.RpcError as error:
-                assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, error
-                shed += 1
-            slowest = max(slowest, time.monotonic() - start)
-            time.sleep(0.05)
-        most = fanfare.memory("VmHWM")
-        print(f"  {method}: {most:.0f} MiB at most; honest: {slowest:.2f} s at most, {shed} shed")
-        assert most < limit_mib, f"{most:.0f} MiB"
-        assert "observation" in fanfare.execute(calls("echo"))[0]
+    path = f"/fanfare.v1.OrchestratorService/{method}"
+    for _ in range(requests):
+        fanfare.caller(peer).call(path, {"calls": batch}, timeout=6, unread=True)
+    slowest, shed, until = 0.0, 0, time.monotonic() + 9
+    while time.monotonic() < until:
+        start = time.monotonic()
+        try:
+            fanfare.execute(calls("echo"), timeout=5)
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, error
+            shed += 1
+        slowest = max(slowest, time.monotonic() - start)
+        time.sleep(0.05)
+    most = fanfare.memory("VmHWM")
+    print(f"  {most:.0f} MiB at most; honest calls {slowest:.2f} s at most, {shed} shed")
+    # `max_buffered_bytes` is 256 MiB.
+    assert most < 384, f"{most:.0f} MiB"
+    assert "observation" in fanfare.execute(calls("echo"))[0]
