@@ -36,7 +36,7 @@ SCENARIOS = [
     (answers.no_json, ["python", "go"], {}),
     (answers.summary, ["python"], {}),
     (answers.expiries, TOOLS, {"count": 1000}),
-    (neighbours.large_context, ["python", "java", "go"], {}),
+    (neighbours.large_context, ["python", "java"], {}),
     (neighbours.frozen_replica, ["python"], {"seconds": 30}),
     (neighbours.long_call, ["java", "go", "python"], {"seconds": 360, "keepalive": ""}),
     (neighbours.failing_batches, ["python", *GUARDED], {"cancels": 100_000}),
