@@ -72,11 +72,11 @@ def two_messages(rig: Rig, peer: str) -> None:
     """A unary call has one message; no tool is called for the first of two."""
     port = rig.tool("python")
     fanfare = rig.fanfare(port, echo="")
-    before = rig.tool_calls(port).get("echo", 0)
+    before = rig.ask(port, "calls")["echo"]
     asked = {"calls": calls("echo")}
     answer = fanfare.caller(peer).call(EXECUTE, asked, asked)
     assert answer["code"] in (INTERNAL, UNIMPLEMENTED), answer
-    assert rig.tool_calls(port).get("echo", 0) == before, "the tool was called"
+    assert rig.ask(port, "calls")["echo"] == before, "the tool was called"
 
 
 def list_of_addresses(rig: Rig, peer: str) -> None:

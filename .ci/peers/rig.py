@@ -75,13 +75,15 @@ class Rig:
             command = self.command(peer, "tool", str(port))
         self.processes.start(name, command, os.environ | {"NODE_PATH": self.options.node})
         self.processes.wait_for(name, "start", lambda text: ready in text)
+        # A virtual machine is slow the first time.
+        self.ask(port, "echo")
         return port
 
-    def tool_calls(self, port: int, name: str = "calls") -> dict:
-        """How often each tool of a tool service was called; asked without Fanfare."""
+    def ask(self, port: int, tool: str):
+        """What such a tool observes; asked without Fanfare."""
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = tool_services.ToolServiceStub(channel)
-            answer = stub.CallTool(tool_protos.CallToolRequest(name=name), timeout=LIMIT)
+            answer = stub.CallTool(tool_protos.CallToolRequest(name=tool), timeout=LIMIT)
         return json_format.MessageToDict(answer)["observation"]
 
     def fanfare(self, tool_ports, *, server: str = "", service: str = "", **tools: str):
