@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # The tools that the gate needs beside cargo: out of the registries, pinned, once
 # into the cache. Each function fails if its tool can't be had. Sourced after `lib.sh`.
 

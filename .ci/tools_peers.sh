@@ -41,15 +41,15 @@ peer() {
 }
 
 build_go_peer() {
-    cp .ci/peers/peer.go "$1" &&
-        (cd "$1" && go mod init fanfare-ci/peers &&
-            go get "google.golang.org/grpc@$GRPC_GO" "google.golang.org/protobuf@$GO_PROTOBUF" &&
-            CGO_ENABLED=0 go build -trimpath -o peer peer.go) 2>"$1.log" ||
-        { cat "$1.log" >&2; return 1; }
+    cp .ci/peers/peer.go "$1" || return 1
+    (cd "$1" && go mod init fanfare-ci/peers &&
+        go get "google.golang.org/grpc@$GRPC_GO" "google.golang.org/protobuf@$GO_PROTOBUF" &&
+        CGO_ENABLED=0 go build -trimpath -o peer peer.go) 2>"$1/log" ||
+        { cat "$1/log" >&2; return 1; }
 }
 
 build_java_peer() {
-    mvn --quiet --batch-mode --file .ci/peers/pom.xml dependency:copy-dependencies \
+    mvn --quiet --batch-mode --no-transfer-progress --file .ci/peers/pom.xml dependency:copy-dependencies \
         -DoutputDirectory="$1" && javac -classpath "$1/*" -d "$1" .ci/peers/Tool.java
 }
 

@@ -7,6 +7,7 @@ import subprocess
 from processes import free_ports
 from rig import EXECUTE, Rig, at_once, calls, count_of, info, reason, request
 
+CALLERS = ["python", "go", "node"]
 HEALTH = "/grpc.health.v1.Health/Check"
 NOT_FOUND, INTERNAL, UNIMPLEMENTED, RESOURCE_EXHAUSTED, UNAVAILABLE = 5, 13, 12, 8, 14
 KIB = 1024
@@ -55,6 +56,17 @@ def compressed_requests(rig: Rig, peer: str) -> None:
     text = "x" * 10_000
     asked = {"calls": calls("echo", text=text)}
     answer = fanfare.caller(peer).call(EXECUTE, asked, gzip=True)
+    assert answer["code"] == 0 and text in json.dumps(answer["response"]), str(answer)[:500]
+
+
+def compressed_both_ways(rig: Rig, peer: str) -> None:
+    """If asked to, Fanfare compresses: what it sends to tools, and its answers."""
+    gzip = 'compression = "gzip"'
+    fanfare = rig.fanfare(rig.tool(peer), server=gzip, service=gzip, echo="")
+    text = "x" * 10_000
+    answer = fanfare.caller(peer if peer in CALLERS else "python").call(
+        EXECUTE, {"calls": calls("echo", text=text)}
+    )
     assert answer["code"] == 0 and text in json.dumps(answer["response"]), str(answer)[:500]
 
 

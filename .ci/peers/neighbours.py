@@ -94,6 +94,8 @@ def cancelled_requests(rig: Rig, peer: str, cancels: int, requests: int, size: i
         time.sleep(0.03)
         for call in running:
             call.cancel()
+        # So that a loaded machine gets round to the others, too.
+        time.sleep(0.03)
 
     storm(rig, peer, cancels, requests * size, start_and_cancel)
 
