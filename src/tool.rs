@@ -6,8 +6,9 @@
 //! (`failure.rs`).
 //!
 //! How a call survives what fails is put together in `policy.rs`: a circuit breaker
-//! (`breaker.rs`) around each attempt (`policy/guarded.rs`), a bound with a fair queue (`bulkhead.rs`), retries (`retry.rs`,
-//! `backoff.rs`, `budget.rs`) or hedges (`hedge.rs`).
+//! (`breaker.rs`) around each attempt (`policy/guarded.rs`), a bound with a fair
+//! queue (`bulkhead.rs`), retries (`retry.rs`, `backoff.rs`, `budget.rs`) or hedges
+//! (`policy/hedged.rs`, `policy/race.rs`, `hedge.rs`).
 //!
 //! An [`Upstream`] finds it a connection (`upstream.rs`): at which of the addresses
 //! (`resolve.rs`, `balance.rs`, `eject.rs`), on which of the connections there

@@ -90,8 +90,8 @@ pub struct Breaker {
 /// (gRFC A6). Retries and hedges stop while it is half used up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryBudget {
-    /// How many tokens there are. A failure that could be retried takes one, and
-    /// so does a hedge; calls that are lost together take one.
+    /// How many tokens there are. A failure that could be retried takes one, a hedge
+    /// when it is sent; calls that are lost together take one.
     ///
     /// Default 10: as gRFC A6 proposes.
     pub max_tokens: u32,

@@ -7,18 +7,19 @@
 //! two locks that nobody else holds and no allocation.
 
 mod guarded;
+mod hedged;
+mod race;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, sleep};
 
 use self::guarded::Failure;
 pub use self::guarded::Guard;
 use super::{
     bulkhead::{Bulkhead, Entry, Place, Refused},
-    failure::{Fault, Scope},
+    failure::Fault,
     hedge::Hedging,
     retry::{History, RetryPolicy, Verdict},
 };
@@ -110,7 +111,8 @@ impl Policy {
             let verdict = self.verdict(&failure);
             let fault = failure.fault;
             if matches!(verdict, Verdict::Final | Verdict::ToldNot)
-                || !self.allows_more(history.retries() + 1)
+                || history.retries() + 1 >= self.retries.max_attempts
+                || !self.guard.budget.allows_more()
             {
                 return Err(history.conclude(fault));
             }
@@ -120,69 +122,6 @@ impl Policy {
             }
             history.keep(fault);
             pause(delay).await;
-        }
-    }
-
-    /// An attempt, and when it takes long, another; the first answer wins, and
-    /// dropping the others resets them.
-    async fn hedged<A, F>(
-        &self,
-        invocation: &Invocation,
-        attempt: &A,
-        hedging: &Hedging,
-    ) -> Result<Bytes, Fault>
-    where
-        A: Fn() -> F,
-        F: Future<Output = Result<Bytes, Fault>>,
-    {
-        let lane = |mut history: History| async move {
-            let result = self.delivered(invocation, attempt, &mut history).await;
-            result.map_err(|failure| Failure {
-                fault: history.conclude(failure.fault),
-                ..failure
-            })
-        };
-        let mut running = FuturesUnordered::new();
-        running.push(lane(History::default()));
-        let mut sent = 1;
-        let mut timer = hedging.delay().map(|delay| Box::pin(sleep(delay)));
-        loop {
-            let failure = tokio::select! {
-                Some(result) = running.next() => match result {
-                    Ok(observation) => return Ok(observation),
-                    Err(failure) => Some(failure),
-                },
-                () = expired(&mut timer) => None,
-            };
-            let Some(failure) = failure else {
-                timer = None;
-                if self.allows_more(sent) {
-                    self.guard.budget.take();
-                    sent += 1;
-                    running.push(lane(History::default()));
-                    timer = hedging.delay().map(|delay| Box::pin(sleep(delay)));
-                }
-                continue;
-            };
-            let verdict = self.verdict(&failure);
-            let may_go_on = self.allows_more(sent);
-            match verdict {
-                Verdict::Retryable if may_go_on => {
-                    sent += 1;
-                    running.push(lane(History::after_loss()));
-                    continue;
-                }
-                Verdict::After(delay) if may_go_on && is_in_time(invocation, delay) => {
-                    timer = Some(Box::pin(sleep(delay)));
-                    continue;
-                }
-                Verdict::ToldNot => timer = None,
-                _ => {}
-            }
-            let is_fatal = failure.fault.scope() == Scope::Answered && verdict == Verdict::Final;
-            if is_fatal || running.is_empty() {
-                return Err(failure.fault);
-            }
         }
     }
 
@@ -222,11 +161,6 @@ impl Policy {
         }
         verdict
     }
-
-    /// Whether there may be one more attempt than these.
-    fn allows_more(&self, attempts: u32) -> bool {
-        attempts < self.retries.max_attempts && self.guard.budget.allows_more()
-    }
 }
 
 /// Whether there is time left after waiting so long.
@@ -241,9 +175,5 @@ async fn pause(delay: Duration) {
     }
 }
 
-async fn expired(timer: &mut Option<Pin<Box<Sleep>>>) {
-    match timer {
-        Some(timer) => timer.await,
-        None => std::future::pending().await,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -127,6 +127,122 @@ async fn a_tool_may_say_when_it_wants_the_next_attempt() {
     }
 }
 
+/// A tool that says UNAVAILABLE, and when it wants to be asked again, while others
+/// use up the budget: nothing runs then, and nothing will.
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_when_the_budget_is_empty_before_its_next_attempt() {
+    let service = Service::start(|_| ready(Err(unavailable(Some("50"))))).await;
+    let toml = format!("{}timeout = '8s'\n", tools("20ms"));
+    let client = service.client(&toml).await;
+    let start = Instant::now();
+
+    let results = results(&client, vec![call("", "tool"); 6]).await;
+
+    let own_error = failed(Code::Unavailable, "TOOL_FAILED", "done");
+    for result in &results {
+        assert_eq!((seen(result), result.attempts), (own_error.clone(), 1));
+    }
+    assert!(start.elapsed() < ms(60), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_failure_costs_one_token_whoever_sets_the_time_of_the_next_attempt() {
+    for (pushback, delay) in [(Some("50"), "20ms"), (None, "20ms")] {
+        let service = Service::start(move |_| ready(Err(unavailable(pushback)))).await;
+        let client = service.client(&tools(delay)).await;
+        let mut attempts = Vec::new();
+        for _ in 0..3 {
+            attempts.push(result(&client, "").await.attempts);
+        }
+        // Of ten tokens more than five must be left.
+        assert_eq!(attempts, [3, 2, 1], "{pushback:?}");
+    }
+}
+
+/// A hedge costs one, whether it fails or not: else a tool that is always slow would
+/// get two attempts for each call.
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_fails_costs_one_token() {
+    let service = scripted(&[(70, Err(None)), (60, Err(None)), (0, Err(None))]).await;
+    let budget = "[services.tools.retry_budget]\nmax_tokens = 8\n";
+    let client = service.client(&format!("{}{budget}", tools("50ms"))).await;
+    let mut attempts = Vec::new();
+    for _ in 0..3 {
+        attempts.push(result(&client, "").await.attempts);
+    }
+    assert_eq!(attempts, [3, 2, 1]);
+}
+
+/// A service whose attempts each take so long and end so.
+async fn scripted(script: &'static [(u64, Result<(), Option<&'static str>>)]) -> Service {
+    Service::start(move |call| async move {
+        let (millis, result) = script[call.attempt as usize - 1];
+        sleep(ms(millis)).await;
+        result.map_err(unavailable)
+    })
+    .await
+}
+
+/// When the attempts came, in milliseconds after the first.
+fn times(service: &Service) -> Vec<u128> {
+    let met = service.met();
+    met.iter()
+        .map(|one| (one.at - met[0].at).as_millis())
+        .collect()
+}
+
+/// gRFC A6: "Immediately send next scheduled hedged request, if any. Subsequent
+/// hedged requests will resume at `hedgingDelay`", "Send next hedged request in *n*
+/// ms", "Don't send any more hedged requests".
+#[tokio::test(start_paused = true)]
+async fn failures_and_what_the_tool_asks_for_move_the_next_attempt() {
+    const LONG: (u64, Result<(), Option<&str>>) = (400, Ok(()));
+    type Script = [(u64, Result<(), Option<&'static str>>); 3];
+    const CASES: [(&str, Script, &[u128]); 7] = [
+        ("nothing fails", [LONG; 3], &[0, 50, 100]),
+        (
+            "the delay begins again with the attempt after a failure",
+            [(40, Err(None)), LONG, LONG],
+            &[0, 40, 90],
+        ),
+        (
+            "the tool asks for time",
+            [LONG, (5, Err(Some("200"))), LONG],
+            &[0, 50, 255],
+        ),
+        (
+            "another failure does not shorten it",
+            [(100, Err(None)), (5, Err(Some("200"))), LONG],
+            &[0, 50, 255],
+        ),
+        (
+            "the longer of two times holds",
+            [(60, Err(Some("20"))), (5, Err(Some("200"))), LONG],
+            &[0, 50, 255],
+        ),
+        (
+            "the tool wants no more, whatever fails then",
+            [(100, Err(None)), (5, Err(Some("-1"))), LONG],
+            &[0, 50],
+        ),
+        (
+            "the tool wants no more before the deadline",
+            [LONG, (5, Err(Some("5000"))), LONG],
+            &[0, 50],
+        ),
+    ];
+    for (name, script, expected) in &CASES {
+        let service = scripted(script).await;
+        let client = service.client(&tools("50ms")).await;
+        let impatient = pb::ToolCall {
+            timeout: Some(SECOND.try_into().unwrap()),
+            ..call("", "tool")
+        };
+        results(&client, vec![impatient]).await;
+        assert_eq!(times(&service), *expected, "{name}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn there_are_no_more_attempts_than_allowed() {
     let service = Service::start(|_| pending()).await;
