@@ -115,7 +115,7 @@ impl Inner {
     }
 
     async fn observation(&self, response: ResponseFuture) -> Result<Bytes, Fault> {
-        let reply = response.await.map_err(Fault::Transport)?;
+        let reply = response.await.map_err(Fault::unanswered)?;
         let message = grpc::read(reply, self.max_result_bytes).await?;
         let response = pb::CallToolResponse::decode(message).map_err(Fault::Garbage)?;
         let observation = response.observation.unwrap_or_default();

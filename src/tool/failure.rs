@@ -36,6 +36,8 @@ pub(super) enum Fault {
         message: String,
         pushback: Option<Pushback>,
     },
+    /// The service said, before anything else, that it did not look at the call.
+    Unprocessed(h2::Error),
     /// The transport failed after the request was handed to it.
     Transport(h2::Error),
     /// An HTTP response that is not gRPC.
@@ -88,11 +90,25 @@ impl Pushback {
 }
 
 impl Fault {
+    /// As no response headers have come. These commit a call (gRFC A6): what fails
+    /// later is [`Fault::Transport`], whatever the service says of it.
+    pub(super) fn unanswered(error: h2::Error) -> Self {
+        if is_unprocessed(&error) {
+            Self::Unprocessed(error)
+        } else {
+            Self::Transport(error)
+        }
+    }
+
     /// Whether it is the fault of the address that was called, or of what is in
     /// front of it; `None` if this says nothing about that, as when it says goodbye.
     pub(super) fn speaks_against_address(&self) -> Option<bool> {
         match self {
             Self::NoConnection { .. } | Self::CircuitOpen { .. } | Self::Overloaded { .. } => None,
+            Self::Unprocessed(error) => {
+                let is_angry = error.is_go_away() && reason(error) != h2::Reason::NO_ERROR;
+                is_angry.then_some(true)
+            }
             Self::Transport(error) => (!is_unprocessed(error) && !error.is_reset()).then_some(true),
             Self::NotGrpc { status } => Some(status.is_server_error()),
             Self::Tool { .. }
@@ -138,9 +154,9 @@ impl Fault {
         match self {
             Self::CircuitOpen { .. } | Self::Overloaded { .. } => Scope::Barred,
             Self::NoConnection { setbacks, .. } => Scope::Unsent(*setbacks),
-            Self::Transport(error) if is_unprocessed(error) => Scope::Refused,
+            Self::Unprocessed(_) => Scope::Refused,
             Self::Transport(error) if is_broken_http(error) => Scope::Answered,
-            Self::Transport(error) if error.is_reset() => Scope::Reset,
+            Self::Transport(error) if error.is_reset() || is_unprocessed(error) => Scope::Reset,
             Self::Transport(_) => Scope::Lost,
             Self::NotGrpc { status } if status.is_server_error() => Scope::Lost,
             Self::Tool { .. }
@@ -175,7 +191,9 @@ impl Fault {
                 retry_after = after;
                 (Reason::Overloaded, Effect::NotStarted)
             }
-            Self::NoConnection { .. } => (Reason::ToolUnavailable, Effect::NotStarted),
+            Self::NoConnection { .. } | Self::Unprocessed(_) => {
+                (Reason::ToolUnavailable, Effect::NotStarted)
+            }
             Self::Tool { status, .. } => (Reason::ToolFailed(status), Effect::Done),
             Self::Transport(error) => of_transport(&error),
             // A proxy that can't reach the tool says so in HTTP.
@@ -207,6 +225,12 @@ impl Fault {
             }
             Self::Overloaded { reason, .. } => format!("the tool is busy: {reason}"),
             Self::Tool { message, .. } => message.clone(),
+            Self::Unprocessed(error) if reason(error) == h2::Reason::NO_ERROR => {
+                "the tool service refused the call unseen, as it shuts down".to_owned()
+            }
+            Self::Unprocessed(error) => {
+                format!("the tool service refused the call unseen: {error}")
+            }
             Self::Transport(error) => transport_message(error),
             Self::NotGrpc { status } if status.is_server_error() => {
                 format!("the tool service answered with HTTP status {status}")
@@ -232,7 +256,7 @@ impl Fault {
             Self::Tool { status, .. } => status.code.into(),
             Self::NoConnection { .. } | Self::CircuitOpen { .. } => Code::Unavailable,
             Self::Transport(error) if is_broken_http(error) => Code::Internal,
-            Self::Transport(_) => Code::Unavailable,
+            Self::Unprocessed(_) | Self::Transport(_) => Code::Unavailable,
             Self::NotGrpc { status } if status.is_server_error() => Code::Unavailable,
             Self::TooLarge { .. } | Self::Overloaded { .. } => Code::ResourceExhausted,
             Self::NotGrpc { .. } | Self::Incomplete(_) | Self::Invalid(_) | Self::Garbage(_) => {
@@ -243,9 +267,7 @@ impl Fault {
 }
 
 fn of_transport(error: &h2::Error) -> (Reason, Effect) {
-    if is_unprocessed(error) {
-        (Reason::ToolUnavailable, Effect::NotStarted)
-    } else if is_broken_http(error) {
+    if is_broken_http(error) {
         (Reason::InvalidResponse, Effect::Maybe)
     } else {
         (Reason::ToolUnavailable, Effect::Maybe)
@@ -255,7 +277,7 @@ fn of_transport(error: &h2::Error) -> (Reason, Effect) {
 fn transport_message(error: &h2::Error) -> String {
     let reason = reason(error);
     if is_unprocessed(error) {
-        "the tool service refused the call unseen".to_owned()
+        "the tool service dropped the call after it had begun to answer".to_owned()
     } else if is_broken_http(error) {
         format!("the tool's reply breaks HTTP/2: {reason}")
     } else if let Some(io) = error.get_io() {
@@ -277,12 +299,12 @@ fn is_unavailable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 502..=504)
 }
 
-/// Streams that a GOAWAY without error or a REFUSED_STREAM ends were not looked at
-/// (RFC 9113, 6.8 and 8.7).
+/// Whether the service says that it did not look at the call: by REFUSED_STREAM, or by
+/// a GOAWAY, whatever its code (RFC 9113, 8.7 and 6.8). Of a GOAWAY h2 tells only the
+/// streams above its last id; the others go on, or end with the connection.
 fn is_unprocessed(error: &h2::Error) -> bool {
     error.is_remote()
-        && ((error.is_go_away() && reason(error) == h2::Reason::NO_ERROR)
-            || (error.is_reset() && reason(error) == h2::Reason::REFUSED_STREAM))
+        && (error.is_go_away() || (error.is_reset() && reason(error) == h2::Reason::REFUSED_STREAM))
 }
 
 fn is_broken_http(error: &h2::Error) -> bool {

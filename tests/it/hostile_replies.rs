@@ -243,10 +243,39 @@ async fn reset_calls_are_lost_and_no_other() {
 #[tokio::test]
 async fn a_goaway_ends_the_calls_that_it_leaves_out() {
     let left_out = |reason| vec![Step::GoAway(reason)];
-    let graceful = [("GOAWAY", left_out(Reason::NO_ERROR))];
-    check(lost("not_started"), Drains, graceful).await;
-    let angry = [("angry GOAWAY", left_out(Reason::ENHANCE_YOUR_CALM))];
-    check(lost("maybe"), Drains, angry).await;
+    // Whatever its code is (RFC 9113, 6.8).
+    let scripts = [
+        ("NO_ERROR", left_out(Reason::NO_ERROR)),
+        ("PROTOCOL_ERROR", left_out(Reason::PROTOCOL_ERROR)),
+        ("INTERNAL_ERROR", left_out(Reason::INTERNAL_ERROR)),
+        ("ENHANCE_YOUR_CALM", left_out(Reason::ENHANCE_YOUR_CALM)),
+        ("an unknown code", left_out(Reason::from(0xdead))),
+    ];
+    check(lost("not_started"), Drains, scripts).await;
+}
+
+/// Response headers commit a call (gRFC A6): whatever the service says then, it may
+/// have run.
+#[tokio::test]
+async fn a_call_whose_answer_has_begun_may_have_run() {
+    let cut = |data: bool, end| {
+        let mut script = vec![Step::Head(head())];
+        script.extend(data.then(|| Step::Data(empty())));
+        script.push(end);
+        script
+    };
+    for data in [false, true] {
+        let refused = cut(data, Step::Reset(Reason::REFUSED_STREAM));
+        check(lost("maybe"), Stays, [("REFUSED_STREAM", refused)]).await;
+        let scripts = [
+            ("GOAWAY", cut(data, Step::GoAway(Reason::NO_ERROR))),
+            (
+                "angry GOAWAY",
+                cut(data, Step::GoAway(Reason::ENHANCE_YOUR_CALM)),
+            ),
+        ];
+        check(lost("maybe"), Drains, scripts).await;
+    }
 }
 
 #[tokio::test]

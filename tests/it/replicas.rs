@@ -149,20 +149,24 @@ async fn hedging_cuts_the_tail_of_real_replicas() {
 
 #[tokio::test]
 async fn what_one_replica_refuses_unseen_another_runs() {
-    let refusing = Hostile::start(vec![Step::Reset(Reason::REFUSED_STREAM)]).await;
-    let well = Service::start(|_| ready(Ok(()))).await;
-    let addresses = [refusing.address, well.listen().await];
-    let fanfare = fanfare(&addresses, "", "").await;
-    let client = fanfare.client().await;
-    let mut again = 0;
-    for index in 0..100 {
-        let id = index.to_string();
-        let result = results(&client, vec![call(&id, "hostile")]).await.remove(0);
-        assert_eq!(seen(&result), answered(), "{result:?}");
-        assert_eq!(well.attempts(&id), [result.attempts]);
-        again += result.attempts - 1;
+    let angry = Reason::ENHANCE_YOUR_CALM;
+    for refusal in [Step::Reset(Reason::REFUSED_STREAM), Step::GoAway(angry)] {
+        let refusing = Hostile::start(vec![refusal.clone()]).await;
+        let well = Service::start(|_| ready(Ok(()))).await;
+        let addresses = [refusing.address, well.listen().await];
+        // It is left alone if it does that often.
+        let fanfare = fanfare(&addresses, "eject_after_failures = 1000", "").await;
+        let client = fanfare.client().await;
+        let mut again = 0;
+        for index in 0..100 {
+            let id = index.to_string();
+            let result = results(&client, vec![call(&id, "hostile")]).await.remove(0);
+            assert_eq!(seen(&result), answered(), "{refusal:?}: {result:?}");
+            assert_eq!(well.attempts(&id), [result.attempts]);
+            again += result.attempts - 1;
+        }
+        assert!(again > 10, "{refusal:?}: {again} of 100 were refused");
     }
-    assert!(again > 10, "{again} of 100 were refused");
 }
 
 #[tokio::test]
