@@ -136,6 +136,7 @@ impl Fault {
             }
             Self::Incomplete(_) => true,
             Self::NoConnection { .. }
+            | Self::Unprocessed(_)
             | Self::CircuitOpen { .. }
             | Self::Overloaded { .. }
             | Self::TooLarge { .. }
