@@ -1,37 +1,45 @@
 //! Log lines: for people on a terminal, as JSON anywhere else. `RUST_LOG` says
 //! which ones.
 //!
-//! They name the trace that they belong to (see [`correlation`]), and writing
-//! them holds nobody up. Fanfare uses events of `tracing` only, no spans: the
+//! They name the trace that they belong to (see [`correlation`]), writing them
+//! holds nobody up, and no peer decides how many there are (see `gate`). Fanfare uses events of `tracing` only, no spans: the
 //! spans that go to a collector are made elsewhere, and no `RUST_LOG` hides them.
 
 pub mod correlation;
 mod escape;
 mod fields;
+mod gate;
 mod human;
 mod json;
 mod queue;
 #[cfg(test)]
 pub(crate) mod tests;
+mod throttle;
 
 use std::{
     env::{self, VarError},
-    io,
+    io::{self, Write as _},
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{FormatEvent, format::DefaultFields},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 pub(crate) use self::escape::escaped;
-use self::queue::Queue;
+use self::{fields::Fields, gate::Gate, human::Human, queue::Queue, throttle::Throttle};
 
 /// How long the end of the process waits for standard output to take the last
 /// lines: more than a busy machine needs, less than anybody notices.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
+static GATE: OnceLock<Gate> = OnceLock::new();
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -58,26 +66,84 @@ pub fn init(
         Ok(_) | Err(VarError::NotPresent) => filter(default_level)?,
         Err(VarError::NotUnicode(_)) => return Err("RUST_LOG: expected UTF-8".into()),
     };
-    let queue = queue::start(output)?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(Arc::clone(&queue));
-    match format {
-        LogFormat::Json => subscriber.event_format(json::Json).try_init()?,
-        LogFormat::Human => subscriber.event_format(human::Human { color }).try_init()?,
+    let queue = Arc::new(Queue::default());
+    let human = match format {
+        LogFormat::Json => None,
+        LogFormat::Human => Some(Human { color }),
+    };
+    let gate = Gate {
+        throttle: Arc::new(Throttle::default()),
+        sink: Sink { queue, human },
+    };
+    let reporting = gate.clone();
+    let queue = &gate.sink.queue;
+    queue.start(output, move || reporting.report())?;
+    match human {
+        None => subscribe(json::Json, filter, &gate)?,
+        Some(human) => subscribe(human, filter, &gate)?,
     }
-    // Not set before: `try_init` would have failed.
-    let _ = QUEUE.set(queue);
+    // Not set before: subscribing would have failed.
+    let _ = GATE.set(gate);
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+fn subscribe<F>(
+    format: F,
+    filter: EnvFilter,
+    gate: &Gate,
+) -> Result<(), tracing_subscriber::util::TryInitError>
+where
+    F: FormatEvent<tracing_subscriber::Registry, DefaultFields> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(format)
+        .with_writer(Arc::clone(&gate.sink.queue));
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(gate.clone())
+        .with(filter)
+        .try_init()
+}
+
+/// Where lines go, and how they look.
+#[derive(Clone, Debug)]
+struct Sink {
+    queue: Arc<Queue>,
+    /// JSON if there is none.
+    human: Option<Human>,
+}
+
+impl Sink {
+    /// Writes a line that is no event of `tracing`.
+    fn line(&self, level: Level, target: &str, fields: &Fields) {
+        let mut line = String::new();
+        let formatted = match self.human {
+            None => json::line(&mut line, level, target, fields),
+            Some(human) => human.line(&mut line, level, target, fields),
+        };
+        if formatted.is_ok() {
+            // The queue takes or counts it.
+            let _ = (&*self.queue).write_all(line.as_bytes());
+        }
+    }
 }
 
 /// Waits until the lines so far are written, a second at most. To be called
 /// before the process ends.
 pub fn flush() {
-    if let Some(queue) = QUEUE.get() {
-        queue.flush(LAST_LINES);
+    if let Some(gate) = GATE.get() {
+        gate.report();
+        gate.sink.queue.flush(LAST_LINES);
     }
+}
+
+/// How many lines were not written in the life of this process, and why.
+pub(crate) fn dropped_lines() -> [(&'static str, u64); 2] {
+    [
+        ("throttled", gate::left_out()),
+        ("queue_full", queue::lost()),
+    ]
 }
 
 /// Human on a terminal, JSON elsewhere.

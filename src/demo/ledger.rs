@@ -14,6 +14,9 @@ use tonic::{Code, Request, metadata::MetadataMap};
 use super::code_name;
 use crate::pb::CallToolRequest;
 
+/// A ledger has a line for each call, at any rate.
+const ALL: Option<&str> = None;
+
 /// One call in the ledger. Dropping it writes how the call ended, so that a
 /// handler that is dropped half-way leaves its trace too.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ impl Entry {
         let Self {
             id, tool, attempt, ..
         } = &entry;
-        tracing::info!(target: "fanfare::demo", id, tool, attempt, timeout_ms, "call started");
+        tracing::info!(target: "fanfare::demo", throttle = ALL, id, tool, attempt, timeout_ms, "call started");
         entry
     }
 
@@ -60,12 +63,12 @@ impl Drop for Entry {
         if let Some(code) = self.code {
             let code = code_name(code);
             tracing::info!(
-                target: "fanfare::demo", id, tool, attempt, code, elapsed_ms, "call answered"
+                target: "fanfare::demo", throttle = ALL, id, tool, attempt, code, elapsed_ms, "call answered"
             );
         } else {
             let panicked = std::thread::panicking();
             tracing::info!(
-                target: "fanfare::demo", id, tool, attempt, elapsed_ms, panicked, "call cancelled"
+                target: "fanfare::demo", throttle = ALL, id, tool, attempt, elapsed_ms, panicked, "call cancelled"
             );
         }
     }

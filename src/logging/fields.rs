@@ -5,6 +5,9 @@ use std::{error::Error, fmt};
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 
+/// A field that is not written: what lines are alike, see [`gate`](super::gate).
+pub(super) const THROTTLE: &str = "throttle";
+
 /// The content of one event.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
@@ -23,6 +26,7 @@ impl Fields {
         match (field.name(), value.into()) {
             ("message", Value::String(message)) => self.message = message,
             ("message", other) => self.message = other.to_string(),
+            (THROTTLE, _) => {}
             (name, value) => {
                 // Names that are keywords.
                 let name = name.strip_prefix("r#").unwrap_or(name);

@@ -29,20 +29,26 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        self.line(&mut writer, event, SystemTime::now())
+        let metadata = event.metadata();
+        let fields = Fields::of(event);
+        self.line(&mut writer, *metadata.level(), metadata.target(), &fields)
     }
 }
 
 impl Human {
-    fn line(self, writer: &mut dyn fmt::Write, event: &Event<'_>, now: SystemTime) -> fmt::Result {
-        let fields = Fields::of(event);
-        let level = *event.metadata().level();
+    pub(super) fn line(
+        self,
+        writer: &mut dyn fmt::Write,
+        level: Level,
+        target: &str,
+        fields: &Fields,
+    ) -> fmt::Result {
         write!(
             writer,
             "{} {} {}: {}",
-            self.dimmed(humantime::format_rfc3339_micros(now)),
+            self.dimmed(humantime::format_rfc3339_micros(SystemTime::now())),
             self.colored(level),
-            self.dimmed(event.metadata().target()),
+            self.dimmed(target),
             escaped(&fields.message),
         )?;
         for (name, value) in &fields.rest {

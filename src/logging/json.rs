@@ -5,7 +5,7 @@
 use std::{fmt, time::SystemTime};
 
 use serde_json::Value;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::{
     FmtContext, FormatEvent,
     format::{FormatFields, Writer},
@@ -28,18 +28,23 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        line(&mut writer, event, SystemTime::now())
+        let metadata = event.metadata();
+        let fields = Fields::of(event);
+        line(&mut writer, *metadata.level(), metadata.target(), &fields)
     }
 }
 
-fn line(writer: &mut dyn fmt::Write, event: &Event<'_>, now: SystemTime) -> fmt::Result {
-    let fields = Fields::of(event);
+pub(super) fn line(
+    writer: &mut dyn fmt::Write,
+    level: Level,
+    target: &str,
+    fields: &Fields,
+) -> fmt::Result {
     write!(
         writer,
-        r#"{{"timestamp":"{}","level":"{}","target":{},"message":{}"#,
-        humantime::format_rfc3339_micros(now),
-        event.metadata().level(),
-        Text(event.metadata().target()),
+        r#"{{"timestamp":"{}","level":"{level}","target":{},"message":{}"#,
+        humantime::format_rfc3339_micros(SystemTime::now()),
+        Text(target),
         Text(&fields.message),
     )?;
     for (name, value) in &fields.rest {

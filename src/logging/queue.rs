@@ -4,10 +4,15 @@
 
 use std::{
     io, mem,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// Some thousand lines: more than any burst but that of an output that is stuck.
 const MAX_BYTES: usize = 1 << 20;
@@ -15,6 +20,14 @@ const THREAD: &str = "log";
 /// After a write the next lines are gathered for so long: to wake the thread and
 /// write for each would cost a busy service more than its calls do.
 const GATHER: Duration = Duration::from_millis(5);
+
+/// Lines that were lost, in the life of the process.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines were lost so far.
+pub(super) fn lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
 
 /// Lines that wait for the thread that writes them.
 #[derive(Debug, Default)]
@@ -28,21 +41,39 @@ struct State {
     bytes: Vec<u8>,
     lost: u64,
     writing: bool,
+    /// When the thread has something to say by itself.
+    wake_at: Option<Instant>,
 }
 
-/// Starts the thread that writes to `output`.
-pub(super) fn start(mut output: impl io::Write + Send + 'static) -> io::Result<Arc<Queue>> {
-    let queue = Arc::new(Queue::default());
-    let waiting = Arc::clone(&queue);
-    thread::Builder::new()
-        .name(THREAD.to_owned())
-        .spawn(move || {
+impl Queue {
+    /// Starts the thread that writes to `output`. It calls `report`, which may add
+    /// lines, when it was [asked to](Self::wake_by).
+    pub(super) fn start(
+        self: &Arc<Self>,
+        mut output: impl io::Write + Send + 'static,
+        report: impl Fn() + Send + 'static,
+    ) -> io::Result<()> {
+        let queue = Arc::clone(self);
+        let work = move || {
             loop {
-                waiting.write_next(&mut output);
+                queue.write_next(&mut output, &report);
                 thread::sleep(GATHER);
             }
-        })?;
-    Ok(queue)
+        };
+        thread::Builder::new()
+            .name(THREAD.to_owned())
+            .spawn(work)
+            .map(drop)
+    }
+
+    /// Asks for a report at `at`, or before that.
+    pub(super) fn wake_by(&self, at: Instant) {
+        let mut state = self.lock();
+        if state.wake_at.is_none_or(|before| at < before) {
+            state.wake_at = Some(at);
+            self.changed.notify_all();
+        }
+    }
 }
 
 impl Queue {
@@ -53,10 +84,14 @@ impl Queue {
         drop(waited);
     }
 
-    fn write_next(&self, output: &mut impl io::Write) {
-        let idle = |state: &mut State| state.bytes.is_empty();
-        let waited = self.changed.wait_while(self.lock(), idle);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+    fn write_next(&self, output: &mut impl io::Write, report: &impl Fn()) {
+        let mut state = self.wait();
+        if state.wake_at.is_some_and(|at| at <= Instant::now()) {
+            state.wake_at = None;
+            drop(state);
+            report();
+            state = self.lock();
+        }
         let lines = mem::take(&mut state.bytes);
         let lost = mem::take(&mut state.lost);
         state.writing = true;
@@ -69,6 +104,26 @@ impl Queue {
         }
         self.lock().writing = false;
         self.changed.notify_all();
+    }
+
+    /// Waits until there is something to write, or to say.
+    fn wait(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        while state.bytes.is_empty() {
+            let changed = &self.changed;
+            state = match state.wake_at {
+                None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(at) => {
+                    let left = at.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return state;
+                    }
+                    let waited = changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        state
     }
 
     /// Nothing that runs under the lock panics.
@@ -93,6 +148,7 @@ impl io::Write for &Queue {
             }
         } else {
             state.lost += 1;
+            LOST.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
     }

@@ -179,7 +179,8 @@ fn a_stuck_output_holds_nobody_up_and_loses_lines_beyond_a_bound() {
     use std::io::Write as _;
     let (go, wait) = mpsc::channel();
     let (written, taken) = mpsc::channel();
-    let queue = queue::start(Stuck(wait, written)).unwrap();
+    let queue = Arc::new(Queue::default());
+    queue.start(Stuck(wait, written), || {}).unwrap();
     let line = [b'x'; 1 << 10];
     let count = 3 << 10;
     for _ in 0..count {

@@ -241,7 +241,9 @@ impl BatchTrace {
             Reason::DeadlineExceeded(limit) => Some(limit.as_str()),
             _ => None,
         };
-        let span = self.states[completion.index].span;
+        let CallState { span, gauges, .. } = &self.states[completion.index];
+        let span = *span;
+        let reason = error.reason.as_str();
         let ids = self.record.ids().map(|ids| match span {
             SpanId::INVALID => ids,
             span => Ids {
@@ -252,10 +254,11 @@ impl BatchTrace {
         within(ids, || {
             tracing::info!(
                 target: "fanfare::access",
+                throttle = format_args!("{} {reason}", gauges.name),
                 tool = call.name,
                 id = call.id.as_str(),
                 index = completion.index,
-                reason = error.reason.as_str(),
+                reason,
                 limit,
                 effect = error.effect.as_str(),
                 attempts = completion.attempts,

@@ -30,7 +30,7 @@ use super::{
     push::Push,
     queue::Queue,
 };
-use crate::{admission::Admission, buffered::Buffered, call::ToolName};
+use crate::{admission::Admission, buffered::Buffered, call::ToolName, logging};
 
 /// Seconds; what the RPC conventions advise.
 const RPC_SECONDS: [f64; 14] = [
@@ -201,8 +201,9 @@ impl Metrics {
         tools.observe(&meter, &names::ACTIVE_CALLS, |gauges| &gauges.active);
         tools.observe(&meter, &names::QUEUE_LENGTH, |gauges| &gauges.queued);
         if let Some(queue) = spans {
-            observe_lost_spans(&meter, queue);
+            observe_losses(&meter, &names::DROPPED_SPANS, move || queue.lost());
         }
+        observe_losses(&meter, &names::DROPPED_LINES, logging::dropped_lines);
         let seconds = |metric: &Metric, bounds: &[f64]| {
             meter
                 .f64_histogram(metric.name)
@@ -342,13 +343,17 @@ fn observe_requests(meter: &Meter, running: &Arc<Running>) {
         .build();
 }
 
-fn observe_lost_spans(meter: &Meter, queue: Arc<Queue>) {
+/// Reports how many were lost in each way.
+fn observe_losses<L>(meter: &Meter, metric: &Metric, losses: impl Fn() -> L + Send + Sync + 'static)
+where
+    L: IntoIterator<Item = (&'static str, u64)>,
+{
     meter
-        .u64_observable_counter(names::DROPPED_SPANS.name)
-        .with_unit(names::DROPPED_SPANS.unit)
-        .with_description(names::DROPPED_SPANS.meaning)
+        .u64_observable_counter(metric.name)
+        .with_unit(metric.unit)
+        .with_description(metric.meaning)
         .with_callback(move |observer| {
-            for (reason, count) in queue.lost() {
+            for (reason, count) in losses() {
                 observer.observe(count, &[KeyValue::new(names::ERROR_TYPE, reason)]);
             }
         })

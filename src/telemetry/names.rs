@@ -230,6 +230,9 @@ metrics! {
     DROPPED_SPANS = "fanfare.telemetry.dropped_spans", "counter", "{span}",
         &[ERROR_TYPE],
         "spans that did not reach the collector: `queue_full` or `export_failed`";
+    DROPPED_LINES = "fanfare.log.dropped_lines", "counter", "{line}",
+        &[ERROR_TYPE],
+        "lines that are not in the log: `throttled`, as there were many alike, or `queue_full`";
 }
 
 /// The methods that callers may name; the others are counted as [`OTHER`].

@@ -261,10 +261,13 @@ impl Record {
         let (calls, failed) = self.calls_and_failed().unzip();
         let peer = self.peer.map(tracing::field::display);
         let rejection = self.rejection.get();
+        // What failed costs its caller nothing, and may come at any rate.
+        let throttle = (code != names::code(Code::Ok)).then_some(code);
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
                     target: "fanfare::access",
+                    throttle,
                     method,
                     code,
                     duration,

@@ -45,6 +45,8 @@ mod interop;
 mod limits;
 /// Thousands of calls in a request, and of cancels a second.
 mod load;
+/// Peers that would have a log line written for each frame or call.
+mod log_flood;
 /// Log lines: never in the way, never lost in silence.
 mod logs;
 /// Any completion order, any mix of outcomes: the same aggregate.

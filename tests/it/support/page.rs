@@ -3,6 +3,13 @@
 use std::collections::BTreeMap;
 
 use fanfare::telemetry::Telemetry;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::process::{PATIENCE, Process, message};
 
 /// What a page says.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +32,26 @@ impl Page {
     pub fn of(telemetry: &Telemetry) -> Self {
         let text = telemetry.page().expect("a page").expect("no conflict");
         Self::parse(&text)
+    }
+
+    /// The page of a process, now.
+    pub async fn of_process(process: &Process) -> Self {
+        let lines = process
+            .log()
+            .all(|line| message(line).starts_with("admin on "));
+        let address = lines[0]["address"].as_str().expect("an address");
+        let answer = async {
+            let mut stream = TcpStream::connect(address).await?;
+            stream
+                .write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
+                .await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        let answer = timeout(PATIENCE, answer).await.expect("an answer in time");
+        let answer = answer.expect("an answer");
+        Self::parse(answer.split_once("\r\n\r\n").expect("a body").1)
     }
 
     pub fn parse(text: &str) -> Self {

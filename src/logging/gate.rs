@@ -1,0 +1,141 @@
+//! Which lines get through when there are many that are alike, and the line about
+//! those that do not.
+//!
+//! `INFO` and above pass here; `DEBUG` and `TRACE` are written only if `RUST_LOG`
+//! asks for them, and whoever asks wants to see all. Lines that have a field
+//! `throttle` are of peers' making: those with the same value are alike, and those
+//! without a value are never left out. It is not written.
+
+use std::{
+    fmt::{self, Write as _},
+    hash::{DefaultHasher, Hasher as _},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{Layer, layer::Context};
+
+use super::{
+    Sink,
+    fields::{Fields, THROTTLE},
+    throttle::{Limit, REPORT_AFTER, Throttle, Verdict},
+};
+
+/// Lines of libraries: they tell of frames and handshakes.
+pub(super) const LIBRARY: Limit = limit(10, 1000);
+/// Lines that tell of what a peer does, such as a call that failed.
+const OF_PEERS: Limit = limit(20, 500);
+/// Other lines of ours: changes of state, of each service and address.
+const OURS: Limit = limit(100, 100);
+
+/// Lines that were left out, in the life of the process.
+static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
+
+const fn limit(burst: u32, interval_ms: u64) -> Limit {
+    Limit {
+        burst,
+        interval: Duration::from_millis(interval_ms),
+    }
+}
+
+/// How many lines were left out so far.
+pub(super) fn left_out() -> u64 {
+    LEFT_OUT.load(Ordering::Relaxed)
+}
+
+/// Lets lines through, or not.
+#[derive(Clone, Debug)]
+pub(super) struct Gate {
+    pub(super) throttle: Arc<Throttle>,
+    pub(super) sink: Sink,
+}
+
+impl Gate {
+    /// Whether a line from the place of `metadata` gets through.
+    pub(super) fn lets(
+        &self,
+        metadata: &'static Metadata<'static>,
+        key: u64,
+        limit: Limit,
+        sample: impl FnOnce() -> String,
+    ) -> bool {
+        let now = Instant::now();
+        match self.throttle.decide(metadata, key, limit, now, sample) {
+            Verdict::Written => true,
+            Verdict::LeftOut { first } => {
+                LEFT_OUT.fetch_add(1, Ordering::Relaxed);
+                if first {
+                    self.sink.queue.wake_by(now + REPORT_AFTER);
+                }
+                false
+            }
+        }
+    }
+
+    /// Writes how many lines did not get through since the last time.
+    pub(super) fn report(&self) {
+        for report in self.throttle.reports(Instant::now()) {
+            let seconds = report.period.as_secs_f64().ceil().max(1.0);
+            let count = report.count;
+            let fields = Fields {
+                message: format!("{count} more like this in the last {seconds} s were left out"),
+                rest: vec![("left_out", count.into()), ("like", report.sample.into())],
+            };
+            let metadata = report.metadata;
+            self.sink
+                .line(*metadata.level(), metadata.target(), &fields);
+        }
+    }
+}
+
+/// A filter of all, not of the layer that writes: tracing-subscriber 0.3.23 panics in
+/// debug builds where the filter of a layer decides about single events.
+impl<S: Subscriber> Layer<S> for Gate {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        if *metadata.level() > Level::INFO {
+            return true;
+        }
+        let (key, limit) = if metadata.fields().field(THROTTLE).is_some() {
+            let mut key = Key(None);
+            event.record(&mut key);
+            match key.0 {
+                Some(hasher) => (hasher.finish(), OF_PEERS),
+                None => return true,
+            }
+        } else if metadata.target().starts_with("fanfare") {
+            (0, OURS)
+        } else {
+            (0, LIBRARY)
+        };
+        self.lets(metadata, key, limit, || Fields::of(event).message)
+    }
+}
+
+/// What the field `throttle` says, in short.
+struct Key(Option<DefaultHasher>);
+
+impl Visit for Key {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == THROTTLE {
+            // Writing to it does not fail.
+            let _ = write!(self, "{value:?}");
+        }
+    }
+}
+
+impl fmt::Write for Key {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let hasher = self.0.get_or_insert_with(DefaultHasher::new);
+        hasher.write(text.as_bytes());
+        Ok(())
+    }
+}
