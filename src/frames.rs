@@ -9,17 +9,22 @@
 //! - `SETTINGS_MAX_HEADER_LIST_SIZE`, which h2 ignores, is noted.
 //! - So is how often anything came, and how many answers did: whether a peer is
 //!   silent, and whether it forgives pings (gRFC A8), depends on it.
+//! - So is the error with which a server says GOAWAY. h2 forgets it when the connection
+//!   then ends: the calls on it are to fail with the reason, not with a broken pipe.
 
 use std::{
     cmp::min,
-    io,
+    fmt, io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll, ready},
 };
+
+use bytes::Buf as _;
+use h2::Reason;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -28,6 +33,9 @@ const HEADER_BYTES: usize = 9;
 const PREFACE_BYTES: usize = 24;
 /// Enough for what is kept back and some more, if the reader has too little room.
 const SCRATCH_BYTES: usize = 64;
+/// What is kept of a GOAWAY: the last stream, the code, and the beginning of what else
+/// it says.
+const MAX_GOAWAY_BYTES: usize = 8 + 128;
 
 /// A connection whose peer's frames are watched.
 #[derive(Debug)]
@@ -43,7 +51,18 @@ pub(crate) struct Frames<T> {
 pub(crate) struct Heard {
     reads: AtomicU32,
     answers: AtomicU32,
+    settings_acks: AtomicU32,
     max_header_list: AtomicU32,
+    error: OnceLock<GoAway>,
+    given_up: OnceLock<String>,
+}
+
+/// Why a peer leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GoAway {
+    pub(crate) code: Reason,
+    /// What it adds, in printable characters.
+    pub(crate) debug_data: String,
 }
 
 #[allow(dead_code)]
@@ -56,6 +75,29 @@ impl Heard {
     /// How many HEADERS and DATA frames came, modulo 2^32.
     pub(crate) fn answers(&self) -> u32 {
         self.answers.load(Ordering::Relaxed)
+    }
+
+    /// How many SETTINGS of ours the peer has acknowledged, modulo 2^32.
+    pub(crate) fn settings_acks(&self) -> u32 {
+        self.settings_acks.load(Ordering::Relaxed)
+    }
+
+    /// The error with which the peer said GOAWAY, the first if there were several.
+    pub(crate) fn error(&self) -> Option<&GoAway> {
+        self.error.get()
+    }
+
+    /// Ends the connection, for this reason: the next read fails with it.
+    pub(crate) fn give_up(&self, reason: String) {
+        // The first reason stays.
+        let _ = self.given_up.set(reason);
+    }
+
+    /// Why the connection ended, if the peer said so.
+    fn why_ended(&self) -> Option<io::Error> {
+        let error = self.error.get()?;
+        let reason = format!("the peer closed it with {error}");
+        Some(io::Error::new(io::ErrorKind::ConnectionAborted, reason))
     }
 
     /// The largest header list that the peer takes, if it has said so (RFC 9113,
@@ -82,13 +124,16 @@ impl<T> Frames<T> {
         let heard = Arc::new(Heard {
             reads: AtomicU32::new(0),
             answers: AtomicU32::new(0),
+            settings_acks: AtomicU32::new(0),
             max_header_list: AtomicU32::new(u32::MAX),
+            error: OnceLock::new(),
+            given_up: OnceLock::new(),
         });
         let frames = Self {
             io,
             walk: Walk {
                 payload: preface,
-                settings: None,
+                inside: Inside::Other,
                 kept_back: [0; HEADER_BYTES],
                 kept_back_bytes: 0,
                 heard: Arc::clone(&heard),
@@ -104,12 +149,21 @@ impl<T> Frames<T> {
 struct Walk {
     /// What is left of the current frame's payload.
     payload: usize,
-    /// In the payload of SETTINGS: the current entry.
-    settings: Option<Entry>,
+    inside: Inside,
     /// The beginning of a header whose rest has not come yet.
     kept_back: [u8; HEADER_BYTES],
     kept_back_bytes: usize,
     heard: Arc<Heard>,
+}
+
+/// Whose payload is read.
+#[derive(Debug)]
+enum Inside {
+    /// That of SETTINGS: the current entry.
+    Settings(Entry),
+    /// That of GOAWAY, so far.
+    GoAway(Vec<u8>),
+    Other,
 }
 
 /// An identifier and a value.
@@ -129,7 +183,7 @@ impl Walk {
             let count = if self.payload > 0 {
                 let count = min(self.payload, data.len() - from);
                 self.payload -= count;
-                self.settings(&data[from..from + count]);
+                self.look_at(&data[from..from + count]);
                 count
             } else if let Some(header) = data[from..].first_chunk() {
                 if !self.begin(*header) {
@@ -157,42 +211,80 @@ impl Walk {
         const DATA: u8 = 0x0;
         const HEADERS: u8 = 0x1;
         const SETTINGS: u8 = 0x4;
+        const GOAWAY: u8 = 0x7;
         const END_STREAM: u8 = 0x1;
         const ACK: u8 = 0x1;
         let [a, b, c, kind, flags, ..] = header;
         let length = u32::from_be_bytes([0, a, b, c]);
         self.payload = length as usize;
-        self.settings = None;
+        self.inside = Inside::Other;
         match kind {
             DATA if length == 0 && flags & END_STREAM == 0 => return false,
             DATA | HEADERS => count(&self.heard.answers),
-            SETTINGS if flags & ACK == 0 => self.settings = Some(Entry::default()),
+            SETTINGS if flags & ACK == 0 => self.inside = Inside::Settings(Entry::default()),
+            SETTINGS => count(&self.heard.settings_acks),
+            GOAWAY => self.inside = Inside::GoAway(Vec::new()),
             _ => {}
         }
         true
     }
 
-    fn settings(&mut self, payload: &[u8]) {
+    /// The next bytes of a payload; what is left of it is known.
+    fn look_at(&mut self, payload: &[u8]) {
         const MAX_HEADER_LIST_SIZE: u16 = 0x6;
-        let Some(entry) = &mut self.settings else {
-            return;
-        };
-        for &byte in payload {
-            entry.bytes[entry.filled] = byte;
-            entry.filled += 1;
-            if entry.filled == entry.bytes.len() {
-                entry.filled = 0;
-                let [a, b, value @ ..] = entry.bytes;
-                if u16::from_be_bytes([a, b]) == MAX_HEADER_LIST_SIZE {
-                    let value = u32::from_be_bytes(value);
-                    self.heard.max_header_list.store(value, Ordering::Relaxed);
+        match &mut self.inside {
+            Inside::Settings(entry) => {
+                for &byte in payload {
+                    entry.bytes[entry.filled] = byte;
+                    entry.filled += 1;
+                    if entry.filled == entry.bytes.len() {
+                        entry.filled = 0;
+                        let [a, b, value @ ..] = entry.bytes;
+                        if u16::from_be_bytes([a, b]) == MAX_HEADER_LIST_SIZE {
+                            let value = u32::from_be_bytes(value);
+                            self.heard.max_header_list.store(value, Ordering::Relaxed);
+                        }
+                    }
                 }
             }
+            Inside::GoAway(bytes) => {
+                let room = MAX_GOAWAY_BYTES - bytes.len();
+                bytes.extend_from_slice(&payload[..min(room, payload.len())]);
+                if self.payload == 0
+                    && let Some(error) = GoAway::read(bytes)
+                {
+                    let _ = self.heard.error.set(error);
+                }
+            }
+            Inside::Other => {}
         }
     }
 
     fn kept_back(&self) -> &[u8] {
         &self.kept_back[..self.kept_back_bytes]
+    }
+}
+
+impl GoAway {
+    /// If it is an error (RFC 9113, 6.8).
+    fn read(mut payload: &[u8]) -> Option<Self> {
+        let _last_stream = payload.try_get_u32().ok()?;
+        let code = Reason::from(payload.try_get_u32().ok()?);
+        (code != Reason::NO_ERROR).then(|| Self {
+            code,
+            debug_data: payload.escape_ascii().to_string(),
+        })
+    }
+}
+
+/// `ENHANCE_YOUR_CALM: too_many_pings`.
+impl fmt::Display for GoAway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.code, f)?;
+        if self.debug_data.is_empty() {
+            return Ok(());
+        }
+        write!(f, ": {}", self.debug_data)
     }
 }
 
@@ -205,7 +297,7 @@ fn count(counter: &AtomicU32) {
 impl<T: AsyncRead + Unpin> Frames<T> {
     /// Reads into `buffer`, which has room for what was kept back and more. Returns how
     /// much was passed on; at the end of the connection what was kept back is.
-    fn read(
+    fn pass_on(
         &mut self,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
@@ -218,8 +310,12 @@ impl<T: AsyncRead + Unpin> Frames<T> {
             if !matches!(read, Poll::Ready(Ok(()))) {
                 buffer.set_filled(start);
             }
-            ready!(read)?;
+            ready!(read).map_err(|error| self.walk.heard.why_ended().unwrap_or(error))?;
             if buffer.filled().len() == before {
+                if let Some(error) = self.walk.heard.why_ended() {
+                    buffer.set_filled(start);
+                    return Poll::Ready(Err(error));
+                }
                 self.walk.kept_back_bytes = 0;
                 return Poll::Ready(Ok(before - start));
             }
@@ -240,13 +336,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if let Some(reason) = this.walk.heard.given_up.get() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason.clone())));
+        }
         if this.ready.is_empty() {
             if buffer.remaining() > HEADER_BYTES {
-                return this.read(context, buffer).map_ok(drop);
+                return this.pass_on(context, buffer).map_ok(drop);
             }
             let mut scratch = [0; SCRATCH_BYTES];
             let mut scratch = ReadBuf::new(&mut scratch);
-            ready!(this.read(context, &mut scratch))?;
+            ready!(this.pass_on(context, &mut scratch))?;
             this.ready.extend_from_slice(scratch.filled());
         }
         let count = min(this.ready.len(), buffer.remaining());

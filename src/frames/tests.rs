@@ -51,9 +51,10 @@ fn cut(bytes: &[u8], lengths: &[usize]) -> Vec<Vec<u8>> {
 async fn read_all<T: AsyncRead + Unpin>(mut io: T, room: usize) -> Vec<u8> {
     let (mut all, mut buffer) = (Vec::new(), vec![0; room]);
     loop {
-        match io.read(&mut buffer).await.unwrap() {
-            0 => return all,
-            count => all.extend_from_slice(&buffer[..count]),
+        match io.read(&mut buffer).await {
+            // There may be a GOAWAY among the frames.
+            Ok(0) | Err(_) => return all,
+            Ok(count) => all.extend_from_slice(&buffer[..count]),
         }
     }
 }
@@ -111,4 +112,55 @@ async fn what_is_cut_off_in_a_header_is_passed_on_at_the_end() {
     let (io, heard) = Frames::of_server(Chunks(vec![sent.clone()]));
     assert_eq!(read_all(io, 100).await, sent);
     assert_eq!((heard.reads(), heard.answers()), (1, 0));
+}
+
+fn go_away(code: u32, debug_data: &[u8]) -> Vec<u8> {
+    let mut payload = vec![0, 0, 0, 1];
+    payload.extend(code.to_be_bytes());
+    payload.extend(debug_data);
+    frame(7, 0, &payload)
+}
+
+/// How reading of these chunks ends.
+async fn end_of(chunks: Vec<Vec<u8>>) -> Result<(), String> {
+    let (mut frames, _) = Frames::of_server(Chunks(chunks));
+    let mut buffer = [0; 64];
+    loop {
+        match frames.read(&mut buffer).await {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_after_a_goaway_ends_for_its_reason() {
+    let too_many = [frame(6, 1, &[0; 8]), go_away(11, b"too_many_pings")].concat();
+    for lengths in [&[1][..], &[1000], &[9, 8, 3]] {
+        let end = end_of(cut(&too_many, lengths)).await;
+        let reason = "the peer closed it with ENHANCE_YOUR_CALM: too_many_pings";
+        assert_eq!(end, Err(reason.to_owned()));
+    }
+    let bare = end_of(vec![go_away(2, b"")]).await;
+    assert_eq!(
+        bare,
+        Err("the peer closed it with INTERNAL_ERROR".to_owned())
+    );
+    // What it says is bounded, and in printable characters.
+    let long = end_of(vec![go_away(11, &[b'\n'; 10_000])]).await;
+    assert_eq!(long.unwrap_err().matches("\\n").count(), 128);
+    assert_eq!(end_of(vec![go_away(0, b"bye")]).await, Ok(()));
+    assert_eq!(end_of(vec![frame(7, 0, &[0; 7])]).await, Ok(()));
+}
+
+#[tokio::test]
+async fn what_is_given_up_is_read_no_further() {
+    let (mut frames, heard) = Frames::of_server(Chunks(vec![frame(4, 1, b""); 9]));
+    let mut buffer = [0; 9];
+    frames.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(heard.settings_acks(), 1);
+    heard.give_up("it does not answer".to_owned());
+    let error = frames.read(&mut buffer).await.unwrap_err();
+    assert_eq!(error.to_string(), "it does not answer");
 }
