@@ -52,7 +52,7 @@ pub struct Listed<'a> {
 impl Registry {
     /// The tools of `config`, reached over TCP. Connects to none of them yet.
     pub fn new(config: &Config) -> Self {
-        Self::with_network(config, |_| Arc::new(Internet))
+        Self::with_network(config, |service| Arc::new(Internet::of(service)))
     }
 
     /// The tools of `config`, each service reached by what `connect` makes, whatever

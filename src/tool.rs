@@ -12,8 +12,9 @@
 //!
 //! An [`Upstream`] finds it a connection (`upstream.rs`): at which of the addresses
 //! (`resolve.rs`, `balance.rs`, `eject.rs`), on which of the connections there
-//! (`place.rs`, `pool.rs`), each of which speaks HTTP/2 (`link.rs`) over what was
-//! dialed (`dial.rs`, `redial.rs`, `tls.rs`).
+//! (`place.rs`, `pool.rs`), each of which speaks HTTP/2 (`link.rs`), with a peer that
+//! is asked whether it is there (`liveness.rs`, `ping.rs`), over what was dialed
+//! (`dial.rs`, `redial.rs`, `tls.rs`).
 //!
 //! This is built on h2 rather than on tonic's client and hyper, for three
 //! reasons. A failed call must say whether it ever left and whether a status came
@@ -34,7 +35,9 @@ mod failure;
 mod grpc;
 mod hedge;
 mod link;
+mod liveness;
 mod payload;
+mod ping;
 mod place;
 mod policy;
 mod pool;

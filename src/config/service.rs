@@ -32,16 +32,17 @@ pub struct Service {
     /// Default 1 s: enough for one lost packet within a data centre, and short
     /// enough to leave a call time for another attempt.
     pub connect_timeout: Duration,
-    /// How long a connection with calls in flight may be quiet before the
-    /// service is pinged.
+    /// How long a connection may be quiet before TCP probes the other host and, if
+    /// calls are in flight, the service is pinged: at most twice until it sends
+    /// something, then every 5 minutes, as more would make gRPC servers close the
+    /// connection (gRFC A8). Doubled each time that one does so all the same.
     ///
-    /// Default 90 s: by default gRPC servers close a connection on the fourth
-    /// ping without an answer of theirs in between (gRFC A8), which at this pace
-    /// never comes within the 5 minutes that a request may take. Lower it, to
-    /// notice a lost service earlier, where the service permits it.
+    /// Default 90 s: few calls take so long without a sign of life. Lower it to notice
+    /// a lost host earlier: probes are cheap, and no server counts them.
     pub keepalive_interval: Duration,
-    /// How long such a ping may stay unanswered before the connection is closed
-    /// and its calls fail.
+    /// How long probes and such a ping may stay unanswered before the connection is
+    /// closed and its calls fail. What is sent must be acknowledged by TCP within
+    /// both times together.
     ///
     /// Default 5 s: a busy service still answers within that time.
     pub keepalive_timeout: Duration,
@@ -66,13 +67,15 @@ pub struct Service {
     ///
     /// Default 10 s: Kubernetes' own name servers let answers be kept for 5 to 30 s.
     pub dns_refresh_interval: Duration,
-    /// After how many failures in a row, of connecting or of the connection, an
-    /// address gets no more calls for a while. What the tool answers is no failure.
+    /// After how many failures in a row, of connecting, of the connection or by calls
+    /// that run out of time while other calls of the tool are answered, an address gets
+    /// no more calls for a while; at once if it is asked whether it is there and says
+    /// nothing for a second. What the tool answers is no failure.
     ///
     /// Default 5: as Envoy's outlier detection.
     pub eject_after_failures: u32,
-    /// For how long; then one call tries whether it works again. Doubled each time
-    /// that it does not.
+    /// For how long; then one call tries whether it works again, earlier if it can be
+    /// connected to again. Doubled each time that it does not.
     ///
     /// Default 5 s: Envoy's is 30 s, but returns the address to full load where this
     /// risks a single call.

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::{
+    eject::Answers,
     failure::Fault,
     grpc, payload,
     policy::{Guard, Policy},
@@ -40,6 +41,7 @@ struct Inner {
     timeout: Duration,
     idempotent: bool,
     max_result_bytes: usize,
+    answers: Answers,
 }
 
 /// Where the last attempt at a call went: the next one is better made elsewhere.
@@ -62,6 +64,7 @@ impl GrpcTool {
             timeout: config.timeout,
             idempotent: config.idempotent,
             max_result_bytes,
+            answers: Answers::default(),
         }))
     }
 }
@@ -91,7 +94,8 @@ impl Inner {
                 attempt.inject(headers);
             })
         };
-        let (lease, response) = self.upstream.send(trail.last(), request).await?;
+        let terms = (invocation.deadline().at, &self.answers);
+        let (lease, response) = self.upstream.send(trail.last(), terms, request).await?;
         invocation.sent();
         self.policy.reached();
         let address = lease.address();

@@ -2,10 +2,48 @@
 //! after some failures in a row it gets no calls for a time, which grows with each
 //! probe that fails too; the first success makes all good (as gRFC A50 and Envoy's
 //! outlier detection do, with a probe in place of a full return).
+//!
+//! A call that runs out of time is such a failure, as for Envoy, which counts it among
+//! the "local origin failures" (`consecutive_local_origin_failure`,
+//! <https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/outlier>).
+//! But it is no more often one than the tool is answered: a tool that always takes too
+//! long says nothing of an address ([`Answers`]). A mean of the latencies, as linkerd's
+//! (peak EWMA), would weigh an address down for the slow ones of its tools, too.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use tokio::time::Instant;
+
+/// So many timeouts the last answers speak against; fewer than eject two addresses.
+const MAX_ANSWERS: u32 = 8;
+
+/// The answers of one tool, at whatever address, that no timeout has been held against
+/// yet.
+#[derive(Debug, Default)]
+pub(super) struct Answers(AtomicU32);
+
+impl Answers {
+    /// Notes one.
+    pub(super) fn note(&self) {
+        let answers = self.0.load(Ordering::Relaxed);
+        // Two at a time may count as one.
+        if answers < MAX_ANSWERS {
+            self.0.store(answers + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a call that ran out of time speaks against its address.
+    pub(super) fn speak_against_a_timeout(&self) -> bool {
+        let one_less = |answers: u32| answers.checked_sub(1);
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        taken.is_ok()
+    }
+}
 
 /// What is configured.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +109,12 @@ impl Health {
         if let Some(ejection) = &mut self.ejection {
             ejection.until = now;
         }
+    }
+
+    /// Notes that nobody answers there; says whether that ejects it.
+    pub(super) fn fell_silent(&mut self, now: Instant, rules: &Rules, may_eject: bool) -> bool {
+        self.failures = self.failures.max(rules.after_failures.saturating_sub(1));
+        self.failed(now, rules, may_eject)
     }
 
     /// Notes a failure; says whether that ejects it. It does not if too many of its
@@ -201,6 +245,33 @@ mod tests {
             assert!(!health.failed(now, &RULES, false));
         }
         assert!(health.admits(now));
+    }
+
+    #[test]
+    fn silence_ejects_at_once_but_not_too_many() {
+        let now = Instant::now();
+        let mut health = Health::default();
+        assert!(!health.fell_silent(now, &RULES, false));
+        assert!(health.admits(now));
+        assert!(health.fell_silent(now, &RULES, true));
+        assert!(!health.admits(now + seconds(4)));
+        // Its other connections.
+        assert!(!health.fell_silent(now + seconds(1), &RULES, true));
+        assert!(health.admits(now + seconds(5)));
+    }
+
+    #[test]
+    fn timeouts_count_as_long_as_the_tool_is_answered() {
+        let answers = Answers::default();
+        assert!(!answers.speak_against_a_timeout());
+        for _ in 0..3 {
+            answers.note();
+            assert!(answers.speak_against_a_timeout());
+            assert!(!answers.speak_against_a_timeout());
+        }
+        (0..100).for_each(|_| answers.note());
+        let counted = (0..100).filter(|_| answers.speak_against_a_timeout());
+        assert_eq!(counted.count(), MAX_ANSWERS as usize);
     }
 
     proptest! {

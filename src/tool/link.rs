@@ -1,26 +1,31 @@
 //! One HTTP/2 connection to a tool service, with settings that neither a burst of
-//! small replies nor one hostile reply brings down, and a keepalive that notices
-//! when the other side is gone.
+//! small replies nor one hostile reply brings down, and the task that drives it.
 
 use std::{
-    future::poll_fn,
+    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use h2::{
-    Ping, PingPong,
+    Ping, PingPong, Reason,
     client::{Builder, Connection, ResponseFuture, SendRequest},
 };
 use http::Request;
-use tokio::time::{sleep, timeout};
+use tokio::sync::Notify;
 
-use super::{address::Address, dial::Io, pool::Load};
+use super::{
+    address::Address,
+    dial::Io,
+    liveness::{Keepalive, Liveness, Signals, Step},
+    pool::Load,
+};
 use crate::frames::{Frames, Heard};
 
 /// A reply's headers and trailers may be this large. A tool that sends more
@@ -56,14 +61,38 @@ struct State {
     calls: AtomicUsize,
     /// Changes with each call.
     begun: AtomicUsize,
-    /// How many streams the peer allows; 0 once the connection has closed.
+    /// How many streams the peer allows.
     limit: AtomicUsize,
-    #[allow(dead_code)]
+    closed: AtomicBool,
     heard: Arc<Heard>,
+    signals: Arc<Signals>,
 }
 
 /// A call on a link, which counts it until this is dropped.
-pub(super) struct Call(Arc<State>);
+pub(super) struct Call {
+    state: Arc<State>,
+    /// How often something had come by then.
+    reads: u32,
+}
+
+/// Drives a connection until it ends. Dropping it fails the calls on it.
+pub(super) struct Driver {
+    connection: Connection<Wire, Bytes>,
+    liveness: Liveness,
+    state: Arc<State>,
+    /// Told of each change of what calls may wait for.
+    changed: Arc<Notify>,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The peer did not answer within that time.
+    Silent(Duration),
+    /// The peer complained of pings.
+    TooManyPings,
+    Closed,
+}
 
 /// A request with its body, in one piece or two.
 pub(super) struct Outgoing {
@@ -72,22 +101,16 @@ pub(super) struct Outgoing {
     pub(super) rest: Option<Bytes>,
 }
 
-/// When to ping a connection that has calls in flight, and how long to wait for
-/// the answer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Keepalive {
-    pub(super) interval: Duration,
-    pub(super) timeout: Duration,
-}
-
 impl Link {
     /// Begins to speak HTTP/2 on `io`, which leads to `address`, and waits until
-    /// the peer does as well. A task of its own drives the connection until it ends.
+    /// the peer does as well. The driver is to be awaited; it tells `changed` of what
+    /// calls may wait for.
     pub(super) async fn open(
         io: Box<dyn Io>,
         keepalive: Keepalive,
         address: Arc<Address>,
-    ) -> Result<Self, String> {
+        changed: Arc<Notify>,
+    ) -> Result<(Self, Driver), String> {
         let (io, heard) = Frames::of_server(io);
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
@@ -101,15 +124,23 @@ impl Link {
             .map_err(|error| error.to_string())?;
         let mut pings = connection.ping_pong();
         answered(&mut connection, &mut pings).await?;
+        let liveness = Liveness::new(pings, keepalive, Arc::clone(&heard), STREAM_WINDOW_BYTES);
         let state = Arc::new(State {
             address,
             calls: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
             limit: AtomicUsize::new(connection.max_concurrent_send_streams()),
+            closed: AtomicBool::new(false),
             heard,
+            signals: Arc::clone(liveness.signals()),
         });
-        tokio::spawn(drive(connection, pings, Arc::clone(&state), keepalive));
-        Ok(Self { sender, state })
+        let driver = Driver {
+            connection,
+            liveness,
+            state: Arc::clone(&state),
+            changed,
+        };
+        Ok((Self { sender, state }, driver))
     }
 
     /// Where it leads.
@@ -122,7 +153,14 @@ impl Link {
         Load {
             calls: self.state.calls.load(Ordering::Relaxed),
             limit: self.state.limit.load(Ordering::Relaxed),
+            is_open: !self.state.closed.load(Ordering::Relaxed),
+            is_suspect: self.state.signals.is_suspected(),
         }
+    }
+
+    /// Has the peer asked whether it is there.
+    pub(super) fn suspect(&self) {
+        self.state.signals.suspect();
     }
 
     /// A number that each call changes.
@@ -139,7 +177,10 @@ impl Link {
     pub(super) fn begin(&self) -> Call {
         self.state.calls.fetch_add(1, Ordering::Relaxed);
         self.state.begun.fetch_add(1, Ordering::Relaxed);
-        Call(Arc::clone(&self.state))
+        Call {
+            state: Arc::clone(&self.state),
+            reads: self.state.heard.reads(),
+        }
     }
 
     /// Sends a request.
@@ -167,13 +208,23 @@ impl Link {
 impl Call {
     /// Where it went.
     pub(super) fn address(&self) -> &Arc<Address> {
-        &self.0.address
+        &self.state.address
+    }
+
+    /// Whether nothing at all has come since it was sent.
+    pub(super) fn is_silent(&self) -> bool {
+        self.state.heard.reads() == self.reads
+    }
+
+    /// Has the peer asked whether it is there.
+    pub(super) fn suspect(&self) {
+        self.state.signals.suspect();
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+        self.state.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -195,50 +246,67 @@ async fn answered(
     }
 }
 
-/// Drives a connection until it ends. Dropping it fails the calls on it.
-async fn drive(
-    mut connection: Connection<Wire, Bytes>,
-    pings: Option<PingPong>,
-    state: Arc<State>,
-    keepalive: Keepalive,
-) {
-    let driven = poll_fn(|context| {
-        let result = connection.poll_unpin(context);
-        // SETTINGS may have come.
-        let limit = connection.max_concurrent_send_streams();
-        state.limit.store(limit, Ordering::Relaxed);
-        result
-    });
-    tokio::select! {
-        result = driven => {
-            if let Err(error) = result {
-                tracing::debug!(%error, "a connection to a tool service broke");
+impl Future for Driver {
+    type Output = End;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<End> {
+        let this = &mut *self;
+        loop {
+            let wanted = this.state.signals.wanted();
+            if let Poll::Ready(result) = this.connection.poll_unpin(context) {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "a connection to a tool service broke");
+                }
+                return Poll::Ready(this.reason());
+            }
+            this.note_limit();
+            let has_calls = this.state.calls.load(Ordering::Relaxed) > 0;
+            let step = this
+                .liveness
+                .poll(&mut this.connection, wanted, has_calls, context);
+            match step {
+                Poll::Ready(Step::Asked) => {}
+                Poll::Ready(Step::Silent(limit)) => {
+                    let reason = format!("the service did not answer within {limit:?}");
+                    this.state.heard.give_up(reason);
+                    // Has the calls fail for this reason.
+                    let _ = this.connection.poll_unpin(context);
+                    return Poll::Ready(End::Silent(limit));
+                }
+                Poll::Pending => return Poll::Pending,
             }
         }
-        () = keep_alive(pings, &state.calls, keepalive) => {
-            tracing::debug!("a tool service does not answer pings");
-        }
     }
-    state.limit.store(0, Ordering::Relaxed);
 }
 
-/// Pings while there are calls in flight; returns when a ping stays unanswered.
-async fn keep_alive(
-    pings: Option<PingPong>,
-    calls: &AtomicUsize,
-    Keepalive {
-        interval,
-        timeout: limit,
-    }: Keepalive,
-) {
-    let Some(mut pings) = pings else {
-        return std::future::pending().await;
-    };
-    loop {
-        sleep(interval).await;
-        let has_calls = calls.load(Ordering::Relaxed) > 0;
-        if has_calls && timeout(limit, pings.ping(Ping::opaque())).await.is_err() {
-            return;
+impl Driver {
+    /// SETTINGS may have come.
+    fn note_limit(&self) {
+        let limit = self.connection.max_concurrent_send_streams();
+        if self.state.limit.load(Ordering::Relaxed) != limit {
+            self.state.limit.store(limit, Ordering::Relaxed);
+            self.changed.notify_waiters();
         }
+    }
+
+    /// Why it ended.
+    fn reason(&self) -> End {
+        match self.state.heard.error() {
+            Some(error)
+                if error.code == Reason::ENHANCE_YOUR_CALM
+                    && error.debug_data == "too_many_pings" =>
+            {
+                End::TooManyPings
+            }
+            _ => End::Closed,
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.state.closed.store(true, Ordering::Relaxed);
+        self.state.signals.end();
+        self.changed.notify_waiters();
     }
 }

@@ -66,8 +66,7 @@ impl Place {
 
     /// Open connections.
     pub(super) fn links(&self) -> usize {
-        let open = self.loads().filter(|load| load.limit > 0);
-        open.count()
+        self.loads().filter(|load| load.is_open).count()
     }
 
     pub(super) fn has_links(&self) -> bool {
@@ -79,15 +78,25 @@ impl Place {
         self.fresh > 0 && self.fresh == self.dialing
     }
 
-    /// A link with less than `bound` calls.
-    pub(super) fn with_room(&self, bound: usize) -> Option<&Link> {
-        let index = pool::with_room(self.loads(), bound)?;
+    /// Whether a peer was asked whether it is there, and has not answered yet.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.loads().any(|load| load.is_suspect && load.is_open)
+    }
+
+    /// A link with less than `bound` calls, and no `suspects`.
+    pub(super) fn with_room(&self, bound: usize, suspects: bool) -> Option<&Link> {
+        let index = pool::with_room(self.loads(), bound, suspects)?;
         Some(&self.links[index].link)
     }
 
     /// A link that takes a call although all have `bound`.
-    pub(super) fn beyond_bound(&self, bound: usize, others_coming: bool) -> Option<&Link> {
-        let index = pool::beyond_bound(self.loads(), bound, others_coming)?;
+    pub(super) fn beyond_bound(
+        &self,
+        bound: usize,
+        others_coming: bool,
+        suspects: bool,
+    ) -> Option<&Link> {
+        let index = pool::beyond_bound(self.loads(), bound, others_coming, suspects)?;
         Some(&self.links[index].link)
     }
 
@@ -106,7 +115,9 @@ impl Place {
         (bound, max_links): (usize, usize),
         now: Instant,
     ) -> bool {
-        let per_link = bound.min(self.limit);
+        let limits = self.loads().filter(|load| load.is_open);
+        let limit = limits.map(|load| load.limit).max();
+        let per_link = bound.min(limit.unwrap_or(self.limit));
         let excess = waiting + pool::excess(self.loads(), per_link);
         let links = self.links.len() + self.dialing;
         (links == 0 || (links < max_links && pool::needs_another(excess, coming, per_link)))
@@ -126,14 +137,18 @@ impl Place {
         self.fresh -= usize::from(was_fresh);
         match result {
             Ok(link) => {
+                self.redial.succeeded(now);
                 self.limit = link.load().limit;
+                if self.limit == 0 {
+                    // It takes no calls, and nor would the next one.
+                    self.redial.failed(now, fastrand::f64());
+                }
                 self.links.push(Kept {
                     begun: link.begun(),
                     link,
                     quiet: 0,
                     since: now,
                 });
-                self.redial.succeeded();
                 self.health.connected(now);
                 self.trouble = None;
             }
@@ -162,6 +177,26 @@ impl Place {
         self.address.suspect(false);
     }
 
+    /// Notes that a peer did not answer, and what that is called.
+    pub(super) fn fell_silent(
+        &mut self,
+        reason: Arc<str>,
+        now: Instant,
+        rules: &Rules,
+        may_eject: bool,
+    ) {
+        if self.health.fell_silent(now, rules, may_eject) {
+            tracing::warn!(address = %self.address, %reason, "ejected");
+        }
+        self.address.suspect(true);
+        self.trouble = Some(reason);
+        self.redial.failed(now, fastrand::f64());
+        // Whoever does not answer on one connection may not on the others.
+        for kept in &self.links {
+            kept.link.suspect();
+        }
+    }
+
     /// Lets go of a link that takes no more calls; those on it go on. A new one that
     /// never took any is as good as a dial that failed: says whether it is one.
     pub(super) fn retire(&mut self, link: &Link, now: Instant) -> bool {
@@ -172,20 +207,34 @@ impl Place {
         let kept = self.links.remove(index);
         let is_failure = now < kept.since + NEW && link.begun() <= 1;
         if is_failure {
-            self.redial.failed(now, fastrand::f64());
-            self.trouble = Some("it closes new connections".into());
+            self.closes_new_ones(now);
         }
         is_failure
     }
 
-    /// Lets go of links that have closed.
-    pub(super) fn prune(&mut self) {
-        self.links.retain(|kept| kept.link.load().limit > 0);
+    /// Lets go of links that have closed; says whether some of them were as good as
+    /// dials that failed.
+    pub(super) fn prune(&mut self, now: Instant) -> bool {
+        let mut is_failure = false;
+        self.links.retain(|kept| {
+            let is_open = kept.link.load().is_open;
+            is_failure |= !is_open && now < kept.since + NEW && kept.link.begun() == 0;
+            is_open
+        });
+        if is_failure {
+            self.closes_new_ones(now);
+        }
+        is_failure
+    }
+
+    fn closes_new_ones(&mut self, now: Instant) {
+        self.redial.failed(now, fastrand::f64());
+        self.trouble = Some("it closes new connections".into());
     }
 
     /// Lets go of links that have closed or been idle since [`SWEEPS`] sweeps.
-    pub(super) fn sweep(&mut self) {
-        self.prune();
+    pub(super) fn sweep(&mut self, now: Instant) {
+        self.prune(now);
         for kept in &mut self.links {
             let begun = kept.link.begun();
             let idle = kept.link.load().calls == 0 && kept.begun == begun;

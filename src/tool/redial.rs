@@ -16,18 +16,27 @@ const JITTER: f64 = 0.2;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(25);
 /// After so many failures the pause is the longest.
 const MAX_EXPONENT: i32 = 10;
+/// How long a connection lasts that makes up for earlier failures. One that is closed
+/// as soon as it is there is no better than none.
+const LASTING: Duration = Duration::from_secs(1);
 
-/// The failures of dialing since the last success.
+/// The failures since there was a connection that lasted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Redial {
     failures: i32,
     last: Option<Instant>,
     until: Option<Instant>,
+    /// Since the last failure.
+    connected: Option<Instant>,
 }
 
 impl Redial {
-    /// Notes a failure. `random` is from 0 to 1.
+    /// Notes a failure: to connect, or of a new connection. `random` is from 0 to 1.
     pub(super) fn failed(&mut self, now: Instant, random: f64) {
+        let connected = self.connected.take();
+        if connected.is_some_and(|connected| connected + LASTING <= now) {
+            self.failures = 0;
+        }
         let pause = FIRST_PAUSE.mul_f64(FACTOR.powi(self.failures));
         let jitter = 1.0 - JITTER + 2.0 * JITTER * random;
         self.last = Some(now);
@@ -36,8 +45,12 @@ impl Redial {
     }
 
     /// Notes a success.
-    pub(super) fn succeeded(&mut self) {
-        *self = Self::default();
+    pub(super) fn succeeded(&mut self, now: Instant) {
+        *self = Self {
+            failures: self.failures,
+            connected: Some(self.connected.unwrap_or(now)),
+            ..Self::default()
+        };
     }
 
     /// Whether to dial now.
@@ -76,10 +89,23 @@ mod tests {
             assert!(!redial.allows(now + ms(pause - 1)), "{pause}");
             assert!(redial.allows(now + ms(pause + 1)), "{pause}");
         }
-        redial.succeeded();
+        redial.succeeded(now);
         assert!(redial.allows(now));
-        redial.failed(now, 0.5);
-        assert!(redial.allows(now + ms(51)));
+        redial.failed(now + LASTING, 0.5);
+        assert!(redial.allows(now + LASTING + ms(51)));
+    }
+
+    #[test]
+    fn connections_that_do_not_last_do_not_end_the_pauses() {
+        let mut now = Instant::now();
+        let mut redial = Redial::default();
+        for pause in [50, 80, 128, 204, 327, 500, 500] {
+            redial.succeeded(now);
+            redial.failed(now + ms(1), 0.5);
+            assert!(!redial.allows(now + ms(pause)), "{pause}");
+            now += ms(pause + 2);
+            assert!(redial.allows(now), "{pause}");
+        }
     }
 
     #[test]

@@ -24,20 +24,25 @@ use h2::client::ResponseFuture;
 use http::Uri;
 use tokio::{
     sync::{Notify, futures::Notified},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use self::{state::State, upkeep::Names};
 use super::{
     address::{Address, Endpoint},
     dial::Network,
-    eject::Rules,
+    eject::{Answers, Rules},
     failure::Fault,
-    link::{Call, Keepalive, Link, Outgoing},
+    link::{Call, Link, Outgoing},
+    liveness::Keepalive,
     place::Place,
     resolve::Endpoints,
 };
 use crate::{config, telemetry::attempt::Target};
+
+/// A call that waits as no peer allows it a stream looks for other addresses now and
+/// then.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// A tool service, connected to when that is first needed.
 pub struct Upstream {
@@ -50,7 +55,7 @@ pub struct Upstream {
     /// Calls that wait for a connection.
     waiting: AtomicUsize,
     /// Something came that they wait for.
-    changed: Notify,
+    changed: Arc<Notify>,
 }
 
 struct Settings {
@@ -66,15 +71,21 @@ struct Settings {
 }
 
 /// An attempt at a call that was sent. Counts for the load of its connection until
-/// it is dropped.
+/// it is dropped. If nobody has said by then how it ended, it was cancelled or ran out
+/// of time.
 pub(super) struct Lease<'a> {
     upstream: &'a Upstream,
     call: Call,
+    deadline: Instant,
+    answers: &'a Answers,
+    ended: bool,
 }
 
 enum Pick<'a> {
     Take(Link, Call),
     Wait(Waiting<'a>, Notified<'a>),
+    /// All connections are full.
+    Full(Waiting<'a>, Notified<'a>),
     Nowhere(Fault),
 }
 
@@ -96,6 +107,7 @@ impl Upstream {
                 keepalive: Keepalive {
                     interval: service.keepalive_interval,
                     timeout: service.keepalive_timeout,
+                    pace: Arc::default(),
                 },
                 bound: service.max_streams_per_connection,
                 max_links: service.max_connections_per_address,
@@ -116,7 +128,7 @@ impl Upstream {
                 kept: false,
             }),
             waiting: AtomicUsize::new(0),
-            changed: Notify::new(),
+            changed: Arc::default(),
         }
     }
 
@@ -141,17 +153,19 @@ impl Upstream {
     }
 
     /// Sends a request, which `request` makes for the URI that it gets; not to the
-    /// address `avoid`, if another one can be had. A connection that turns out to be
+    /// address `avoid`, if another one can be had. It has time until `deadline`, and is
+    /// for a tool with these `answers`. A connection that turns out to be
     /// closed costs nothing: nothing was sent, and another one is taken.
     ///
     /// # Errors
     /// [`Fault::NoConnection`]: since this was called, each of the addresses could
     /// not be dialed, or none was found.
-    pub(super) async fn send(
-        self: &Arc<Self>,
+    pub(super) async fn send<'a>(
+        self: &'a Arc<Self>,
         avoid: Option<SocketAddr>,
+        (deadline, answers): (Instant, &'a Answers),
         request: impl Fn(Uri) -> Outgoing,
-    ) -> Result<(Lease<'_>, ResponseFuture), Fault> {
+    ) -> Result<(Lease<'a>, ResponseFuture), Fault> {
         // When this began to be not easy.
         let mut came = None;
         loop {
@@ -161,12 +175,22 @@ impl Upstream {
                     changed.await;
                     continue;
                 }
+                Pick::Full(_waiting, changed) => {
+                    let _ = timeout(LOOK_AGAIN, changed).await;
+                    continue;
+                }
                 Pick::Nowhere(fault) => return Err(fault),
             };
             let uri = call.address().endpoint().method_uri.clone();
             if let Ok(response) = link.send(request(uri)) {
-                let upstream = self.as_ref();
-                return Ok((Lease { upstream, call }, response));
+                let lease = Lease {
+                    upstream: self,
+                    call,
+                    deadline,
+                    answers,
+                    ended: false,
+                };
+                return Ok((lease, response));
             }
             self.retire(&link);
         }
@@ -174,9 +198,12 @@ impl Upstream {
 
     fn pick(self: &Arc<Self>, avoid: Option<SocketAddr>, came: &mut Option<Instant>) -> Pick<'_> {
         let mut state = self.state();
+        if state.cautious {
+            self.dial_the_lost(&mut state);
+        }
         let drawn = state.draw(avoid);
         if let Some(drawn) = drawn
-            && let Some(link) = state.places[drawn].with_room(self.settings.bound)
+            && let Some(link) = state.places[drawn].with_room(self.settings.bound, false)
         {
             let link = link.clone();
             return state.take(drawn, link);
@@ -194,18 +221,22 @@ impl Upstream {
         avoid: Option<SocketAddr>,
         (came, now): (Instant, Instant),
     ) -> Pick<'a> {
-        state.places.iter_mut().for_each(Place::prune);
+        state.prune(now);
         self.look_up_if_stale(state, now);
         if let Some(drawn) = drawn {
             self.dial_if_wanted(state, drawn, now);
         }
-        // At first the addresses with which all is well, then all.
-        for wary in [true, false] {
-            let admitted = |place: &Place| {
-                !wary || (place.health.admits(now) && avoid != Some(place.address.socket()))
+        // At first the addresses with which all is well, then all, and at last those of
+        // which nobody knows whether they are there.
+        for (wary, suspects) in [(true, false), (false, false), (false, true)] {
+            let is_well = |place: &Place| {
+                let avoided = avoid == Some(place.address.socket());
+                place.health.admits(now) && !place.is_suspect() && !avoided
             };
+            let admitted = |place: &Place| !wary || is_well(place);
             let coming = state.places.iter().any(Place::is_promising);
-            if let Some((index, link)) = state.find(admitted, self.settings.bound, coming) {
+            let found = state.find(admitted, self.settings.bound, coming, suspects);
+            if let Some((index, link)) = found {
                 return state.take(index, link);
             }
             self.dial_some(state, admitted, now);
@@ -219,7 +250,14 @@ impl Upstream {
             let link = link.clone();
             return state.take(index, link);
         }
-        if state.is_something_coming() || self.dial_as_last_resort(state, came) {
+        if state.is_something_coming() {
+            return self.wait();
+        }
+        if state.has_open_links() {
+            let (waiting, changed) = self.waiting();
+            return Pick::Full(waiting, changed);
+        }
+        if self.dial_as_last_resort(state, came) {
             return self.wait();
         }
         Pick::Nowhere(Fault::NoConnection {
@@ -230,10 +268,15 @@ impl Upstream {
     }
 
     fn wait(&self) -> Pick<'_> {
+        let (waiting, changed) = self.waiting();
+        Pick::Wait(waiting, changed)
+    }
+
+    fn waiting(&self) -> (Waiting<'_>, Notified<'_>) {
         // Made while the state is locked: what changes it then is not missed.
         let changed = self.changed.notified();
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        Pick::Wait(Waiting(&self.waiting), changed)
+        (Waiting(&self.waiting), changed)
     }
 
     fn retire(&self, link: &Link) {
@@ -258,6 +301,21 @@ impl Upstream {
         state.look_again();
     }
 
+    /// Notes that a call ran out of time.
+    fn timed_out(&self, call: &Call, answers: &Answers) {
+        let mut state = self.state();
+        if call.is_silent() {
+            call.suspect();
+        }
+        if answers.speak_against_a_timeout() {
+            let may_eject = state.may_eject(&self.settings.rules);
+            if let Some(place) = state.place(call.address()) {
+                place.failed(Instant::now(), &self.settings.rules, may_eject);
+            }
+        }
+        state.look_again();
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -271,15 +329,28 @@ impl Lease<'_> {
 
     /// Notes how the attempt ended: with an answer, or with this fault. To be left
     /// out if it did not end.
-    pub(super) fn ended(&self, fault: Option<&Fault>) {
+    pub(super) fn ended(mut self, fault: Option<&Fault>) {
+        self.ended = true;
         let address = self.call.address();
-        match fault.map_or(Some(false), Fault::speaks_against_address) {
+        let speaks_against_it = fault.map_or(Some(false), Fault::speaks_against_address);
+        if speaks_against_it == Some(false) {
+            self.answers.note();
+        }
+        match speaks_against_it {
             Some(true) => {
                 tracing::debug!(address = %self.address(), ?fault, "a call was lost");
                 self.upstream.ended(address, true);
             }
             Some(false) if address.is_suspect() => self.upstream.ended(address, false),
             _ => {}
+        }
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if !self.ended && Instant::now() >= self.deadline {
+            self.upstream.timed_out(&self.call, self.answers);
         }
     }
 }

@@ -41,6 +41,8 @@ mod hedging;
 mod hostile_replies;
 /// Reflection, health and what gRPC's interop tests ask for.
 mod interop;
+/// Pings: how often, and what is done about complaints.
+mod keepalive;
 /// Every bound, at it and one above.
 mod limits;
 /// Thousands of calls in a request, and of cancels a second.

@@ -75,7 +75,9 @@ async fn a_frozen_service_is_left_alone_and_found_again_and_others_notice_nothin
         if seen(&result) == circuit_open() {
             at_once += usize::from(start.elapsed() < ms(100));
         } else {
-            assert_eq!(seen(&result), expired("maybe", "tool"));
+            // There may be no connection by then.
+            let effects = ["maybe", "not_started"].map(|effect| expired(effect, "tool"));
+            assert!(effects.contains(&seen(&result)), "{result:?}");
             trials += 1;
         }
         let payload = call_with("", "payload", json!({"bytes": 1}));

@@ -33,7 +33,7 @@ const EDGES: [&str; 10] = [
 ];
 /// Who may wait for time to pass, and for what. The instants come from
 /// `deadline.rs` or the configuration.
-const WITH_TIMERS: [&str; 18] = [
+const WITH_TIMERS: [&str; 19] = [
     // The demo's tools and its live view.
     "src/demo/scenario.rs",
     "src/demo/tools.rs",
@@ -61,12 +61,14 @@ const WITH_TIMERS: [&str; 18] = [
     "src/telemetry/spans.rs",
     // Connecting to a tool service.
     "src/tool/dial.rs",
-    // Keepalive.
-    "src/tool/link.rs",
+    // Keepalive; answers of the suspected.
+    "src/tool/liveness.rs",
     // Waiting before a retry.
     "src/tool/policy.rs",
     // The delay of a hedge; what a tool asks for before the next.
     "src/tool/policy/hedged.rs",
+    // A call that no peer allows a stream looks again.
+    "src/tool/upstream.rs",
     // Slow dials and name servers; idle connections, name servers again.
     "src/tool/upstream/upkeep.rs",
 ];

@@ -28,7 +28,9 @@ impl State {
         let now = self.cautious.then(Instant::now);
         let worth_it = |place: &Place| {
             let well = now.is_none_or(|now| {
-                place.health.admits(now) && (place.has_links() || place.redial.allows(now))
+                place.health.admits(now)
+                    && (place.has_links() || place.redial.allows(now))
+                    && !place.is_suspect()
             });
             // What is being dialed has no load, and would be drawn again and again.
             let ready = place.has_links() || place.dialing == 0;
@@ -46,21 +48,29 @@ impl State {
         admitted: impl Fn(&Place) -> bool,
         bound: usize,
         others_coming: bool,
+        suspects: bool,
     ) -> Option<(usize, Link)> {
         let places = || self.places.iter().enumerate().filter(|(_, p)| admitted(p));
-        let with_room = places().find_map(|(i, place)| Some((i, place.with_room(bound)?)));
+        let with_room =
+            places().find_map(|(i, place)| Some((i, place.with_room(bound, suspects)?)));
         let found = with_room.or_else(|| {
             places()
-                .filter_map(|(i, place)| Some((i, place.beyond_bound(bound, others_coming)?)))
+                .filter_map(|(i, place)| {
+                    Some((i, place.beyond_bound(bound, others_coming, suspects)?))
+                })
                 .min_by_key(|(_, link)| link.load().calls)
         });
         found.map(|(index, link)| (index, link.clone()))
     }
 
     pub(super) fn take(&mut self, index: usize, link: Link) -> Pick<'static> {
-        let health = &mut self.places[index].health;
-        if self.cautious && health.is_ejected() {
-            health.called(Instant::now());
+        if self.cautious {
+            let health = &mut self.places[index].health;
+            if health.is_ejected() {
+                health.called(Instant::now());
+            }
+            // The suspect may have answered.
+            self.look_again();
         }
         let call = link.begin();
         Pick::Take(link, call)
@@ -71,6 +81,14 @@ impl State {
         places.find(|place| Arc::ptr_eq(&place.address, address))
     }
 
+    /// Lets go of connections that have closed.
+    pub(super) fn prune(&mut self, now: Instant) {
+        for place in &mut self.places {
+            let is_setback = place.prune(now);
+            self.setbacks = self.setbacks.wrapping_add(is_setback.into());
+        }
+    }
+
     pub(super) fn may_eject(&self, rules: &Rules) -> bool {
         let ejected = self.places.iter().filter(|place| place.health.is_ejected());
         rules.allow_one_more(ejected.count(), self.places.len())
@@ -78,12 +96,19 @@ impl State {
 
     /// Notes whether there is something to be cautious about.
     pub(super) fn look_again(&mut self) {
-        let suspect = |place: &Place| place.health.is_ejected() || place.trouble.is_some();
+        let suspect = |place: &Place| {
+            place.health.is_ejected() || place.trouble.is_some() || place.is_suspect()
+        };
         self.cautious = self.places.iter().any(suspect);
     }
 
     pub(super) fn is_something_worth_waiting_for(&self) -> bool {
         self.names.is_awaited() || self.places.iter().any(Place::is_promising)
+    }
+
+    /// Whether some peer is there, though it allows no calls.
+    pub(super) fn has_open_links(&self) -> bool {
+        self.places.iter().any(|place| place.links() > 0)
     }
 
     pub(super) fn is_something_coming(&self) -> bool {

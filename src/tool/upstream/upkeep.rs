@@ -14,7 +14,7 @@ use super::{Upstream, state::State};
 use crate::tool::{
     address::Address,
     dial::dial,
-    link::Link,
+    link::{Driver, End, Link},
     place::{Place, sweep_interval},
     redial::Redial,
     resolve::{Answer, Endpoints},
@@ -88,6 +88,18 @@ impl Upstream {
         }
     }
 
+    /// Dials the addresses that have no connection, be they ejected or not: that costs
+    /// no call, and who is back is to be found soon.
+    pub(super) fn dial_the_lost(self: &Arc<Self>, state: &mut State) {
+        let now = Instant::now();
+        for index in 0..state.places.len() {
+            let place = &state.places[index];
+            if place.trouble.is_some() && !place.has_links() {
+                self.dial_if_wanted(state, index, now);
+            }
+        }
+    }
+
     /// Dials that address if it wants a connection.
     pub(super) fn dial_if_wanted(self: &Arc<Self>, state: &mut State, index: usize, now: Instant) {
         if self.wants_link(state, index, now) {
@@ -121,32 +133,71 @@ impl Upstream {
         let place = &mut state.places[index];
         place.dialing += 1;
         place.fresh += 1;
-        place.health.called(at);
         let address = Arc::clone(&place.address);
         let dial = dial(
             Arc::clone(&self.network),
             Arc::clone(&address),
             self.settings.connect_timeout,
-            self.settings.keepalive,
+            self.settings.keepalive.clone(),
+            Arc::clone(&self.changed),
         );
         let this = Arc::downgrade(self);
         tokio::spawn(async move {
-            sleep_until(at).await;
-            let mut dial = pin!(dial);
-            let (result, fresh) = match timeout(SLOW, &mut dial).await {
-                Ok(result) => (result, true),
-                Err(_) => {
-                    if let Some(this) = this.upgrade() {
-                        this.dial_is_slow(&address);
+            let driver = {
+                sleep_until(at).await;
+                let mut dial = pin!(dial);
+                let (result, fresh) = match timeout(SLOW, &mut dial).await {
+                    Ok(result) => (result, true),
+                    Err(_) => {
+                        if let Some(this) = this.upgrade() {
+                            this.dial_is_slow(&address);
+                        }
+                        (dial.await, false)
                     }
-                    (dial.await, false)
-                }
+                };
+                let Some(this) = this.upgrade() else { return };
+                this.dialed(&address, result, fresh)
             };
-            if let Some(this) = this.upgrade() {
-                this.dialed(&address, result, fresh);
+            if let Some(driver) = driver {
+                let end = driver.await;
+                if let Some(this) = this.upgrade() {
+                    this.ended_with(&address, end);
+                }
             }
         });
         self.keep(state);
+    }
+
+    /// Notes how a connection ended.
+    fn ended_with(&self, address: &Arc<Address>, end: End) {
+        let service = self.service.as_str();
+        match end {
+            End::Closed => return,
+            End::TooManyPings => {
+                let slowdown = self.settings.keepalive.pace.halve();
+                tracing::warn!(
+                    service,
+                    %address,
+                    slowdown,
+                    "a connection was closed with too_many_pings: pinging half as often"
+                );
+                return;
+            }
+            End::Silent(limit) => {
+                let reason = format!("it did not answer within {limit:?}");
+                tracing::warn!(service, %address, reason, "closed a connection");
+                let now = Instant::now();
+                let mut state = self.state();
+                state.setbacks = state.setbacks.wrapping_add(1);
+                let may_eject = state.may_eject(&self.settings.rules);
+                state.prune(now);
+                if let Some(place) = state.place(address) {
+                    place.fell_silent(reason.into(), now, &self.settings.rules, may_eject);
+                }
+                state.look_again();
+            }
+        }
+        self.changed.notify_waiters();
     }
 
     fn dial_is_slow(&self, address: &Arc<Address>) {
@@ -156,7 +207,17 @@ impl Upstream {
         self.changed.notify_waiters();
     }
 
-    fn dialed(self: &Arc<Self>, address: &Arc<Address>, result: Result<Link, String>, fresh: bool) {
+    /// Takes in what a dial came to. Returns the driver of a connection.
+    fn dialed(
+        self: &Arc<Self>,
+        address: &Arc<Address>,
+        result: Result<(Link, Driver), String>,
+        fresh: bool,
+    ) -> Option<Driver> {
+        let (result, driver) = match result {
+            Ok((link, driver)) => (Ok(link), Some(driver)),
+            Err(reason) => (Err(reason), None),
+        };
         let now = Instant::now();
         let mut state = self.state();
         let may_eject = state.may_eject(&self.settings.rules);
@@ -182,6 +243,7 @@ impl Upstream {
         state.look_again();
         drop(state);
         self.changed.notify_waiters();
+        driver
     }
 
     /// Asks for the addresses if they are not known, or were asked for long ago.
@@ -241,7 +303,7 @@ impl Upstream {
             state.setbacks = state.setbacks.wrapping_add(1);
             state.names.redial.failed(Instant::now(), fastrand::f64());
         } else {
-            state.names.redial.succeeded();
+            state.names.redial.succeeded(Instant::now());
         }
         self.changed.notify_waiters();
     }
@@ -259,7 +321,8 @@ impl Upstream {
     /// Closes what is idle; says whether there is still something to look after.
     fn sweep(&self) -> bool {
         let mut state = self.state();
-        state.places.iter_mut().for_each(Place::sweep);
+        let now = Instant::now();
+        state.places.iter_mut().for_each(|place| place.sweep(now));
         let in_use = |place: &Place| place.has_links() || place.dialing > 0;
         let kept = state.places.iter().any(in_use) || state.names.lookup != Lookup::None;
         state.kept = kept;

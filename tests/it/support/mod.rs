@@ -18,6 +18,7 @@ pub mod relay;
 pub mod service;
 pub mod sockets;
 pub mod spans;
+pub mod strict;
 pub mod timed;
 pub mod tools;
 pub mod wiretap;

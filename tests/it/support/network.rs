@@ -224,6 +224,6 @@ impl Network for Names {
     }
 
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
-        Internet.connect(address)
+        Internet::default().connect(address)
     }
 }

@@ -83,6 +83,7 @@ impl Service {
         let mut config = Config::default();
         config.server.max_streams_per_connection = 100_000;
         config.server.keepalive_interval = Duration::from_secs(3600);
+        config.limits.max_request_timeout = Duration::from_secs(24 * 3600);
         Self {
             server: Arc::new(Server::tools(&config, tools).await),
             memory,
@@ -134,7 +135,8 @@ impl Service {
         }
     }
 
-    fn serve(&self, io: impl Io + 'static) {
+    /// Serves one connection.
+    pub fn serve(&self, io: impl Io + 'static) {
         let connection = tokio::spawn(self.server.serve_connection(io));
         let handle = connection.abort_handle();
         self.connections.lock().expect("them").push(handle);
