@@ -2,6 +2,7 @@
 //! every field that is wrong, and results are put into the published messages.
 //! How errors become a `google.rpc.Status` is in `wire/status.rs`.
 
+pub mod codec;
 pub mod status;
 
 use std::{
