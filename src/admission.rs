@@ -1,8 +1,7 @@
 //! The door: how many calls this process has taken on, and whether it takes any.
 //!
 //! A call is in flight from the moment its request is accepted, waiting included,
-//! until its outcome is known; in a stream, until it was handed to the transport,
-//! for until then it holds memory that no other bound limits.
+//! until its outcome was handed on: until then it holds memory.
 
 use std::sync::{
     Arc,
@@ -76,6 +75,14 @@ impl Permit {
             in_flight: Arc::clone(&self.in_flight),
             calls,
         }
+    }
+}
+
+impl Permit {
+    /// Takes `other` in as well. Both are of one door.
+    pub fn join(&mut self, mut other: Self) {
+        debug_assert!(Arc::ptr_eq(&self.in_flight, &other.in_flight));
+        self.calls += std::mem::take(&mut other.calls);
     }
 }
 

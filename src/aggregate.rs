@@ -4,9 +4,11 @@
 //! If all outcomes together are too large for a response, the largest give way:
 //! the fewest calls lose, and which ones does not depend on the order of
 //! completion. What gives way is freed at once, so a request holds no more than
-//! one response at any time.
+//! one response at any time; of a response without observations it holds none.
 
 use std::collections::BinaryHeap;
+
+use bytes::Bytes;
 
 use crate::{
     call::{Completion, Outcome, ToolCall},
@@ -33,6 +35,7 @@ const SHRUNK_MESSAGE_BYTES: usize = 200;
 pub struct Aggregate {
     slots: Vec<Option<Completion>>,
     max_response_bytes: usize,
+    keeps_observations: bool,
     /// What is left for outcomes beyond their shrunken size.
     room: usize,
     used: usize,
@@ -42,8 +45,9 @@ pub struct Aggregate {
 
 impl Aggregate {
     /// Empty slots for `calls`, to become a response of at most
-    /// `max_response_bytes`.
-    pub fn new(calls: &[ToolCall], max_response_bytes: usize) -> Self {
+    /// `max_response_bytes`. Unless it `keeps_observations`, only that calls have
+    /// succeeded is noted of them, which nothing has to give way for.
+    pub fn new(calls: &[ToolCall], max_response_bytes: usize, keeps_observations: bool) -> Self {
         let least: usize = calls
             .iter()
             .map(|call| FIXED_BYTES + call.id.len() + call.name.as_str().len() + SHRUNK_BYTES)
@@ -51,6 +55,7 @@ impl Aggregate {
         Self {
             slots: calls.iter().map(|_| None).collect(),
             max_response_bytes,
+            keeps_observations,
             room: max_response_bytes.saturating_sub(least + FIXED_BYTES),
             used: 0,
             largest: BinaryHeap::new(),
@@ -59,12 +64,17 @@ impl Aggregate {
 
     /// Puts a completion in its slot. Each slot is filled once; a second
     /// completion of the same call would be a bug, and is ignored.
-    pub fn fill(&mut self, completion: Completion) {
+    pub fn fill(&mut self, mut completion: Completion) {
         let index = completion.index;
         let free = self.slots.get(index).is_some_and(Option::is_none);
         debug_assert!(free, "call {index} completed twice, or is none");
         if !free {
             return;
+        }
+        if !self.keeps_observations
+            && let Ok(observation) = &mut completion.outcome
+        {
+            *observation = Bytes::new();
         }
         let excess = encoded_bytes(&completion.outcome).saturating_sub(SHRUNK_BYTES);
         self.slots[index] = Some(completion);
@@ -151,6 +161,61 @@ fn encoded_bytes(outcome: &Outcome) -> usize {
             };
             let retry = error.retry_after.map_or(0, |_| RETRY_BYTES);
             ERROR_BYTES + error.message.len() + details + retry
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::buffered::Buffered;
+
+    const BYTES: usize = 100_000;
+
+    fn calls(count: usize) -> Vec<ToolCall> {
+        let call = ToolCall {
+            id: String::new(),
+            name: "tool".to_owned(),
+            arguments: None,
+            timeout: None,
+        };
+        vec![call; count]
+    }
+
+    fn completion(index: usize, buffered: &Buffered) -> Completion {
+        struct Observation(Vec<u8>, #[allow(dead_code)] crate::buffered::Held);
+        impl AsRef<[u8]> for Observation {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+        let held = buffered.try_hold(BYTES).unwrap();
+        let observation = Observation(vec![0; BYTES], held);
+        Completion {
+            index,
+            outcome: Ok(Bytes::from_owner(observation)),
+            end: Instant::now(),
+            queued: Duration::ZERO,
+            attempts: 1,
+        }
+    }
+
+    #[test]
+    fn what_no_answer_will_carry_is_not_kept() {
+        for (keeps, kept, failed) in [(true, 3, 2), (false, 0, 0)] {
+            let buffered = Buffered::new(5 * BYTES);
+            let mut aggregate = Aggregate::new(&calls(5), 4 * BYTES, keeps);
+            for index in 0..5 {
+                aggregate.fill(completion(index, &buffered));
+            }
+            assert_eq!(buffered.held(), kept * BYTES);
+            let completions = aggregate.finish();
+            let errors = completions.iter().filter(|c| c.outcome.is_err());
+            assert_eq!(errors.count(), failed);
         }
     }
 }

@@ -44,6 +44,17 @@ impl Buffered {
         })
     }
 
+    /// Holds so many bytes, over the bound if need be: for what is there already
+    /// and is only held under another name.
+    #[must_use]
+    pub fn hold(&self, bytes: usize) -> Held {
+        self.0.held.fetch_add(bytes, Ordering::Relaxed);
+        Held {
+            budget: Arc::clone(&self.0),
+            bytes,
+        }
+    }
+
     /// How many bytes are held.
     pub fn held(&self) -> usize {
         self.0.held.load(Ordering::Relaxed)
@@ -57,7 +68,12 @@ impl Buffered {
 
 impl Budget {
     fn take(&self, bytes: usize) -> bool {
-        let fits = |held: usize| held.checked_add(bytes).filter(|&then| then <= self.max);
+        self.take_leaving(bytes, 0)
+    }
+
+    fn take_leaving(&self, bytes: usize, room: usize) -> bool {
+        let max = self.max - room;
+        let fits = |held: usize| held.checked_add(bytes).filter(|&then| then <= max);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         self.held.fetch_update(set, fetch, fits).is_ok()
     }
@@ -69,6 +85,21 @@ impl Held {
     #[must_use]
     pub fn try_grow(&mut self, bytes: usize) -> bool {
         let fits = self.budget.take(bytes);
+        if fits {
+            self.bytes += bytes;
+        }
+        fits
+    }
+
+    /// As [`try_grow`](Self::try_grow), if that leaves room for others: seven times
+    /// what this then holds, but at most an eighth of the budget. What is large
+    /// stops fitting before what is small, so a few that hold all they can get do
+    /// not keep everybody out.
+    #[must_use]
+    pub fn try_grow_leaving_room(&mut self, bytes: usize) -> bool {
+        let all = self.bytes.saturating_add(bytes);
+        let room = all.saturating_mul(7).min(self.budget.max / 8);
+        let fits = self.budget.take_leaving(bytes, room);
         if fits {
             self.bytes += bytes;
         }
@@ -89,6 +120,12 @@ impl Held {
             budget: Arc::clone(&self.budget),
             bytes,
         }
+    }
+
+    /// Holds what `other` held as well. Both are of one budget.
+    pub fn join(&mut self, mut other: Self) {
+        debug_assert!(Arc::ptr_eq(&self.budget, &other.budget));
+        self.bytes += std::mem::take(&mut other.bytes);
     }
 
     /// How many bytes these are.
@@ -123,6 +160,23 @@ mod tests {
         held.shrink(1000);
         assert_eq!(budget.held(), 30);
         drop((held, part));
+        assert_eq!(budget.held(), 0);
+
+        let mut large = budget.try_hold(0).unwrap();
+        assert!(!large.try_grow_leaving_room(89));
+        assert!(large.try_grow_leaving_room(80));
+        let mut small = budget.try_hold(0).unwrap();
+        assert!(!small.try_grow_leaving_room(9));
+        assert!(small.try_grow_leaving_room(2));
+        assert!(small.try_grow(18) && !small.try_grow_leaving_room(0));
+        drop((large, small));
+
+        let mut over = budget.hold(150);
+        assert!(budget.try_hold(1).is_none());
+        over.shrink(100);
+        over.join(budget.try_hold(50).unwrap());
+        assert_eq!((over.bytes(), budget.held()), (100, 100));
+        drop(over);
         assert_eq!(budget.held(), 0);
     }
 }

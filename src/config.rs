@@ -209,7 +209,9 @@ pub struct Limits {
     /// The most bytes that this process holds for its callers and tools, all
     /// together: requests that arrive or run, observations, and answers until the
     /// last byte was handed on. Beyond it requests are shed, and an observation
-    /// fails its own call. At least `max_request_bytes` and `max_response_bytes`
+    /// fails its own call; an observation must leave room for seven more of its
+    /// size, or an eighth of all, so that large ones do not keep small ones out. A
+    /// call counts 2 KiB by itself. At least `max_request_bytes` and `max_response_bytes`
     /// together, or the largest request could not be answered.
     ///
     /// Default 256 MiB: 60 times the largest request; or three quarters of the

@@ -86,6 +86,7 @@ mod frames;
 pub mod gzip;
 pub mod json;
 pub mod logging;
+pub mod place;
 pub mod probe;
 pub mod registry;
 pub mod run;

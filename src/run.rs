@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use crate::{
-    admission::Permit,
     aggregate::Aggregate,
+    buffered::Held,
     call::{Completion, ToolCall},
     deadline::Deadline,
     fanout::FanOut,
     pb,
+    place::Place,
     telemetry::batch::BatchTelemetry,
     wire::{self, Arrival},
 };
@@ -21,28 +22,43 @@ pub struct Run {
     calls: Arc<[ToolCall]>,
     fan_out: FanOut,
     aggregate: Aggregate,
-    permit: Permit,
+    summary: bool,
+    place: Place,
+    /// The arguments are slices of it.
+    _request: Option<Arc<Held>>,
     arrival: Arrival,
     deadline: Deadline,
     telemetry: BatchTelemetry,
 }
 
+/// What the answer to a request is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// At most so many bytes.
+    pub(crate) max_bytes: usize,
+    /// Without observations.
+    pub(crate) summary: bool,
+}
+
 impl Run {
-    /// The run of `calls` by `fan_out`, under the `permit` to have that many in
-    /// flight, for an answer of at most `max_response_bytes` by `deadline`.
+    /// The run of `calls` by `fan_out`, in their `place`, for an answer as it is
+    /// `wanted` by `deadline`. Their `request` is held as long as it runs.
     pub(crate) fn new(
         calls: Arc<[ToolCall]>,
         fan_out: FanOut,
-        permit: Permit,
+        place: Place,
+        request: Option<Arc<Held>>,
         deadline: Deadline,
-        max_response_bytes: usize,
+        wanted: Wanted,
         telemetry: BatchTelemetry,
     ) -> Self {
         Self {
-            aggregate: Aggregate::new(&calls, max_response_bytes),
+            aggregate: Aggregate::new(&calls, wanted.max_bytes, !wanted.summary),
+            summary: wanted.summary,
             calls,
             fan_out,
-            permit,
+            place,
+            _request: request,
             arrival: Arrival::at(deadline.arrival),
             deadline,
             telemetry,
@@ -54,23 +70,21 @@ impl Run {
         self.deadline
     }
 
-    /// The next completion, with the right to have its call in flight; `None`
-    /// after the last.
-    pub async fn next(&mut self) -> Option<(Completion, Permit)> {
+    /// The next completion, with the place of its call; `None` after the last.
+    pub async fn next(&mut self) -> Option<(Completion, Place)> {
         let completion = self.fan_out.next().await?;
         self.telemetry.completed(&completion);
         self.aggregate.fill(completion.clone());
-        Some((completion, self.permit.split_one()))
+        Some((completion, self.place.split_one()))
     }
 
-    /// Runs all calls to their end.
-    pub async fn finish(mut self) -> pb::ExecuteToolsResponse {
+    /// Runs all calls to their end; the answer, and its place.
+    pub async fn finish(mut self) -> (pb::ExecuteToolsResponse, Place) {
         while let Some(completion) = self.fan_out.next().await {
-            drop(self.permit.split_one());
             self.telemetry.completed(&completion);
             self.aggregate.fill(completion);
         }
-        self.response(false)
+        self.response()
     }
 
     /// The result of one completion, for the stream.
@@ -78,10 +92,11 @@ impl Run {
         wire::result(&self.calls, completion, self.arrival, false)
     }
 
-    /// The answer, once [`next`](Self::next) has said that all calls have ended.
-    /// Without the observations if `summary`.
-    pub fn response(self, summary: bool) -> pb::ExecuteToolsResponse {
+    /// The answer, once [`next`](Self::next) has said that all calls have ended,
+    /// and the place that is left for it.
+    pub fn response(self) -> (pb::ExecuteToolsResponse, Place) {
         let completions = self.aggregate.finish();
-        wire::response(&self.calls, completions, self.arrival, summary)
+        let response = wire::response(&self.calls, completions, self.arrival, self.summary);
+        (response, self.place)
     }
 }

@@ -8,10 +8,12 @@
 
 mod accept;
 pub mod admin;
+mod answer;
 mod connection;
 mod edge;
 mod open_ended;
 mod protocol;
+mod stream_task;
 
 use std::{io, net::IpAddr, time::Duration};
 
@@ -40,6 +42,7 @@ use crate::{
     telemetry::Telemetry,
 };
 use accept::Acceptor;
+use answer::Lingering;
 use edge::{Edge, FromPeer};
 
 type OrchestratorServer = OrchestratorServiceServer<Orchestrator>;
@@ -150,6 +153,11 @@ impl Server {
         self
     }
 
+    /// What its requests and answers are held out of.
+    pub fn buffered(&self) -> &Buffered {
+        self.edge.buffered()
+    }
+
     /// Watches whether new callers are welcome.
     pub fn readiness(&self) -> watch::Receiver<Readiness> {
         self.readiness.subscribe()
@@ -204,7 +212,13 @@ impl Server {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let edge = self.edge.clone();
-        let (edge, settings) = (FromPeer { edge, peer }, self.settings.clone());
+        let lingering = Lingering::default();
+        let edge = FromPeer {
+            edge,
+            peer,
+            lingering,
+        };
+        let settings = self.settings.clone();
         let drain = self.drain.clone();
         async move { connection::serve(io, edge, &settings, &drain).await }
     }

@@ -8,19 +8,20 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     admission::Admission,
-    buffered::Buffered,
+    buffered::{Buffered, Held},
     config::Limits,
     deadline::Deadline,
     drain::Drain,
     fanout::FanOut,
     pb::{self, orchestrator_service_server::OrchestratorService},
+    place::{CALL_BYTES, Place, Undelivered},
     registry::Registry,
-    run::Run,
+    run::{Run, Wanted},
     stream::{self, CompletionStream},
     telemetry::{batch::BatchTelemetry, rpc::Record},
     wire::{
         self, RequestLimits,
-        status::{draining, no_time_left},
+        status::{draining, no_time_left, overloaded},
     },
 };
 
@@ -55,7 +56,8 @@ impl Orchestrator {
     fn accept(
         &self,
         request: Request<pb::ExecuteToolsRequest>,
-    ) -> Result<(Run, pb::AggregateView), Status> {
+        streams: bool,
+    ) -> Result<Run, Status> {
         let record: Option<Arc<Record>> = request.extensions().get().cloned();
         let rejected = |reason| {
             if let Some(record) = &record {
@@ -66,6 +68,8 @@ impl Orchestrator {
             rejected("draining");
             return Err(draining());
         }
+        // What was received for it.
+        let received: Option<Arc<Held>> = request.extensions().get().cloned();
         let deadline = self.deadline(&request);
         let now = Instant::now();
         if deadline.remaining(now).is_zero() {
@@ -83,6 +87,14 @@ impl Orchestrator {
             .admission
             .admit(batch.calls.len())
             .inspect_err(|_| rejected("overloaded"))?;
+        let held = self
+            .buffered
+            .try_hold(batch.calls.len().saturating_mul(CALL_BYTES));
+        let held = held.ok_or_else(|| {
+            rejected("buffers_full");
+            overloaded()
+        })?;
+        let place = Place::new(permit, held);
         let tools = batch
             .calls
             .iter()
@@ -99,9 +111,13 @@ impl Orchestrator {
             self.buffered.clone(),
             self.drain.cut(),
         );
-        let max_bytes = self.limits.max_response_bytes;
-        let run = Run::new(calls, fan_out, permit, deadline, max_bytes, telemetry);
-        Ok((run, view))
+        let wanted = Wanted {
+            max_bytes: self.limits.max_response_bytes,
+            summary: streams && view == pb::AggregateView::Summary,
+        };
+        Ok(Run::new(
+            calls, fan_out, place, received, deadline, wanted, telemetry,
+        ))
     }
 
     /// The deadline that the edge computed when the request arrived.
@@ -118,8 +134,10 @@ impl OrchestratorService for Orchestrator {
         &self,
         request: Request<pb::ExecuteToolsRequest>,
     ) -> Result<Response<pb::ExecuteToolsResponse>, Status> {
-        let (run, _) = self.accept(request)?;
-        Ok(Response::new(run.finish().await))
+        let undelivered = undelivered(&request);
+        let (answer, place) = self.accept(request, false)?.finish().await;
+        undelivered.add(place);
+        Ok(Response::new(answer))
     }
 
     type StreamExecuteToolsStream = CompletionStream;
@@ -128,9 +146,9 @@ impl OrchestratorService for Orchestrator {
         &self,
         request: Request<pb::ExecuteToolsRequest>,
     ) -> Result<Response<CompletionStream>, Status> {
-        let (run, view) = self.accept(request)?;
-        let summary = view == pb::AggregateView::Summary;
-        Ok(Response::new(stream::start(run, summary).await))
+        let undelivered = undelivered(&request);
+        let run = self.accept(request, true)?;
+        Ok(Response::new(stream::start(run, undelivered).await))
     }
 
     async fn list_tools(
@@ -140,4 +158,9 @@ impl OrchestratorService for Orchestrator {
         let tools = self.registry.iter().map(wire::tool).collect();
         Ok(Response::new(pb::ListToolsResponse { tools }))
     }
+}
+
+/// Where the edge looks for what it has to give back once it was handed on.
+fn undelivered<T>(request: &Request<T>) -> Undelivered {
+    request.extensions().get().cloned().unwrap_or_default()
 }

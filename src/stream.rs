@@ -3,7 +3,7 @@
 //!
 //! The task does not wait for the reader, or a slow reader would stall the tools
 //! and their timers. The outbox holds at most one message per call and one more;
-//! calls whose completion waits in it count as in flight. Dropping the response
+//! calls whose completion waits in it keep their place. Dropping the response
 //! aborts the task and with it the calls.
 //!
 //! A stream ends well only with its aggregate: a task that breaks off, even by
@@ -25,9 +25,9 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use crate::{
-    admission::Permit,
     logging::correlation::{self, correlate},
     pb::{self, stream_execute_tools_response::Event, tool_execution_result::Outcome},
+    place::{Place, Undelivered},
     run::Run,
     wire::status::{internal, read_too_slowly},
 };
@@ -64,7 +64,7 @@ struct Outbox {
 struct Message {
     message: pb::StreamExecuteToolsResponse,
     bytes: usize,
-    _permit: Option<Permit>,
+    place: Place,
 }
 
 #[derive(Clone, Default)]
@@ -75,7 +75,7 @@ impl SharedOutbox {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, event: Event, permit: Option<Permit>) {
+    fn push(&self, event: Event, place: Place) {
         let bytes = least_bytes(&event);
         let message = pb::StreamExecuteToolsResponse { event: Some(event) };
         let mut outbox = self.lock();
@@ -83,7 +83,7 @@ impl SharedOutbox {
         outbox.messages.push_back(Message {
             message,
             bytes,
-            _permit: permit,
+            place,
         });
         outbox.wake_reader();
     }
@@ -149,12 +149,15 @@ impl Outbox {
 
 /// Starts the task that drives `run`; returns its messages, with the first if
 /// that comes at once.
-pub async fn start(run: Run, summary: bool) -> CompletionStream {
+///
+/// What it has handed out is `undelivered`.
+pub async fn start(run: Run, undelivered: Undelivered) -> CompletionStream {
     let outbox = SharedOutbox::default();
-    let work = produce(run, summary, outbox.clone());
+    let work = produce(run, outbox.clone());
     let task = tokio::spawn(correlate(correlation::current(), work));
     let stream = CompletionStream {
         outbox,
+        undelivered,
         task: task.abort_handle(),
         taken: 0,
         gathering: None,
@@ -166,15 +169,16 @@ pub async fn start(run: Run, summary: bool) -> CompletionStream {
     stream
 }
 
-async fn produce(mut run: Run, summary: bool, outbox: SharedOutbox) {
+async fn produce(mut run: Run, outbox: SharedOutbox) {
     // Runs when this task panics as well.
     let guard = EndGuard(outbox);
     let outbox = &guard.0;
-    while let Some((completion, permit)) = run.next().await {
-        outbox.push(Event::Completion(run.result(completion)), Some(permit));
+    while let Some((completion, place)) = run.next().await {
+        outbox.push(Event::Completion(run.result(completion)), place);
     }
     let deadline = run.deadline();
-    outbox.push(Event::Aggregate(run.response(summary)), None);
+    let (aggregate, place) = run.response();
+    outbox.push(Event::Aggregate(aggregate), place);
     outbox.end(Ok(()));
     if timeout_at(deadline.at, outbox.emptied()).await.is_err() {
         let mut outbox = outbox.lock();
@@ -196,6 +200,7 @@ impl Drop for EndGuard {
 /// The messages of one `StreamExecuteTools`.
 pub struct CompletionStream {
     outbox: SharedOutbox,
+    undelivered: Undelivered,
     task: AbortHandle,
     taken: usize,
     /// Set while small messages wait for company.
@@ -228,8 +233,14 @@ impl Stream for CompletionStream {
                 return Poll::Pending;
             }
         }
-        if let Some(Message { message, bytes, .. }) = outbox.messages.pop_front() {
+        if let Some(Message {
+            message,
+            bytes,
+            place,
+        }) = outbox.messages.pop_front()
+        {
             outbox.bytes -= bytes;
+            this.undelivered.add(place);
             this.taken += 1;
             this.flushing = true;
             if outbox.messages.is_empty() {

@@ -2,7 +2,7 @@
 //!
 //! [`GrpcTool`] is what the fan-out calls through (`client.rs`). It sends in gRPC's
 //! framing (`grpc.rs`), makes sure that the observation can't spoil the response
-//! that it becomes part of (`payload.rs`), and tells whose failure it was
+//! that it becomes part of (`payload.rs`), holds it (`observation.rs`), and tells whose failure it was
 //! (`failure.rs`).
 //!
 //! How a call survives what fails is put together in `policy.rs`: a circuit breaker
@@ -36,6 +36,7 @@ mod grpc;
 mod hedge;
 mod link;
 mod liveness;
+mod observation;
 mod payload;
 mod ping;
 mod place;

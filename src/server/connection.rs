@@ -9,13 +9,13 @@ use std::{
 };
 
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
 };
 
-use super::edge::FromPeer;
+use super::{edge::FromPeer, stream_task::StreamTasks};
 use crate::{config, drain::Drain};
 
 /// The preface and the header of the SETTINGS frame that must follow it (RFC
@@ -28,6 +28,8 @@ const MAX_FRAME_BYTES: u32 = 64 << 10;
 /// in gRPC's way; beyond that h2 answers with 431, and four times that ends the
 /// connection.
 const HEADER_LIST_MARGIN: u32 = 4;
+/// How much of a stream waits in h2 for the socket. More waits where it came from.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Malformed streams that a peer may send before the connection ends
 /// (RUSTSEC-2024-0003). tonic's server turns this off.
 const MAX_LOCAL_ERROR_RESETS: usize = 1024;
@@ -43,7 +45,7 @@ where
         timeout: Box::pin(sleep(settings.first_byte_timeout)),
         drained: drain.refusing(),
     };
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(StreamTasks);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(settings.max_streams_per_connection)
@@ -51,6 +53,7 @@ where
         .initial_connection_window_size(settings.connection_window_bytes)
         .max_header_list_size(settings.max_header_list_bytes * HEADER_LIST_MARGIN)
         .max_frame_size(MAX_FRAME_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(settings.keepalive_interval)
         .keep_alive_timeout(settings.keepalive_timeout)
         // Streams that a peer may reset before they are served; after that it is

@@ -17,8 +17,10 @@ use tonic::{Code, Status, body::Body, service::Routes};
 use tower::Service as _;
 
 use super::{
+    answer::{Answer, Lingering},
     open_ended::{UntilAnswered, UntilDrain},
     protocol::{grpc_timeout, refuse_long_headers, refuse_other_protocols},
+    stream_task::ends_at,
 };
 use crate::{
     buffered::Buffered,
@@ -26,9 +28,10 @@ use crate::{
     deadline::Deadline,
     drain::Drain,
     logging::correlation::correlate,
+    place::Undelivered,
     telemetry::{
         Telemetry,
-        rpc::{Record, Rpc},
+        rpc::{Ending, Record, Rpc},
     },
     wire::status::{internal, no_time_left},
 };
@@ -36,6 +39,9 @@ use crate::{
 /// Health watches and reflection streams end only when their caller ends them;
 /// a drain does not wait for that.
 const OPEN_ENDED_SERVICES: &str = "/grpc.";
+
+/// How long after its deadline an answer may still be on its way to its caller.
+const HAND_ON_MARGIN: Duration = Duration::from_secs(2);
 
 /// The way in to the services.
 #[derive(Clone, Debug)]
@@ -69,15 +75,27 @@ impl Edge {
         self.telemetry = telemetry;
     }
 
-    async fn serve(self, request: Request<Incoming>, peer: Option<IpAddr>) -> Response<Body> {
+    async fn serve(
+        self,
+        mut request: Request<Incoming>,
+        peer: Option<IpAddr>,
+        lingering: Lingering,
+    ) -> Response<Ending<Answer>> {
         let arrival = Instant::now();
+        let undelivered = Undelivered::default();
+        let buffered = self.buffered.clone();
+        let held = |response: Response<Body>, undelivered| {
+            response.map(|body| Answer::new(body, undelivered, buffered, lingering))
+        };
         if let Some(refusal) = refuse_other_protocols(&request) {
-            return refusal;
+            return held(refusal, undelivered).map(Ending::of_none);
         }
         let rpc = Rpc::start(&self.telemetry, &request, arrival, peer);
         let record = Arc::clone(rpc.record());
+        request.extensions_mut().insert(undelivered.clone());
         let answer = self.answer(request, arrival, Arc::clone(&record));
-        rpc.ends_with(correlate(record.ids(), answer).await)
+        let answer = correlate(record.ids(), answer).await;
+        rpc.ends_with(held(answer, undelivered))
     }
 
     async fn answer(
@@ -132,6 +150,9 @@ impl Edge {
             }
         };
         let response = with_standard_code(response, &record);
+        if !open_ended {
+            ends_at(deadline.at + HAND_ON_MARGIN);
+        }
         if open_ended {
             response.map(|inner| Body::new(UntilDrain::new(inner, drain.refusing(), answering)))
         } else {
@@ -146,15 +167,18 @@ pub(super) struct FromPeer {
     pub(super) edge: Edge,
     /// Who is at the other end, if that has an address.
     pub(super) peer: Option<IpAddr>,
+    pub(super) lingering: Lingering,
 }
 
 impl hyper::service::Service<Request<Incoming>> for FromPeer {
-    type Response = Response<Body>;
+    type Response = Response<Ending<Answer>>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        Box::pin(self.edge.clone().serve(request, self.peer).map(Ok))
+        let lingering = self.lingering.clone();
+        let answer = self.edge.clone().serve(request, self.peer, lingering);
+        Box::pin(answer.map(Ok))
     }
 }
 

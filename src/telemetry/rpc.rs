@@ -3,26 +3,24 @@
 //! the last byte of the response is handed over; one that is dropped before that
 //! was cancelled, or ran out of time.
 
+mod ending;
+
 use std::{
     net::IpAddr,
-    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, ready},
     time::SystemTime,
 };
 
-use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body::{Frame, SizeHint};
 use opentelemetry::{
     KeyValue,
     trace::{SpanContext, SpanId, TraceId},
 };
 use tokio::time::Instant;
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, Status};
 
 use super::{
     Telemetry, names,
@@ -35,6 +33,7 @@ use crate::{
     error::Limit,
     logging::correlation::{Ids, within},
 };
+pub(crate) use ending::Ending;
 
 /// Services whose calls are routine: their lines are for debugging.
 const ROUTINE: &str = "grpc.";
@@ -115,12 +114,11 @@ impl Rpc {
     }
 
     /// The response, whose end is the RPC's.
-    pub(crate) fn ends_with(mut self, response: Response<Body>) -> Response<Body> {
+    pub(crate) fn ends_with<B>(mut self, response: Response<B>) -> Response<Ending<B>> {
         if let Some(code) = status(response.headers()) {
             self.end(code);
-            return response;
         }
-        response.map(|inner| Body::new(Ending { inner, rpc: self }))
+        response.map(|inner| Ending::of(self, inner))
     }
 
     fn end(&mut self, code: Code) {
@@ -355,40 +353,4 @@ fn is_server_error(code: Code) -> bool {
 fn status(headers: &HeaderMap) -> Option<Code> {
     let code = headers.get(Status::GRPC_STATUS)?;
     Some(Code::from_bytes(code.as_bytes()))
-}
-
-/// A response body that ends its RPC.
-struct Ending {
-    inner: Body,
-    rpc: Rpc,
-}
-
-impl http_body::Body for Ending {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(trailers) = frame.trailers_ref() {
-                    self.rpc.end(status(trailers).unwrap_or(Code::Unknown));
-                }
-            }
-            Some(Err(status)) => self.rpc.end(status.code()),
-            None => self.rpc.end(Code::Unknown),
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }

@@ -18,11 +18,12 @@ use tonic::Code;
 use super::{
     eject::Answers,
     failure::Fault,
-    grpc, payload,
+    grpc, observation, payload,
     policy::{Guard, Policy},
     upstream::Upstream,
 };
 use crate::{
+    buffered::Buffered,
     call::Outcome,
     config,
     fanout::{Invocation, Tool},
@@ -101,7 +102,7 @@ impl Inner {
         let address = lease.address();
         trail.note(address.socket());
         attempt.sent_to(address.peer());
-        let outcome = self.observation(response).await;
+        let outcome = self.observation(response, invocation.buffered()).await;
         if let Err(fault) = &outcome
             && fault.may_be_of_expiry()
             && invocation
@@ -118,15 +119,19 @@ impl Inner {
         outcome
     }
 
-    async fn observation(&self, response: ResponseFuture) -> Result<Bytes, Fault> {
+    async fn observation(
+        &self,
+        response: ResponseFuture,
+        buffered: &Buffered,
+    ) -> Result<Bytes, Fault> {
         let reply = response.await.map_err(Fault::unanswered)?;
-        let message = grpc::read(reply, self.max_result_bytes).await?;
-        let response = pb::CallToolResponse::decode(message).map_err(Fault::Garbage)?;
+        let reply = grpc::read(reply, self.max_result_bytes, buffered).await?;
+        let response = pb::CallToolResponse::decode(reply.message).map_err(Fault::Garbage)?;
         let observation = response.observation.unwrap_or_default();
         if !payload::is_value(&observation) {
             return Err(Fault::Invalid("its observation is no Value"));
         }
-        Ok(without_its_buffer(observation))
+        observation::keep(observation, reply.held, buffered)
     }
 }
 
@@ -161,14 +166,4 @@ impl Tool for GrpcTool {
             })
         })
     }
-}
-
-/// An observation is a slice of the connection's read buffer. A small one must
-/// not keep that alive until its request is answered.
-fn without_its_buffer(observation: Bytes) -> Bytes {
-    const SMALL_BYTES: usize = 4096;
-    if observation.len() > SMALL_BYTES {
-        return observation;
-    }
-    Bytes::copy_from_slice(&observation)
 }

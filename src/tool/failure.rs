@@ -44,6 +44,8 @@ pub(super) enum Fault {
     NotGrpc { status: StatusCode },
     /// The message is longer than it may be.
     TooLarge { bytes: usize },
+    /// There is no memory for it: this process holds as much as it may.
+    NoMemory { bytes: usize },
     /// The reply breaks off before all of it is there.
     Incomplete(&'static str),
     /// The reply is something that gRPC does not allow here.
@@ -113,6 +115,7 @@ impl Fault {
             Self::NotGrpc { status } => Some(status.is_server_error()),
             Self::Tool { .. }
             | Self::TooLarge { .. }
+            | Self::NoMemory { .. }
             | Self::Incomplete(_)
             | Self::Invalid(_)
             | Self::Garbage(_) => Some(false),
@@ -140,6 +143,7 @@ impl Fault {
             | Self::CircuitOpen { .. }
             | Self::Overloaded { .. }
             | Self::TooLarge { .. }
+            | Self::NoMemory { .. }
             | Self::Invalid(_)
             | Self::Garbage(_) => false,
         }
@@ -163,6 +167,7 @@ impl Fault {
             Self::Tool { .. }
             | Self::NotGrpc { .. }
             | Self::TooLarge { .. }
+            | Self::NoMemory { .. }
             | Self::Incomplete(_)
             | Self::Invalid(_)
             | Self::Garbage(_) => Scope::Answered,
@@ -178,6 +183,8 @@ impl Fault {
         max_bytes: usize,
     ) -> CallError {
         let message = self.message(max_bytes);
+        // Unlike the others of this reason, it may pass.
+        let hopeful = matches!(self, Self::NoMemory { .. });
         let mut retry_after = None;
         let (reason, effect) = match self {
             Self::CircuitOpen {
@@ -202,7 +209,7 @@ impl Fault {
                 (Reason::ToolUnavailable, Effect::Maybe)
             }
             Self::NotGrpc { .. } | Self::Incomplete(_) => (Reason::InvalidResponse, Effect::Maybe),
-            Self::TooLarge { .. } => (Reason::ResultTooLarge, Effect::Done),
+            Self::TooLarge { .. } | Self::NoMemory { .. } => (Reason::ResultTooLarge, Effect::Done),
             Self::Invalid(_) | Self::Garbage(_) => (Reason::InvalidResponse, Effect::Done),
         };
         // An earlier attempt may have run where the last one did not.
@@ -210,7 +217,11 @@ impl Fault {
             Effect::NotStarted if may_have_run => Effect::Maybe,
             effect => effect,
         };
-        CallError::new(reason, effect, idempotent, message).retry_after(retry_after)
+        let error = CallError::new(reason, effect, idempotent, message);
+        CallError {
+            retryable: error.retryable || (hopeful && idempotent),
+            ..error.retry_after(retry_after)
+        }
     }
 
     /// For the caller, and the span of the attempt.
@@ -242,6 +253,10 @@ impl Fault {
             Self::TooLarge { bytes } => {
                 format!("the tool's reply of {bytes} bytes is over the limit of {max_bytes}")
             }
+            Self::NoMemory { bytes } => format!(
+                "there is no room for the tool's reply of {bytes} bytes: this server holds as \
+                 many as it may for its callers"
+            ),
             Self::Incomplete(what) => format!("the tool's reply is incomplete: {what}"),
             Self::Invalid(what) => format!("the tool's reply is invalid: {what}"),
             Self::Garbage(error) => {
@@ -259,7 +274,9 @@ impl Fault {
             Self::Transport(error) if is_broken_http(error) => Code::Internal,
             Self::Unprocessed(_) | Self::Transport(_) => Code::Unavailable,
             Self::NotGrpc { status } if status.is_server_error() => Code::Unavailable,
-            Self::TooLarge { .. } | Self::Overloaded { .. } => Code::ResourceExhausted,
+            Self::TooLarge { .. } | Self::NoMemory { .. } | Self::Overloaded { .. } => {
+                Code::ResourceExhausted
+            }
             Self::NotGrpc { .. } | Self::Incomplete(_) | Self::Invalid(_) | Self::Garbage(_) => {
                 Code::Internal
             }

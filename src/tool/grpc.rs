@@ -27,6 +27,7 @@ use super::{
     link::Outgoing,
 };
 use crate::{
+    buffered::{Buffered, Held},
     call::ToolCall,
     error::{MAX_TOOL_DETAILS_BYTES, ToolStatus},
     pb,
@@ -113,11 +114,24 @@ fn message(call: &ToolCall, attempt: u32) -> (Bytes, Option<Bytes>) {
     (head.freeze(), apart)
 }
 
-/// Reads a reply: the encoded `CallToolResponse`, of at most `max_bytes`.
+/// A reply: the encoded `CallToolResponse`.
+pub(super) struct Reply {
+    pub(super) message: Bytes,
+    /// What it holds; `None` if it is a slice of the connection's read buffer.
+    pub(super) held: Option<Held>,
+}
+
+/// Reads a reply of at most `max_bytes`, which is held out of `buffered` as it
+/// arrives.
 ///
 /// # Errors
-/// If the tool failed, or its reply is not what it should be.
-pub(super) async fn read(reply: Response<RecvStream>, max_bytes: usize) -> Result<Bytes, Fault> {
+/// If the tool failed, its reply is not what it should be, or there is no room for
+/// it.
+pub(super) async fn read(
+    reply: Response<RecvStream>,
+    max_bytes: usize,
+    buffered: &Buffered,
+) -> Result<Reply, Fault> {
     let (head, mut body) = reply.into_parts();
     let is_grpc = head
         .headers
@@ -134,7 +148,7 @@ pub(super) async fn read(reply: Response<RecvStream>, max_bytes: usize) -> Resul
         let data = data.map_err(Fault::Transport)?;
         // Fails only for more than was received.
         let _ = body.flow_control().release_capacity(data.len());
-        message.add(data, max_bytes)?;
+        message.add(data, max_bytes, buffered)?;
     }
     let trailers = body.trailers().await.map_err(Fault::Transport)?;
     let answered = check_status(&trailers.unwrap_or_default())?;
@@ -147,10 +161,11 @@ struct Message {
     received: BytesMut,
     /// What came in one piece is not copied.
     whole: Option<Bytes>,
+    held: Option<Held>,
 }
 
 impl Message {
-    fn add(&mut self, data: Bytes, max_bytes: usize) -> Result<(), Fault> {
+    fn add(&mut self, data: Bytes, max_bytes: usize, buffered: &Buffered) -> Result<(), Fault> {
         if data.is_empty() {
             return Ok(());
         }
@@ -165,10 +180,27 @@ impl Message {
             self.received.extend_from_slice(&first);
         }
         self.received.extend_from_slice(&data);
-        missing_bytes(&self.received, max_bytes).map(drop)
+        // What is claimed counts only when a good part of it is there.
+        if let Some(missing) = missing_bytes(&self.received, max_bytes)?
+            && missing / 4 < self.received.len()
+        {
+            self.received.reserve(missing);
+        }
+        self.hold(buffered)
     }
 
-    fn finish(self, answered: bool) -> Result<Bytes, Fault> {
+    /// Holds what the buffer has grown to.
+    fn hold(&mut self, buffered: &Buffered) -> Result<(), Fault> {
+        let held = self.held.get_or_insert_with(|| buffered.hold(0));
+        let more = self.received.capacity().saturating_sub(held.bytes());
+        if more > 0 && !held.try_grow_leaving_room(more) {
+            let bytes = self.received.len();
+            return Err(Fault::NoMemory { bytes });
+        }
+        Ok(())
+    }
+
+    fn finish(self, answered: bool) -> Result<Reply, Fault> {
         let mut message = match self.whole {
             Some(whole) => whole,
             None => self.received.freeze(),
@@ -187,7 +219,8 @@ impl Message {
             return Err(Fault::Incomplete("it has no status"));
         }
         message.advance(PREFIX_BYTES);
-        Ok(message)
+        let held = self.held;
+        Ok(Reply { message, held })
     }
 }
 

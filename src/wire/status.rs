@@ -1,6 +1,9 @@
 //! Errors on the wire: the one table of what each failure looks like to a caller.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use prost::Message as _;
 use tonic::{Code, Status};
@@ -68,12 +71,21 @@ impl From<Violations> for Status {
 
 impl From<Full> for Status {
     fn from(Full { max }: Full) -> Self {
-        Self::with_error_details(
-            Code::ResourceExhausted,
-            format!("too many calls in flight: this server takes {max} at a time"),
-            ErrorDetails::with_retry_info(Some(RETRY_DELAY)),
-        )
+        shed(format!(
+            "too many calls in flight: this server takes {max} at a time"
+        ))
     }
+}
+
+/// The answer to a request that this process has no memory for: nothing was started.
+pub fn overloaded() -> Status {
+    shed("the server holds as many bytes of requests and answers as it may")
+}
+
+fn shed(message: impl Into<String>) -> Status {
+    let mut details = ErrorDetails::with_error_info("OVERLOADED", DOMAIN, HashMap::new());
+    details.set_retry_info(Some(RETRY_DELAY));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
 /// The answer while the process shuts down: nothing was started.

@@ -52,6 +52,7 @@ mod log_flood;
 /// Log lines: never in the way, never lost in silence.
 mod logs;
 /// Any completion order, any mix of outcomes: the same aggregate.
+mod memory;
 mod ordering;
 /// Tool services that are killed, freeze or are cut off, and come back.
 mod outages;
@@ -80,4 +81,5 @@ mod tool_tls;
 /// An error without results is one HEADERS frame that ends its stream.
 mod trailers_only;
 /// Callers that are killed, frozen or gone.
+mod unread;
 mod vanishing_callers;

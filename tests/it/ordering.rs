@@ -49,7 +49,7 @@ fn aggregate(
     order: &[usize],
     max_bytes: usize,
 ) -> Vec<u8> {
-    let mut aggregate = Aggregate::new(calls, max_bytes);
+    let mut aggregate = Aggregate::new(calls, max_bytes, true);
     for &index in order {
         aggregate.fill(completions[index].clone());
     }

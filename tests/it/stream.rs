@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use fanfare::{
     demo::tools::DemoTools,
-    pb::{self, stream_execute_tools_response::Event},
+    pb::{self, stream_execute_tools_response::Event, tool_execution_result::Outcome},
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -98,6 +98,61 @@ async fn a_summary_leaves_out_what_was_streamed() {
     // The unary RPC ignores the view.
     let unary = client.execute_tools(request).await.unwrap().into_inner();
     assert!(unary.results[0].outcome.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_gives_way_in_a_summary() {
+    const BIG: usize = 900_000;
+    let registry = registry([
+        ("big", Scripted::answers_with(BIG)),
+        ("fails", Scripted::fails_after(ms(1))),
+    ]);
+    let mut client = pipes::client(&config(), registry).await;
+    let mut calls = vec![call("", "big"); 8];
+    calls.push(call("", "fails"));
+    let request = |view: pb::AggregateView| pb::ExecuteToolsRequest {
+        aggregate_view: view.into(),
+        ..request(calls.clone())
+    };
+
+    let stream = client.stream_execute_tools(request(pb::AggregateView::Summary));
+    let (mut events, end) = read(stream.await.unwrap().into_inner(), Instant::now()).await;
+
+    assert!(end.is_none());
+    let Some((Event::Aggregate(aggregate), _)) = events.pop() else {
+        panic!("no aggregate: {events:#?}");
+    };
+    for (event, _) in &events {
+        let Event::Completion(result) = event else {
+            panic!("a second aggregate");
+        };
+        let in_aggregate = &aggregate.results[result.index as usize];
+        match &result.outcome {
+            Some(Outcome::Observation(observation)) => {
+                assert_eq!(observation.len(), BIG);
+                assert_eq!(in_aggregate.outcome, None);
+            }
+            _ => assert_eq!(in_aggregate, result),
+        }
+    }
+    assert_eq!(events.len(), 9);
+    // Eight of this size do not fit where they are wanted, whatever was streamed.
+    let stream = client.stream_execute_tools(request(pb::AggregateView::Full));
+    let (events, _) = read(stream.await.unwrap().into_inner(), Instant::now()).await;
+    let failed = |results: &mut dyn Iterator<Item = &pb::ToolExecutionResult>| {
+        results
+            .filter(|result| matches!(result.outcome, Some(Outcome::Error(_))))
+            .count()
+    };
+    let mut streamed = events.iter().filter_map(|(event, _)| match event {
+        Event::Completion(result) => Some(result),
+        Event::Aggregate(_) => None,
+    });
+    assert_eq!(failed(&mut streamed), 1);
+    let Some((Event::Aggregate(aggregate), _)) = events.last() else {
+        panic!("no aggregate at the end");
+    };
+    assert_eq!(failed(&mut aggregate.results.iter()), 5);
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,23 +53,30 @@ async fn a_request_is_taken_on_whole_or_not_at_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_ended_makes_room_while_its_siblings_run() {
+async fn a_call_that_was_streamed_makes_room_while_its_siblings_run() {
     let registry = registry([
         ("slow", Scripted::answers_after(10 * SECOND)),
         ("fast", Scripted::answers_after(SECOND)),
     ]);
     let mut client = pipes::client(&at_most(2), registry).await;
     let mut other = client.clone();
-    let both = request(vec![call("", "slow"), call("", "fast")]);
-    let both = tokio::spawn(async move { other.execute_tools(both).await });
+    let both = || request(vec![call("", "slow"), call("", "fast")]);
     let one = || request(vec![call("", "fast")]);
-    sleep(ms(999)).await;
+    let stream = client.stream_execute_tools(both()).await.unwrap();
+    sleep(ms(990)).await;
     assert_shed(&client.execute_tools(one()).await.unwrap_err());
-    sleep(ms(2)).await;
+    sleep(ms(20)).await;
 
     client.execute_tools(one()).await.unwrap();
 
-    both.await.unwrap().unwrap();
+    let mut stream = stream.into_inner();
+    while stream.message().await.unwrap().is_some() {}
+    // Where all results are answered at once, none is handed on before.
+    let unary = tokio::spawn(async move { other.execute_tools(both()).await });
+    sleep(5 * SECOND).await;
+    assert_shed(&client.execute_tools(one()).await.unwrap_err());
+    unary.await.unwrap().unwrap();
+    client.execute_tools(one()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -41,11 +41,17 @@ pub async fn client_of(server: &Arc<Server>) -> Client {
 
 /// A client of a server that calls `tools` over gRPC, through pipes all the way.
 /// Each of `names` is a tool with the default settings.
-pub async fn client_of_service(
+pub async fn client_of_service(config: Config, tools: impl ToolService, names: &[&str]) -> Client {
+    let (config, registry) = service(config, tools, names).await;
+    client(&config, registry).await
+}
+
+/// `config` with these tools, and the way to them.
+pub async fn service(
     mut config: Config,
     tools: impl ToolService,
     names: &[&str],
-) -> Client {
+) -> (Config, Registry) {
     let endpoint = "http://tools".parse().expect("a URL");
     config
         .services
@@ -54,9 +60,12 @@ pub async fn client_of_service(
         let name = ToolName::try_new((*name).to_owned()).expect("a tool name");
         config.tools.insert(name, Tool::new("tools".to_owned()));
     }
-    let tools = Arc::new(Server::tools(&config, tools).await);
+    // A bound of the server under test is none of the tools'.
+    let mut roomy = config.clone();
+    roomy.limits.max_buffered_bytes = 1 << 40;
+    let tools = Arc::new(Server::tools(&roomy, tools).await);
     let registry = Registry::with_connect(&config, |_| Arc::new(PipeConnect(Arc::clone(&tools))));
-    client(&config, registry).await
+    (config, registry)
 }
 
 /// Opens pipes to a server.

@@ -1,0 +1,68 @@
+//! What a request takes up in this process until its answer was handed on: the
+//! right to have its calls in flight, and bytes.
+//!
+//! It goes with the outcomes: with the answer of a unary RPC as a whole, with each
+//! message of a stream in part. The edge gives it back when the transport has sent
+//! the last byte of what it belongs to, or has dropped it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::{admission::Permit, buffered::Held};
+
+/// What a call takes up by itself: its state, and an outcome that is no larger.
+/// Larger observations are held in addition, while they are there.
+pub const CALL_BYTES: usize = 2048;
+
+/// The place of some calls of a request.
+#[derive(Debug)]
+pub struct Place {
+    permit: Permit,
+    held: Held,
+}
+
+impl Place {
+    /// The place of the calls of `permit`, which have `held`.
+    pub fn new(permit: Permit, held: Held) -> Self {
+        Self { permit, held }
+    }
+
+    /// Splits off the place of one call.
+    pub fn split_one(&mut self) -> Self {
+        Self {
+            permit: self.permit.split_one(),
+            held: self.held.split(CALL_BYTES),
+        }
+    }
+
+    /// Takes `other` in as well.
+    pub fn join(&mut self, other: Self) {
+        self.permit.join(other.permit);
+        self.held.join(other.held);
+    }
+
+    /// The bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        self.held.bytes()
+    }
+}
+
+/// The place of what was put into an answer and is still to be handed on. The edge
+/// sends one along with each request; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Undelivered(Arc<Mutex<Option<Place>>>);
+
+impl Undelivered {
+    /// Adds `place`.
+    pub fn add(&self, place: Place) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *all {
+            Some(all) => all.join(place),
+            none => *none = Some(place),
+        }
+    }
+
+    /// What was added since it was taken last.
+    pub fn take(&self) -> Option<Place> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
