@@ -115,7 +115,6 @@ impl<T> Frames<T> {
     }
 
     /// A connection from a client.
-    #[allow(dead_code)]
     pub(crate) fn of_client(io: T) -> (Self, Arc<Heard>) {
         Self::new(io, PREFACE_BYTES)
     }

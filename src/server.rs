@@ -9,10 +9,14 @@
 mod accept;
 pub mod admin;
 mod answer;
+mod arriving;
 mod connection;
 mod edge;
+mod leftover;
+mod methods;
 mod open_ended;
 mod protocol;
+mod receive;
 mod stream_task;
 
 use std::{io, net::IpAddr, time::Duration};
@@ -24,7 +28,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tonic::{server::NamedService as _, service::Routes};
+use tonic::{codec::CompressionEncoding, server::NamedService as _, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
@@ -42,8 +46,8 @@ use crate::{
     telemetry::Telemetry,
 };
 use accept::Acceptor;
-use answer::Lingering;
-use edge::{Edge, FromPeer};
+use edge::Edge;
+use methods::MAX_NAME_REQUEST_BYTES;
 
 type OrchestratorServer = OrchestratorServiceServer<Orchestrator>;
 
@@ -55,6 +59,7 @@ const LAST_REPLIES: Duration = Duration::from_millis(500);
 pub struct Server {
     edge: Edge,
     settings: config::Server,
+    max_request_timeout: Duration,
     health: HealthReporter,
     readiness: watch::Sender<Readiness>,
     service: &'static str,
@@ -128,8 +133,9 @@ impl Server {
         let routes = routes.add_service(health_service);
         let routes = with_reflection(routes, service, &config.server);
         let server = Self {
-            edge: Edge::new(routes, config, drain.clone(), buffered),
+            edge: Edge::new(routes, config, buffered),
             settings: config.server.clone(),
+            max_request_timeout: config.limits.max_request_timeout,
             health,
             readiness: watch::Sender::new(Readiness::Starting),
             service,
@@ -211,16 +217,10 @@ impl Server {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let edge = self.edge.clone();
-        let lingering = Lingering::default();
-        let edge = FromPeer {
-            edge,
-            peer,
-            lingering,
-        };
-        let settings = self.settings.clone();
-        let drain = self.drain.clone();
-        async move { connection::serve(io, edge, &settings, &drain).await }
+        let (edge, ending) = self.edge.for_connection(peer);
+        let (settings, drain) = (self.settings.clone(), self.drain.clone());
+        let longest = self.max_request_timeout;
+        async move { connection::serve(io, edge, &settings, longest, &drain, &ending).await }
     }
 
     async fn accept_until(
@@ -282,7 +282,17 @@ fn with_reflection(routes: Routes, service: &str, settings: &config::Server) -> 
     // The sets are compiled in: a broken one fails every test.
     let v1 = builder().build_v1().expect("valid descriptors");
     let v1alpha = builder().build_v1alpha().expect("valid descriptors");
-    routes.add_service(v1).add_service(v1alpha)
+    // Their requests are streams, which tonic receives.
+    routes
+        .add_service(
+            v1.max_decoding_message_size(MAX_NAME_REQUEST_BYTES)
+                .accept_compressed(CompressionEncoding::Gzip),
+        )
+        .add_service(
+            v1alpha
+                .max_decoding_message_size(MAX_NAME_REQUEST_BYTES)
+                .accept_compressed(CompressionEncoding::Gzip),
+        )
 }
 
 /// Binds `address`.

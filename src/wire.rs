@@ -3,6 +3,7 @@
 //! How errors become a `google.rpc.Status` is in `wire/status.rs`.
 
 pub mod codec;
+pub mod scan;
 pub mod status;
 
 use std::{

@@ -65,6 +65,7 @@ fn read_server(table: &mut Reader<'_, '_>) -> Server {
         stream_window_bytes: &window,
         connection_window_bytes: &window,
         first_byte_timeout: duration(TICK),
+        receive_timeout: duration(TICK),
         keepalive_interval: duration(TICK),
         keepalive_timeout: duration(TICK),
         max_connection_age: duration(TICK),
@@ -216,7 +217,7 @@ pub(super) fn write(config: &Config) -> String {
 
 pub(super) type Entry = (&'static str, String);
 
-fn server_entries(s: &Server) -> [Entry; 14] {
+fn server_entries(s: &Server) -> [Entry; 15] {
     [
         ("listen", string(&s.listen)),
         ("admin_listen", address_string(s.admin_listen)),
@@ -239,6 +240,7 @@ fn server_entries(s: &Server) -> [Entry; 14] {
             size_string(s.connection_window_bytes as usize),
         ),
         ("first_byte_timeout", duration_string(s.first_byte_timeout)),
+        ("receive_timeout", duration_string(s.receive_timeout)),
         ("keepalive_interval", duration_string(s.keepalive_interval)),
         ("keepalive_timeout", duration_string(s.keepalive_timeout)),
         ("max_connection_age", duration_string(s.max_connection_age)),

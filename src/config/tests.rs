@@ -3,6 +3,7 @@
 
 mod policies;
 mod services;
+mod syntax;
 
 use std::{path::Path, time::Duration};
 
@@ -92,6 +93,7 @@ fn every_setting_can_be_set() {
         stream_window_bytes = "64KiB"
         connection_window_bytes = 2147483647
         first_byte_timeout = "1ms"
+        receive_timeout = "2ms"
         keepalive_interval = "24h"
         keepalive_timeout = "1m 30s"
         max_connection_age = "1h"
@@ -124,6 +126,7 @@ fn every_setting_can_be_set() {
         stream_window_bytes: 64 << 10,
         connection_window_bytes: (1 << 31) - 1,
         first_byte_timeout: Duration::from_millis(1),
+        receive_timeout: Duration::from_millis(2),
         keepalive_interval: Duration::from_secs(86_400),
         keepalive_timeout: Duration::from_secs(90),
         max_connection_age: Duration::from_secs(3600),
@@ -223,24 +226,6 @@ fn a_mistake_tells_the_value_and_what_was_expected() {
 }
 
 #[test]
-fn syntax_errors_have_a_place() {
-    let error =
-        Config::parse("[server]\nlisten = \"127.0.0.1:1\"\nreflection = maybe\n").unwrap_err();
-    let place = error.mistakes()[0].place.unwrap();
-    assert_eq!((place.line, place.column), (3, 14), "{error}");
-
-    // One mistake a line, in order, however many errors follow from it.
-    let error = Config::parse("<<<<<<< HEAD\n[server]\n=======\n").unwrap_err();
-    let places = error.mistakes().iter().filter_map(|mistake| mistake.place);
-    assert_eq!(places.map(|place| place.line).collect::<Vec<_>>(), [1, 3]);
-
-    for text in ["[server", "a = 1\na = 2", "[a]\n[a]", "=", "a = ", "\u{0}"] {
-        let error = Config::parse(text).unwrap_err();
-        assert!(error.mistakes()[0].place.is_some(), "{text:?}: {error}");
-    }
-}
-
-#[test]
 fn a_value_of_another_type_is_a_mistake() {
     for section in ["server", "limits", "services", "tools"] {
         for value in ["1", "\"x\"", "[]", "[{}]", "1.5", "true", "1979-05-27"] {
@@ -267,6 +252,7 @@ fn ranges_end_where_documented() {
         server max_header_list_bytes 4096 "1MiB" 4095 "1048577B"
         server stream_window_bytes "64KiB" 0x7fff_ffff 65535 "2GiB"
         server first_byte_timeout "1ms" "24h" "999us" "24h1ns"
+        server receive_timeout "1ms" "24h" "999us" "24h1ns"
         server drain_delay "0s" "1day" "-1s" "2days"
         limits reply_margin "0s" "24h" "" "25h"
         limits max_request_bytes 1 "2147483647" 0 "2GiB""#;

@@ -12,11 +12,15 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    time::{Sleep, sleep, timeout},
 };
 
 use super::{edge::FromPeer, stream_task::StreamTasks};
-use crate::{config, drain::Drain};
+use crate::{
+    config,
+    drain::{Drain, DrainController},
+    frames::Frames,
+};
 
 /// The preface and the header of the SETTINGS frame that must follow it (RFC
 /// 9113, 3.4). From then on HTTP/2 keepalive finds a peer that went silent.
@@ -34,17 +38,29 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// (RUSTSEC-2024-0003). tonic's server turns this off.
 const MAX_LOCAL_ERROR_RESETS: usize = 1024;
 
-/// Serves `io` until it ends.
-pub(super) async fn serve<T>(io: T, edge: FromPeer, settings: &config::Server, drain: &Drain)
-where
+/// How much longer than the longest request a connection lasts that takes no others:
+/// what is left on it then is not read.
+const OVERTIME: Duration = Duration::from_secs(30);
+
+/// Serves `io` until it ends, and ends its open-ended streams before. No request on it
+/// takes more than `max_request_timeout`.
+pub(super) async fn serve<T>(
+    io: T,
+    edge: FromPeer,
+    settings: &config::Server,
+    max_request_timeout: Duration,
+    drain: &Drain,
+    open_ended: &DrainController,
+) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let io = Opening {
+    let opening = Opening {
         io,
         missing: OPENING_BYTES,
         timeout: Box::pin(sleep(settings.first_byte_timeout)),
         drained: drain.refusing(),
     };
+    let (io, _) = Frames::of_client(opening);
     let mut builder = http2::Builder::new(StreamTasks);
     builder
         .timer(TokioTimer::new())
@@ -64,15 +80,18 @@ where
         .max_local_error_reset_streams(MAX_LOCAL_ERROR_RESETS);
     let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), edge));
 
-    let result = tokio::select! {
-        result = &mut connection => result,
-        () = sleep(with_jitter(settings.max_connection_age)) => {
+    let early_end = tokio::select! {
+        result = &mut connection => Some(result),
+        () = sleep(with_jitter(settings.max_connection_age)) => None,
+        () = drain.refusing() => None,
+    };
+    let result = match early_end {
+        Some(result) => result,
+        None => {
             connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        () = drain.refusing() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            open_ended.refuse();
+            let end = timeout(max_request_timeout + OVERTIME, connection);
+            end.await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = result {

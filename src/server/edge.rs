@@ -1,5 +1,5 @@
-//! What every RPC passes first: its deadline is set the moment it arrives, and
-//! whatever goes wrong inside becomes a proper gRPC status.
+//! What every RPC passes first: its deadline is set the moment it arrives, its request
+//! is received, and whatever goes wrong inside becomes a proper gRPC status.
 //!
 //! tonic would ignore a malformed `grpc-timeout`, start the clock only when the
 //! request is complete, and turn a panic into a reset stream.
@@ -10,7 +10,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::{
-    sync::oneshot,
+    sync::Semaphore,
     time::{Instant, timeout_at},
 };
 use tonic::{Code, Status, body::Body, service::Routes};
@@ -18,27 +18,31 @@ use tower::Service as _;
 
 use super::{
     answer::{Answer, Lingering},
-    open_ended::{UntilAnswered, UntilDrain},
+    arriving::Arriving,
+    leftover::{Inbound, Leftovers},
+    methods::{self, Bounds, Method, check_message},
+    open_ended::{OpenEnded, UntilAnswered},
     protocol::{grpc_timeout, refuse_long_headers, refuse_other_protocols},
+    receive::{Rejection, Until, receive},
     stream_task::ends_at,
 };
 use crate::{
     buffered::Buffered,
     config::Config,
     deadline::Deadline,
-    drain::Drain,
+    drain::{Drain, DrainController, drain},
     logging::correlation::correlate,
     place::Undelivered,
     telemetry::{
         Telemetry,
         rpc::{Ending, Record, Rpc},
     },
-    wire::status::{internal, no_time_left},
+    wire::status::{ACCEPTED_ENCODINGS, internal, no_time_left},
 };
 
-/// Health watches and reflection streams end only when their caller ends them;
-/// a drain does not wait for that.
-const OPEN_ENDED_SERVICES: &str = "/grpc.";
+/// Open-ended streams that a connection may have at a time: a client has one health
+/// watch on a connection, and a tool that explores an API one or two of reflection.
+const MAX_OPEN_ENDED: usize = 8;
 
 /// How long after its deadline an answer may still be on its way to its caller.
 const HAND_ON_MARGIN: Duration = Duration::from_secs(2);
@@ -48,20 +52,30 @@ const HAND_ON_MARGIN: Duration = Duration::from_secs(2);
 pub(super) struct Edge {
     routes: Routes,
     max_header_list_bytes: usize,
+    bounds: Bounds,
+    receive_timeout: Duration,
     max_request_timeout: Duration,
-    drain: Drain,
     /// What requests and answers are held out of.
     buffered: Buffered,
+    arriving: Arriving,
+    leftovers: Leftovers,
     telemetry: Telemetry,
 }
 
 impl Edge {
-    pub(super) fn new(routes: Routes, config: &Config, drain: Drain, buffered: Buffered) -> Self {
+    pub(super) fn new(routes: Routes, config: &Config, buffered: Buffered) -> Self {
+        let bounds = Bounds {
+            max_bytes: config.limits.max_request_bytes,
+            max_calls: config.limits.max_calls_per_request,
+        };
         Self {
             routes: routes.prepare(),
             max_header_list_bytes: config.server.max_header_list_bytes as usize,
+            bounds,
+            receive_timeout: config.server.receive_timeout,
             max_request_timeout: config.limits.max_request_timeout,
-            drain,
+            arriving: Arriving::new(buffered.clone(), bounds.max_bytes),
+            leftovers: Leftovers::new(bounds.max_bytes),
             buffered,
             telemetry: Telemetry::default(),
         }
@@ -75,99 +89,35 @@ impl Edge {
         self.telemetry = telemetry;
     }
 
-    async fn serve(
-        self,
-        mut request: Request<Incoming>,
-        peer: Option<IpAddr>,
-        lingering: Lingering,
-    ) -> Response<Ending<Answer>> {
-        let arrival = Instant::now();
-        let undelivered = Undelivered::default();
-        let buffered = self.buffered.clone();
-        let held = |response: Response<Body>, undelivered| {
-            response.map(|body| Answer::new(body, undelivered, buffered, lingering))
+    /// The way in for the requests of one connection, from `peer`, if it has an
+    /// address; and what ends its open-ended streams.
+    pub(super) fn for_connection(&self, peer: Option<IpAddr>) -> (FromPeer, DrainController) {
+        let (controller, ending) = drain();
+        let mut edge = self.clone();
+        edge.arriving = self.arriving.on_another_connection();
+        let from = Connection {
+            edge,
+            peer,
+            ending,
+            open_ended: Arc::new(Semaphore::new(MAX_OPEN_ENDED)),
+            lingering: Lingering::default(),
         };
-        if let Some(refusal) = refuse_other_protocols(&request) {
-            return held(refusal, undelivered).map(Ending::of_none);
-        }
-        let rpc = Rpc::start(&self.telemetry, &request, arrival, peer);
-        let record = Arc::clone(rpc.record());
-        request.extensions_mut().insert(undelivered.clone());
-        let answer = self.answer(request, arrival, Arc::clone(&record));
-        let answer = correlate(record.ids(), answer).await;
-        rpc.ends_with(held(answer, undelivered))
-    }
-
-    async fn answer(
-        self,
-        mut request: Request<Incoming>,
-        arrival: Instant,
-        record: Arc<Record>,
-    ) -> Response<Body> {
-        if let Err(status) = refuse_long_headers(&request, self.max_header_list_bytes) {
-            record.reject("too_large");
-            return status.into_http();
-        }
-        let timeout = match grpc_timeout(request.headers()) {
-            Ok(timeout) => timeout,
-            Err(status) => {
-                record.reject("invalid");
-                return status.into_http();
-            }
-        };
-        let deadline = Deadline::of_request(arrival, timeout, self.max_request_timeout);
-        record.set_deadline(deadline);
-        if deadline.remaining(arrival).is_zero() {
-            record.reject("expired");
-            return no_time_left().into_http();
-        }
-        request.extensions_mut().insert(deadline);
-        request.extensions_mut().insert(Arc::clone(&record));
-        let open_ended = request.uri().path().starts_with(OPEN_ENDED_SERVICES);
-
-        let (request, answering) = if open_ended {
-            let (answering, answered) = oneshot::channel();
-            let request = request.map(|inner| Body::new(UntilAnswered { inner, answered }));
-            (request, Some(answering))
-        } else {
-            (request.map(Body::new), None)
-        };
-
-        let Self {
-            mut routes, drain, ..
-        } = self;
-        // `Routes` is always ready.
-        let call = AssertUnwindSafe(routes.call(request)).catch_unwind();
-        let response = match timeout_at(deadline.at, call).await {
-            Ok(Ok(Ok(response))) => response,
-            Ok(Ok(Err(impossible))) => match impossible {},
-            Ok(Err(_panic)) => internal().into_http(),
-            // The request's own message did not arrive in time: answers are
-            // given earlier, by the reply margin.
-            Err(_elapsed) => {
-                record.reject("expired");
-                no_time_left().into_http()
-            }
-        };
-        let response = with_standard_code(response, &record);
-        if !open_ended {
-            ends_at(deadline.at + HAND_ON_MARGIN);
-        }
-        if open_ended {
-            response.map(|inner| Body::new(UntilDrain::new(inner, drain.refusing(), answering)))
-        } else {
-            response
-        }
+        (FromPeer(Arc::new(from)), controller)
     }
 }
 
 /// The way in for the requests of one connection.
 #[derive(Clone, Debug)]
-pub(super) struct FromPeer {
-    pub(super) edge: Edge,
-    /// Who is at the other end, if that has an address.
-    pub(super) peer: Option<IpAddr>,
-    pub(super) lingering: Lingering,
+pub(super) struct FromPeer(Arc<Connection>);
+
+#[derive(Debug)]
+struct Connection {
+    edge: Edge,
+    peer: Option<IpAddr>,
+    /// Of this connection: by age, or with the process.
+    ending: Drain,
+    open_ended: Arc<Semaphore>,
+    lingering: Lingering,
 }
 
 impl hyper::service::Service<Request<Incoming>> for FromPeer {
@@ -176,9 +126,144 @@ impl hyper::service::Service<Request<Incoming>> for FromPeer {
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let lingering = self.lingering.clone();
-        let answer = self.edge.clone().serve(request, self.peer, lingering);
-        Box::pin(answer.map(Ok))
+        Box::pin(serve(Arc::clone(&self.0), request).map(Ok))
+    }
+}
+
+async fn serve(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Response<Ending<Answer>> {
+    let arrival = Instant::now();
+    let edge = &connection.edge;
+    let leftovers = edge.leftovers.clone();
+    let mut request = request.map(|body| Inbound::new(body, leftovers));
+    let undelivered = Undelivered::default();
+    let held = |response: Response<Body>, undelivered| {
+        let (buffered, lingering) = (edge.buffered.clone(), connection.lingering.clone());
+        response.map(|body| Answer::new(body, undelivered, buffered, lingering))
+    };
+    if let Some(refusal) = refuse_other_protocols(&request) {
+        return held(refusal, undelivered).map(Ending::of_none);
+    }
+    request.extensions_mut().insert(undelivered.clone());
+    let rpc = Rpc::start(&edge.telemetry, &request, arrival, connection.peer);
+    let record = Arc::clone(rpc.record());
+    let answer = correlate(record.ids(), answer(&connection, request, arrival, &record));
+    let mut response = match answer.await {
+        Ok(response) => response,
+        Err(Rejection { status, reason }) => {
+            if let Some(reason) = reason {
+                record.reject(reason);
+            }
+            status.into_http()
+        }
+    };
+    let encodings = HeaderValue::from_static(ACCEPTED_ENCODINGS);
+    response
+        .headers_mut()
+        .insert("grpc-accept-encoding", encodings);
+    rpc.ends_with(held(response, undelivered))
+}
+
+async fn answer(
+    connection: &Connection,
+    mut request: Request<Inbound>,
+    arrival: Instant,
+    record: &Arc<Record>,
+) -> Result<Response<Body>, Rejection> {
+    let edge = &connection.edge;
+    refuse_long_headers(&request, edge.max_header_list_bytes)
+        .map_err(|status| Rejection::new("too_large", status))?;
+    let timeout =
+        grpc_timeout(request.headers()).map_err(|status| Rejection::new("invalid", status))?;
+    let deadline = Deadline::of_request(arrival, timeout, edge.max_request_timeout);
+    record.set_deadline(deadline);
+    if deadline.remaining(arrival).is_zero() {
+        return Err(Rejection::new("expired", no_time_left()));
+    }
+    request.extensions_mut().insert(deadline);
+    request.extensions_mut().insert(Arc::clone(record));
+    let Some(method) = edge.bounds.method(request.uri().path()) else {
+        // They say that there is none.
+        let request = request.map(Body::new);
+        return Ok(call(edge.routes.clone(), request, deadline, record).await);
+    };
+    let mut open_ended = method
+        .open_ended
+        .then(|| connection.open_stream(deadline, method))
+        .transpose()?;
+    let request = match method.request {
+        methods::Request::Single {
+            max_bytes,
+            max_calls,
+        } => {
+            let until = Until {
+                arrival,
+                timeout: edge.receive_timeout,
+                deadline: deadline.at,
+            };
+            let (mut head, mut body) = request.into_parts();
+            let arriving = &edge.arriving;
+            let received = receive(&mut body, &head.headers, max_bytes, arriving, until).await?;
+            check_message(received.message(), max_calls)
+                .map_err(|status| Rejection::new("invalid", status))?;
+            // It is inflated already.
+            head.headers.remove("grpc-encoding");
+            head.extensions.insert(Arc::new(received.held));
+            Request::from_parts(head, Body::new(received.body))
+        }
+        methods::Request::Stream => request.map(|body| match &mut open_ended {
+            Some(stream) => Body::new(UntilAnswered::new(body, stream)),
+            None => Body::new(body),
+        }),
+    };
+    // On the heap, so that streams that wait for their request don't have it.
+    let call = Box::pin(call(edge.routes.clone(), request, deadline, record));
+    let response = call.await;
+    Ok(match open_ended {
+        Some(stream) => stream.of(response),
+        None => {
+            ends_at(deadline.at + HAND_ON_MARGIN);
+            response
+        }
+    })
+}
+
+async fn call(
+    mut routes: Routes,
+    request: Request<Body>,
+    deadline: Deadline,
+    record: &Record,
+) -> Response<Body> {
+    // `Routes` is always ready.
+    let call = AssertUnwindSafe(routes.call(request)).catch_unwind();
+    let response = match timeout_at(deadline.at, call).await {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Ok(Err(impossible))) => match impossible {},
+        Ok(Err(_panic)) => internal().into_http(),
+        // Answers are given earlier, by the reply margin.
+        Err(_elapsed) => {
+            record.reject("expired");
+            no_time_left().into_http()
+        }
+    };
+    with_standard_code(response, record)
+}
+
+impl Connection {
+    /// A place for one more open-ended stream.
+    fn open_stream(&self, deadline: Deadline, method: Method) -> Result<OpenEnded, Rejection> {
+        let held = self.edge.buffered.try_hold(OpenEnded::BYTES);
+        let held = held.ok_or_else(Rejection::overloaded)?;
+        let place = Arc::clone(&self.open_ended).try_acquire_owned();
+        let place = place.map_err(|_| Rejection::too_many_streams(MAX_OPEN_ENDED))?;
+        let deadline = method.ends_at(deadline);
+        Ok(OpenEnded::new(
+            self.ending.refusing(),
+            deadline,
+            (place, held),
+        ))
     }
 }
 

@@ -1,46 +1,89 @@
-//! Streams that end only when their caller ends them, and how they end otherwise:
-//! a drain does not wait for them.
+//! Streams that end only when their caller ends them, and how they end otherwise: with
+//! their connection, which a drain or its age ends, or when they are old enough.
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::{Instant, Sleep, sleep_until},
+};
 use tonic::{Status, body::Body};
 
-use crate::wire::status::draining;
+use super::leftover::Inbound;
+use crate::{
+    buffered::Held,
+    wire::status::{draining, stream_is_old},
+};
 
-/// A response that ends in UNAVAILABLE when the server drains.
-pub(super) struct UntilDrain {
-    inner: Body,
+/// The right to one such stream, and what ends it.
+pub(super) struct OpenEnded {
     drained: BoxFuture<'static, ()>,
-    ended: bool,
+    deadline: Option<Pin<Box<Sleep>>>,
+    _right: (OwnedSemaphorePermit, Held),
     /// Tells by being dropped: see [`UntilAnswered`].
-    _answering: Option<oneshot::Sender<()>>,
+    answering: Option<oneshot::Sender<()>>,
 }
 
-impl UntilDrain {
+impl OpenEnded {
+    /// What such a stream takes in memory; tonic's buffers are most of it.
+    pub(super) const BYTES: usize = 32 << 10;
+
+    /// A stream that ends when `drained` comes true, and at `deadline`.
     pub(super) fn new(
-        inner: Body,
         drained: BoxFuture<'static, ()>,
-        answering: Option<oneshot::Sender<()>>,
+        deadline: Option<Instant>,
+        right: (OwnedSemaphorePermit, Held),
     ) -> Self {
         Self {
-            inner,
             drained,
-            ended: false,
-            _answering: answering,
+            deadline: deadline.map(|at| Box::pin(sleep_until(at))),
+            _right: right,
+            answering: None,
+        }
+    }
+
+    /// The response of the stream.
+    pub(super) fn of(self, response: Response<Body>) -> Response<Body> {
+        if http_body::Body::is_end_stream(response.body()) {
+            return response;
+        }
+        response.map(|inner| {
+            Body::new(UntilEnded {
+                inner,
+                stream: self,
+                ended: false,
+            })
+        })
+    }
+
+    /// Why it is to end, if it is.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        if self.drained.as_mut().poll(context).is_ready() {
+            return Poll::Ready(draining());
+        }
+        match &mut self.deadline {
+            Some(deadline) => deadline.as_mut().poll(context).map(|()| stream_is_old()),
+            None => Poll::Pending,
         }
     }
 }
 
-impl http_body::Body for UntilDrain {
+/// A response that ends when its stream has to.
+struct UntilEnded {
+    inner: Body,
+    stream: OpenEnded,
+    ended: bool,
+}
+
+impl http_body::Body for UntilEnded {
     type Data = Bytes;
     type Error = Status;
 
@@ -55,12 +98,13 @@ impl http_body::Body for UntilDrain {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
             return Poll::Ready(frame);
         }
-        ready!(self.drained.as_mut().poll(context));
-        self.ended = true;
-        let mut trailers = HeaderMap::new();
-        Poll::Ready(match draining().add_header(&mut trailers) {
-            Ok(()) => Some(Ok(Frame::trailers(trailers))),
-            Err(status) => Some(Err(status)),
+        self.stream.poll_end(context).map(|status| {
+            self.ended = true;
+            let mut trailers = HeaderMap::new();
+            Some(match status.add_header(&mut trailers) {
+                Ok(()) => Ok(Frame::trailers(trailers)),
+                Err(status) => Err(status),
+            })
         })
     }
 
@@ -75,8 +119,19 @@ impl http_body::Body for UntilDrain {
 /// its own, as long as the caller might ask more; the stream would stay open, and
 /// a drain would wait for it.
 pub(super) struct UntilAnswered {
-    pub(super) inner: Incoming,
-    pub(super) answered: oneshot::Receiver<()>,
+    inner: Option<Incoming>,
+    answered: oneshot::Receiver<()>,
+}
+
+impl UntilAnswered {
+    pub(super) fn new(body: Inbound, stream: &mut OpenEnded) -> Self {
+        let (answering, answered) = oneshot::channel();
+        stream.answering = Some(answering);
+        Self {
+            inner: body.into_incoming(),
+            answered,
+        }
+    }
 }
 
 impl http_body::Body for UntilAnswered {
@@ -87,7 +142,10 @@ impl http_body::Body for UntilAnswered {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(context);
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        let frame = Pin::new(inner).poll_frame(context);
         if frame.is_pending() {
             return self.answered.poll_unpin(context).map(|_| None);
         }
@@ -95,10 +153,10 @@ impl http_body::Body for UntilAnswered {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        SizeHint::default()
     }
 }

@@ -24,6 +24,9 @@ const MAX_VIOLATIONS: usize = 16;
 /// to end, short enough for an agent that waits.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
+/// The compressions of messages that are understood, as `grpc-accept-encoding` says.
+pub const ACCEPTED_ENCODINGS: &str = "identity,gzip";
+
 /// `google.rpc.ErrorInfo` with its metadata in order: the generated one has a
 /// `HashMap`, and equal errors would differ on the wire.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -103,6 +106,53 @@ pub fn headers_too_long(bytes: usize, max: usize) -> Status {
     Status::resource_exhausted(format!(
         "the headers are {bytes} bytes, the limit is {max} (server.max_header_list_bytes)"
     ))
+}
+
+/// The answer to a request that is not complete after `timeout`.
+pub fn not_complete(timeout: Duration) -> Status {
+    let timeout = humantime::format_duration(timeout);
+    Status::deadline_exceeded(format!(
+        "the request was not complete after {timeout} (server.receive_timeout): no tool was called"
+    ))
+}
+
+/// The answer to a request over the limit.
+pub fn request_too_large(max: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "the request is too large: it may have {max} bytes, uncompressed"
+    ))
+}
+
+/// The answer to a body that is not one message of gRPC.
+pub fn malformed(how: &str) -> Status {
+    Status::internal(format!("the request is malformed: {how}"))
+}
+
+/// The answer to a request in a compression other than [`ACCEPTED_ENCODINGS`].
+pub fn unknown_compression(name: &str) -> Status {
+    const MAX_ENCODING_NAME_BYTES: usize = 100;
+    let end = name.floor_char_boundary(MAX_ENCODING_NAME_BYTES);
+    let name = &name[..end];
+    Status::unimplemented(format!(
+        "grpc-encoding {name:?} is not known here, only {ACCEPTED_ENCODINGS}"
+    ))
+}
+
+/// The answer to a request whose caller went away before it was complete.
+pub fn cancelled() -> Status {
+    Status::cancelled("the caller cancelled the request")
+}
+
+/// The answer to one open-ended stream too many.
+pub fn too_many_streams(max: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "a connection may have {max} health watches and reflection streams at a time"
+    ))
+}
+
+/// The end of a stream that would not end by itself.
+pub fn stream_is_old() -> Status {
+    Status::deadline_exceeded("the stream is as old as it may be: open another")
 }
 
 /// The answer to a stream's caller that read too slowly.

@@ -60,6 +60,10 @@ mod outages;
 mod panics;
 /// `fanfare probe`: health, for those who start a command.
 mod probe;
+/// Requests as they arrive: in pieces, twice, compressed, or never.
+mod receiving;
+/// The bodies of requests that were refused before they came.
+mod refused_bodies;
 /// Replicas of a service that refuse, die and restart, and what each of them met.
 mod replicas;
 /// What is sent again, when, and how often.

@@ -54,6 +54,12 @@ const WITH_TIMERS: &[&str] = &[
     "src/server/connection.rs",
     // The deadline of a request that is not complete.
     "src/server/edge.rs",
+    // Callers that have their answer and send on.
+    "src/server/leftover.rs",
+    // Health watches and reflection.
+    "src/server/open_ended.rs",
+    // A request that does not become complete.
+    "src/server/receive.rs",
     // The deadline of an answer that is not taken.
     "src/server/stream_task.rs",
     // Gathering small messages; the deadline of a slow reader.

@@ -3,6 +3,7 @@
 
 pub mod amid_others;
 pub mod bare;
+pub mod by_hand;
 pub mod caller;
 pub mod collector;
 pub mod hostile;

@@ -1,0 +1,360 @@
+//! Receives the one message of a request, before anything else is done for it.
+//!
+//! tonic would reserve what the message's prefix claims, wait for the rest as long as
+//! the request may run, decode whatever number of elements comes, and ignore what
+//! follows the message. Here what came is counted as it comes, and is all that is
+//! held; and a request reaches its service when it is complete, and only then.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::poll_fn;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, timeout_at};
+use tonic::Status;
+
+use super::{
+    arriving::{Arriving, Waiting},
+    leftover::Inbound,
+};
+use crate::{
+    buffered::Held,
+    gzip::{InflateError, inflate, max_compressed},
+    wire::status::{
+        cancelled, malformed, no_time_left, not_complete, overloaded, request_too_large,
+        too_many_streams, unknown_compression,
+    },
+};
+
+/// A flag that says whether the message is compressed, and its length (gRPC over
+/// HTTP/2, Length-Prefixed-Message).
+const PREFIX_BYTES: usize = 5;
+
+/// Why a request is not served.
+#[derive(Debug)]
+pub(super) struct Rejection {
+    pub(super) status: Status,
+    /// In metrics and the log; `None` if nobody was refused.
+    pub(super) reason: Option<&'static str>,
+}
+
+impl Rejection {
+    pub(super) fn new(reason: &'static str, status: Status) -> Self {
+        Self {
+            status,
+            reason: Some(reason),
+        }
+    }
+
+    fn malformed(how: &str) -> Self {
+        Self::new("invalid", malformed(how))
+    }
+
+    pub(super) fn overloaded() -> Self {
+        Self::new("overloaded", overloaded())
+    }
+
+    pub(super) fn too_many_streams(max: usize) -> Self {
+        Self::new("overloaded", too_many_streams(max))
+    }
+}
+
+/// A request that is complete.
+#[derive(Debug)]
+pub(super) struct Received {
+    /// One message, not compressed.
+    pub(super) body: Complete,
+    /// What it holds, as long as it lasts.
+    pub(super) held: Held,
+}
+
+impl Received {
+    pub(super) fn message(&self) -> &[u8] {
+        &self.body.0[PREFIX_BYTES..]
+    }
+}
+
+/// By when a request must be complete.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Until {
+    /// When it arrived.
+    pub(super) arrival: Instant,
+    /// How long it may take.
+    pub(super) timeout: Duration,
+    /// When its caller needs no answer any more.
+    pub(super) deadline: Instant,
+}
+
+/// Receives the message of `body`, which has at most `max_bytes`.
+pub(super) async fn receive(
+    body: &mut Inbound,
+    headers: &HeaderMap,
+    max_bytes: usize,
+    arriving: &Arriving,
+    until: Until,
+) -> Result<Received, Rejection> {
+    let gzip = is_gzip(headers)?;
+    let mut incoming = Incoming {
+        body,
+        bytes: Collected::Nothing,
+        max_bytes,
+        gzip,
+        waiting: None,
+    };
+    // What is there already is neither copied nor timed.
+    if poll_fn(|context| Poll::Ready(incoming.poll(context)))
+        .await?
+        .is_pending()
+    {
+        incoming.wait(headers, arriving)?;
+        let timed_out = until.arrival + until.timeout;
+        let at = timed_out.min(until.deadline);
+        let complete = poll_fn(|context| match incoming.poll(context) {
+            Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(rejection) => Poll::Ready(Err(rejection)),
+        });
+        match timeout_at(at, complete).await {
+            Ok(result) => result?,
+            Err(_) if at < timed_out => return Err(Rejection::new("expired", no_time_left())),
+            Err(_) => {
+                let status = not_complete(until.timeout);
+                return Err(Rejection::new("expired", status));
+            }
+        }
+    }
+    incoming.complete(arriving)
+}
+
+/// What `grpc-encoding` says.
+fn is_gzip(headers: &HeaderMap) -> Result<bool, Rejection> {
+    match headers.get("grpc-encoding").map(|value| value.as_bytes()) {
+        None | Some(b"identity") => Ok(false),
+        Some(b"gzip") => Ok(true),
+        Some(other) => Err(Rejection::new(
+            "invalid",
+            unknown_compression(&String::from_utf8_lossy(other)),
+        )),
+    }
+}
+
+/// A request as it comes.
+struct Incoming<'a> {
+    body: &'a mut Inbound,
+    bytes: Collected,
+    max_bytes: usize,
+    gzip: bool,
+    /// What is held for a request that does not come at once.
+    waiting: Option<Waiting>,
+}
+
+/// What has come.
+enum Collected {
+    Nothing,
+    /// A frame as it came: mostly the whole request.
+    Frame(Bytes),
+    Frames(Vec<u8>),
+}
+
+impl Collected {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Nothing => &[],
+            Self::Frame(bytes) => bytes,
+            Self::Frames(bytes) => bytes,
+        }
+    }
+}
+
+impl Incoming<'_> {
+    /// Ready when the request is complete.
+    fn poll(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Rejection> {
+        loop {
+            let Poll::Ready(frame) = Pin::new(&mut *self.body).poll_frame(context) else {
+                return Ok(Poll::Pending);
+            };
+            match frame {
+                None => return Ok(Poll::Ready(())),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.take(data)?;
+                    }
+                    if self.body.is_end_stream() {
+                        return Ok(Poll::Ready(()));
+                    }
+                }
+                // Whoever reset the stream, or lost the connection.
+                Some(Err(_)) => {
+                    return Err(Rejection {
+                        status: cancelled(),
+                        reason: None,
+                    });
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, data: Bytes) -> Result<(), Rejection> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        if matches!(self.bytes, Collected::Nothing) && self.waiting.is_none() {
+            self.bytes = Collected::Frame(data);
+        } else {
+            let needed = self.bytes.bytes().len() + data.len();
+            let mut bytes = match std::mem::replace(&mut self.bytes, Collected::Nothing) {
+                Collected::Nothing => Vec::new(),
+                Collected::Frame(bytes) => Vec::from(bytes),
+                Collected::Frames(bytes) => bytes,
+            };
+            let more = self.growth(&bytes, needed);
+            if let Some(waiting) = &mut self.waiting
+                && !waiting.try_grow(more)
+            {
+                return Err(Rejection::overloaded());
+            }
+            bytes.reserve_exact(bytes.capacity() - bytes.len() + more);
+            bytes.extend_from_slice(&data);
+            self.bytes = Collected::Frames(bytes);
+        }
+        self.check()
+    }
+
+    /// How much more room there must be for `needed` bytes: twice as much as before,
+    /// but no more than was announced.
+    fn growth(&self, bytes: &Vec<u8>, needed: usize) -> usize {
+        let capacity = bytes.capacity();
+        if needed <= capacity {
+            return 0;
+        }
+        let announced = length(bytes).map_or(usize::MAX, |length| PREFIX_BYTES + length);
+        let room = (2 * capacity).min(announced).max(needed);
+        room - capacity
+    }
+
+    /// Checks what is known as soon as it is.
+    fn check(&self) -> Result<(), Rejection> {
+        let bytes = self.bytes.bytes();
+        let most = match bytes.first() {
+            Some(0) => self.max_bytes,
+            // The length of what it stands for is known when it is inflated.
+            Some(1) if self.gzip => max_compressed(self.max_bytes),
+            Some(1) => {
+                return Err(Rejection::malformed(
+                    "the message is compressed, grpc-encoding does not say how",
+                ));
+            }
+            _ => {
+                return Err(Rejection::malformed(
+                    "the message's flag is neither 0 nor 1",
+                ));
+            }
+        };
+        let Some(length) = length(bytes) else {
+            return Ok(());
+        };
+        if length > most {
+            let status = request_too_large(self.max_bytes);
+            return Err(Rejection::new("too_large", status));
+        }
+        if bytes.len() > PREFIX_BYTES + length {
+            // As grpc-go and grpc-java say.
+            return Err(Rejection::malformed("there is more than one message"));
+        }
+        Ok(())
+    }
+
+    /// Gets ready for what does not come at once. A frame as it came would keep alive
+    /// all that was read from the connection with it.
+    fn wait(&mut self, headers: &HeaderMap, arriving: &Arriving) -> Result<(), Rejection> {
+        let bytes = Vec::from(self.bytes.bytes());
+        let waiting = arriving.try_wait(bytes.capacity(), headers);
+        self.waiting = Some(waiting.ok_or_else(Rejection::overloaded)?);
+        self.bytes = Collected::Frames(bytes);
+        Ok(())
+    }
+
+    fn complete(mut self, arriving: &Arriving) -> Result<Received, Rejection> {
+        let bytes = match std::mem::replace(&mut self.bytes, Collected::Nothing) {
+            Collected::Nothing => Bytes::new(),
+            Collected::Frame(bytes) => bytes,
+            Collected::Frames(bytes) => bytes.into(),
+        };
+        let Some(length) = length(&bytes) else {
+            return Err(Rejection::malformed(if bytes.is_empty() {
+                "there is no message"
+            } else {
+                "the message is cut off"
+            }));
+        };
+        if bytes.len() < PREFIX_BYTES + length {
+            return Err(Rejection::malformed("the message is cut off"));
+        }
+        let bytes = if bytes[0] == 0 {
+            bytes
+        } else {
+            self.inflated(&bytes[PREFIX_BYTES..])?
+        };
+        let held = match self.waiting {
+            Some(waiting) => waiting.complete(bytes.len()),
+            None => arriving.try_hold_complete(bytes.len()),
+        };
+        Ok(Received {
+            body: Complete(bytes),
+            held: held.ok_or_else(Rejection::overloaded)?,
+        })
+    }
+
+    /// The message that `compressed` stands for, as if it had come like that.
+    fn inflated(&self, compressed: &[u8]) -> Result<Bytes, Rejection> {
+        let message = inflate(compressed, self.max_bytes).map_err(|error| match error {
+            InflateError::TooLarge => {
+                Rejection::new("too_large", request_too_large(self.max_bytes))
+            }
+            InflateError::Corrupt => Rejection::malformed("the message is no gzip"),
+        })?;
+        let mut bytes = Vec::with_capacity(PREFIX_BYTES + message.len());
+        bytes.push(0);
+        // No message that may be sent is longer.
+        let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(&message);
+        Ok(bytes.into())
+    }
+}
+
+/// The length in the prefix, if that has come.
+fn length(bytes: &[u8]) -> Option<usize> {
+    let [_, length @ ..] = bytes.first_chunk::<PREFIX_BYTES>()?;
+    Some(u32::from_be_bytes(*length) as usize)
+}
+
+/// The body of a complete request: one message, ready to be read.
+#[derive(Debug)]
+pub(super) struct Complete(Bytes);
+
+impl Body for Complete {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let data = std::mem::take(&mut self.0);
+        Poll::Ready((!data.is_empty()).then(|| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
+}
