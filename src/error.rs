@@ -52,8 +52,9 @@ pub enum Reason {
     CircuitOpen,
     /// The observation is over a size limit.
     ResultTooLarge,
-    /// The tool's answer is not what the contract says.
-    InvalidResponse,
+    /// The tool's answer is not what the contract says, or no tool's; with the gRPC
+    /// code that says best what it is.
+    InvalidResponse(i32),
     /// A bug of ours.
     Internal,
 }
@@ -114,7 +115,7 @@ impl Reason {
             Self::Overloaded => "OVERLOADED",
             Self::CircuitOpen => "CIRCUIT_OPEN",
             Self::ResultTooLarge => "RESULT_TOO_LARGE",
-            Self::InvalidResponse => "INVALID_RESPONSE",
+            Self::InvalidResponse(_) => "INVALID_RESPONSE",
             Self::Internal => "INTERNAL",
         }
     }
@@ -138,7 +139,7 @@ impl Reason {
             Self::UnknownTool
             | Self::InvalidArguments(_)
             | Self::ResultTooLarge
-            | Self::InvalidResponse
+            | Self::InvalidResponse(_)
             | Self::Internal => false,
         }
     }

@@ -1,9 +1,10 @@
 //! One outgoing call: the gRPC client of a remote tool service.
 //!
 //! [`GrpcTool`] is what the fan-out calls through (`client.rs`). It sends in gRPC's
-//! framing (`grpc.rs`), makes sure that the observation can't spoil the response
-//! that it becomes part of (`payload.rs`), holds it (`observation.rs`), and tells whose failure it was
-//! (`failure.rs`).
+//! framing (`grpc.rs`), reads what comes back (`reply.rs`), makes sure that the
+//! observation can't spoil the response that it becomes part of (`payload.rs`), holds
+//! it (`observation.rs`), and tells whose failure it was (`failure.rs`); others than
+//! the tool may have answered (`not_grpc.rs`).
 //!
 //! How a call survives what fails is put together in `policy.rs`: a circuit breaker
 //! (`breaker.rs`) around each attempt (`policy/guarded.rs`), a bound with a fair
@@ -36,6 +37,7 @@ mod grpc;
 mod hedge;
 mod link;
 mod liveness;
+mod not_grpc;
 mod observation;
 mod payload;
 mod ping;
@@ -43,6 +45,7 @@ mod place;
 mod policy;
 mod pool;
 mod redial;
+mod reply;
 mod resolve;
 mod retry;
 mod tls;

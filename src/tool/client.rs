@@ -20,6 +20,7 @@ use super::{
     failure::Fault,
     grpc, observation, payload,
     policy::{Guard, Policy},
+    reply,
     upstream::Upstream,
 };
 use crate::{
@@ -125,7 +126,7 @@ impl Inner {
         buffered: &Buffered,
     ) -> Result<Bytes, Fault> {
         let reply = response.await.map_err(Fault::unanswered)?;
-        let reply = grpc::read(reply, self.max_result_bytes, buffered).await?;
+        let reply = reply::read(reply, self.max_result_bytes, buffered).await?;
         let response = pb::CallToolResponse::decode(reply.message).map_err(Fault::Garbage)?;
         let observation = response.observation.unwrap_or_default();
         if !payload::is_value(&observation) {

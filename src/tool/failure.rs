@@ -8,7 +8,10 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderValue, StatusCode};
 use tonic::Code;
 
+use super::not_grpc;
 use crate::error::{CallError, Effect, Reason, ToolStatus};
+
+const INTERNAL: i32 = Code::Internal as i32;
 
 /// Why there is no observation.
 #[derive(Debug)]
@@ -40,8 +43,8 @@ pub(super) enum Fault {
     Unprocessed(h2::Error),
     /// The transport failed after the request was handed to it.
     Transport(h2::Error),
-    /// An HTTP response that is not gRPC.
-    NotGrpc { status: StatusCode },
+    /// An HTTP response without a gRPC status, and what it says.
+    NotGrpc { status: StatusCode, quote: String },
     /// The message is longer than it may be.
     TooLarge { bytes: usize },
     /// There is no memory for it: this process holds as much as it may.
@@ -112,7 +115,7 @@ impl Fault {
                 is_angry.then_some(true)
             }
             Self::Transport(error) => (!is_unprocessed(error) && !error.is_reset()).then_some(true),
-            Self::NotGrpc { status } => Some(status.is_server_error()),
+            Self::NotGrpc { status, .. } => Some(status.is_server_error()),
             Self::Tool { .. }
             | Self::TooLarge { .. }
             | Self::NoMemory { .. }
@@ -128,13 +131,13 @@ impl Fault {
     /// with any other status it says for a reason of its own.
     pub(super) fn may_be_of_expiry(&self) -> bool {
         match self {
-            Self::Transport(error) => !is_unprocessed(error) && !is_broken_http(error),
+            Self::Transport(error) => !is_broken_http(error),
             Self::Tool { status, .. } => matches!(
                 status.code.into(),
                 // UNAVAILABLE is what gRPC calls a proxy's 504.
                 Code::Cancelled | Code::DeadlineExceeded | Code::Unavailable
             ),
-            Self::NotGrpc { status } => {
+            Self::NotGrpc { status, .. } => {
                 *status == StatusCode::REQUEST_TIMEOUT || is_unavailable(*status)
             }
             Self::Incomplete(_) => true,
@@ -163,7 +166,10 @@ impl Fault {
             Self::Transport(error) if is_broken_http(error) => Scope::Answered,
             Self::Transport(error) if error.is_reset() || is_unprocessed(error) => Scope::Reset,
             Self::Transport(_) => Scope::Lost,
-            Self::NotGrpc { status } if status.is_server_error() => Scope::Lost,
+            Self::NotGrpc { status, .. } if is_of_headers(*status) => Scope::Refused,
+            Self::NotGrpc { status, .. } if status.is_server_error() => Scope::Lost,
+            // What is too much for a proxy speaks against nobody behind it.
+            Self::NotGrpc { status, .. } if is_unavailable(*status) => Scope::Reset,
             Self::Tool { .. }
             | Self::NotGrpc { .. }
             | Self::TooLarge { .. }
@@ -204,13 +210,23 @@ impl Fault {
             }
             Self::Tool { status, .. } => (Reason::ToolFailed(status), Effect::Done),
             Self::Transport(error) => of_transport(&error),
-            // A proxy that can't reach the tool says so in HTTP.
-            Self::NotGrpc { status } if status.is_server_error() => {
+            Self::NotGrpc { status, .. } if is_unavailable(status) => {
                 (Reason::ToolUnavailable, Effect::Maybe)
             }
-            Self::NotGrpc { .. } | Self::Incomplete(_) => (Reason::InvalidResponse, Effect::Maybe),
+            Self::NotGrpc { status, .. } => {
+                let code = not_grpc::code(status) as i32;
+                let effect = if is_of_headers(status) {
+                    Effect::NotStarted
+                } else {
+                    Effect::Maybe
+                };
+                (Reason::InvalidResponse(code), effect)
+            }
+            Self::Incomplete(_) => (Reason::InvalidResponse(INTERNAL), Effect::Maybe),
             Self::TooLarge { .. } | Self::NoMemory { .. } => (Reason::ResultTooLarge, Effect::Done),
-            Self::Invalid(_) | Self::Garbage(_) => (Reason::InvalidResponse, Effect::Done),
+            Self::Invalid(_) | Self::Garbage(_) => {
+                (Reason::InvalidResponse(INTERNAL), Effect::Done)
+            }
         };
         // An earlier attempt may have run where the last one did not.
         let effect = match effect {
@@ -244,11 +260,9 @@ impl Fault {
                 format!("the tool service refused the call unseen: {error}")
             }
             Self::Transport(error) => transport_message(error),
-            Self::NotGrpc { status } if status.is_server_error() => {
-                format!("the tool service answered with HTTP status {status}")
-            }
-            Self::NotGrpc { status } => {
-                format!("the tool's reply is not gRPC, its HTTP status is {status}")
+            Self::NotGrpc { status, quote } => {
+                let colon = if quote.is_empty() { "" } else { ": " };
+                format!("not gRPC, but HTTP status {status}, came back{colon}{quote}")
             }
             Self::TooLarge { bytes } => {
                 format!("the tool's reply of {bytes} bytes is over the limit of {max_bytes}")
@@ -273,20 +287,18 @@ impl Fault {
             Self::NoConnection { .. } | Self::CircuitOpen { .. } => Code::Unavailable,
             Self::Transport(error) if is_broken_http(error) => Code::Internal,
             Self::Unprocessed(_) | Self::Transport(_) => Code::Unavailable,
-            Self::NotGrpc { status } if status.is_server_error() => Code::Unavailable,
+            Self::NotGrpc { status, .. } => not_grpc::code(*status),
             Self::TooLarge { .. } | Self::NoMemory { .. } | Self::Overloaded { .. } => {
                 Code::ResourceExhausted
             }
-            Self::NotGrpc { .. } | Self::Incomplete(_) | Self::Invalid(_) | Self::Garbage(_) => {
-                Code::Internal
-            }
+            Self::Incomplete(_) | Self::Invalid(_) | Self::Garbage(_) => Code::Internal,
         }
     }
 }
 
 fn of_transport(error: &h2::Error) -> (Reason, Effect) {
     if is_broken_http(error) {
-        (Reason::InvalidResponse, Effect::Maybe)
+        (Reason::InvalidResponse(INTERNAL), Effect::Maybe)
     } else {
         (Reason::ToolUnavailable, Effect::Maybe)
     }
@@ -311,10 +323,13 @@ fn reason(error: &h2::Error) -> h2::Reason {
     error.reason().unwrap_or(h2::Reason::INTERNAL_ERROR)
 }
 
-/// Whether a proxy says so that it can't reach what is behind it
-/// (<https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>).
 fn is_unavailable(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 429 | 502..=504)
+    not_grpc::code(status) == Code::Unavailable
+}
+
+/// Whether the request got no further than its headers, which are too large.
+fn is_of_headers(status: StatusCode) -> bool {
+    status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
 }
 
 /// Whether the service says that it did not look at the call: by REFUSED_STREAM, or by

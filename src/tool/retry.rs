@@ -15,6 +15,7 @@ use tonic::Code;
 use super::{
     backoff::Backoff,
     failure::{Fault, Pushback, Scope},
+    not_grpc,
 };
 use crate::config;
 
@@ -160,6 +161,10 @@ impl RetryPolicy {
                 Some(Pushback::After(delay)) => Verdict::After(*delay),
                 None => Verdict::Retryable,
             },
+            // As for a tool's own status, the code decides.
+            Fault::NotGrpc { status, .. } if not_grpc::code(*status) != Code::Unavailable => {
+                Verdict::Final
+            }
             fault => match fault.scope() {
                 Scope::Refused | Scope::Lost | Scope::Reset => Verdict::Retryable,
                 Scope::Unsent(_) | Scope::Barred | Scope::Answered => Verdict::Final,

@@ -204,7 +204,8 @@ pub fn of_call_error(error: CallError) -> pb::Status {
         Reason::ToolUnavailable | Reason::CircuitOpen => Code::Unavailable as i32,
         Reason::Cancelled => Code::Cancelled as i32,
         Reason::Overloaded | Reason::ResultTooLarge => Code::ResourceExhausted as i32,
-        Reason::InvalidResponse | Reason::Internal => Code::Internal as i32,
+        Reason::InvalidResponse(code) => code,
+        Reason::Internal => Code::Internal as i32,
     };
     pb::Status {
         code,

@@ -116,13 +116,12 @@ async fn replies_that_are_not_grpc_fail_their_call_alone() {
     let wrong_length = head_with("content-length", b"3");
     let over_the_limit = head_with("x", &[b'x'; 300 << 10]);
     let scripts = [
-        ("a web page", page(200)),
-        ("not found", page(404)),
-        ("untyped", answer_after(Response::new(()), empty())),
         ("a wrong length", answer_after(wrong_length, empty())),
         ("headers too large", answer_after(over_the_limit, empty())),
     ];
     check(invalid("maybe"), Stays, scripts).await;
+    let no_grpc = failed(Code::Unknown, "INVALID_RESPONSE", "maybe");
+    check(no_grpc, Stays, [("a web page", page(200))]).await;
     let scripts = [("a proxy alone", page(503)), ("its timeout", page(504))];
     check(lost("maybe"), Stays, scripts).await;
 }
@@ -141,11 +140,13 @@ async fn odd_statuses_are_the_tools_own_all_the_same() {
         ("a failure at once", vec![Step::TrailersOnly(at_once)]),
     ];
     check(tools_own(Code::NotFound), Stays, scripts).await;
-    let scripts = [
-        ("an unknown status", status(b"99", "x", b"")),
-        ("a status in words", status(b"NOT_FOUND", "x", b"")),
-    ];
-    check(tools_own(Code::Unknown), Stays, scripts).await;
+    let unknown = status(b"99", "x", b"");
+    check(
+        tools_own(Code::Unknown),
+        Stays,
+        [("an unknown status", unknown)],
+    )
+    .await;
 
     for (sent, told) in [
         (&b"100% of %zz"[..], "100% of %zz"),

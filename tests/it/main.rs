@@ -15,6 +15,8 @@ mod admin;
 mod bad_calls;
 /// Requests that can't be served, and what the caller is told.
 mod bad_input;
+/// Answers of proxies and other servers in place of the tool.
+mod between;
 /// A service that fails is left alone, and found again.
 mod breaker;
 /// A tool's places, and whose turn it is.

@@ -37,7 +37,6 @@ const EDGES: &[&str] = &[
 const WITH_TIMERS: &[&str] = &[
     // The demo's tools and its live view.
     "src/demo/scenario.rs",
-    "src/demo/tools.rs",
     // The deadlines of calls.
     "src/fanout.rs",
     // Gathering lines of the log.
@@ -76,6 +75,8 @@ const WITH_TIMERS: &[&str] = &[
     "src/tool/policy.rs",
     // The delay of a hedge; what a tool asks for before the next.
     "src/tool/policy/hedged.rs",
+    // A page that does not end.
+    "src/tool/reply.rs",
     // A call that no peer allows a stream looks again.
     "src/tool/upstream.rs",
     // Slow dials and name servers; idle connections, name servers again.

@@ -107,6 +107,7 @@ impl Scripted {
             End::Lost => {
                 self.ahead(self.backoff());
                 Err(Fault::NotGrpc {
+                    quote: String::new(),
                     status: http::StatusCode::BAD_GATEWAY,
                 })
             }

@@ -35,6 +35,7 @@ fn barred() -> Fault {
 
 fn lost() -> Fault {
     Fault::NotGrpc {
+        quote: String::new(),
         status: http::StatusCode::BAD_GATEWAY,
     }
 }
