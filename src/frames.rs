@@ -28,6 +28,10 @@ use h2::Reason;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// What a header list counts for each field beside its name and value (RFC 9113,
+/// 6.5.2).
+pub(crate) const FIELD_BYTES: usize = 32;
+
 const HEADER_BYTES: usize = 9;
 /// What a client sends before its first frame (RFC 9113, 3.4).
 const PREFACE_BYTES: usize = 24;

@@ -91,15 +91,21 @@ impl<'a> Attempt<'a> {
         self.start
     }
 
-    /// Writes the context that the tool gets.
-    pub(crate) fn inject(&self, headers: &mut HeaderMap) {
+    /// Writes the context that the tool gets, for which there is so much `room`.
+    pub(crate) fn inject(&self, headers: &mut HeaderMap, room: usize) {
         let Some(batch) = self.batch else { return };
         let own = batch
             .record
             .traced()
             .filter(|_| batch.record.telemetry.0.propagators.trace_context)
             .map(|(_, place)| traceparent(place.trace, self.span, true));
-        batch.record.trace.headers.inject(own, headers);
+        let left_out = batch.record.trace.headers.inject(own, room, headers);
+        if let Some(metrics) = &batch.record.telemetry.0.metrics {
+            for header in left_out.names() {
+                let header = KeyValue::new(names::CONTEXT_HEADER, header);
+                metrics.context_left_out.add(1, &[header]);
+            }
+        }
     }
 
     /// Notes where it went.

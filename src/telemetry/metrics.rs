@@ -60,6 +60,7 @@ pub(super) struct Metrics {
     pub(super) request_rejections: Counter<u64>,
     pub(super) tool_rejections: Counter<u64>,
     pub(super) retries: Counter<u64>,
+    pub(super) context_left_out: Counter<u64>,
     pub(super) batch_size: Histogram<u64>,
     pub(super) saved_time: Counter<f64>,
     pub(super) deadline_slack: Histogram<f64>,
@@ -228,6 +229,7 @@ impl Metrics {
             request_rejections: counter(&names::REQUEST_REJECTIONS),
             tool_rejections: counter(&names::TOOL_REJECTIONS),
             retries: counter(&names::RETRIES),
+            context_left_out: counter(&names::CONTEXT_LEFT_OUT),
             batch_size: meter
                 .u64_histogram(names::REQUEST_BATCH_SIZE.name)
                 .with_unit(names::REQUEST_BATCH_SIZE.unit)

@@ -71,6 +71,8 @@ pub const CALL_LIMIT: &str = "fanfare.call.limit";
 pub const ATTEMPT: &str = "fanfare.attempt";
 /// A tool service, by its name in the configuration.
 pub const TOOL_SERVICE: &str = "fanfare.tool_service";
+/// A header of a caller's context.
+pub const CONTEXT_HEADER: &str = "fanfare.context.header";
 /// Why a request was not taken on.
 pub const REJECTION_REASON: &str = "fanfare.rejection.reason";
 
@@ -206,6 +208,9 @@ metrics! {
     RETRIES = "fanfare.tool.retries", "counter", "{attempt}",
         &[TOOL_NAME],
         "attempts after the first";
+    CONTEXT_LEFT_OUT = "fanfare.context.left_out", "counter", "{header}",
+        &[CONTEXT_HEADER],
+        "`baggage`, `tracestate` or `traceparent` that an attempt went without: over W3C's limits, or more than the tool service takes";
     REQUEST_BATCH_SIZE = "fanfare.request.batch.size", "histogram", "{call}",
         &[RPC_METHOD],
         "calls in a request";

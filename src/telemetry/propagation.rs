@@ -3,6 +3,11 @@
 //!
 //! What is only passed on stays the header that came in. The text of a
 //! `traceparent` is made only for spans that are sampled.
+//!
+//! A connection to a tool service is shared, and some services close it for headers
+//! that are too large (Netty does over 10 KiB): one caller's context would cost the
+//! calls of others. So what is over the limits of W3C, or over what the service
+//! takes, is left out, and the call goes without.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
@@ -13,10 +18,29 @@ use opentelemetry::{
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
 use super::settings::Propagators;
+use crate::frames::FIELD_BYTES;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+
+/// What must be propagated at least, and what is more need not be
+/// (<https://www.w3.org/TR/baggage/#limits>).
+const BAGGAGE_LIMITS: Limits = Limits {
+    bytes: 8192,
+    members: 64,
+};
+/// The same for the other list, where more than 32 are forbidden
+/// (<https://www.w3.org/TR/trace-context/#tracestate-limits>).
+const TRACESTATE_LIMITS: Limits = Limits {
+    bytes: 512,
+    members: 32,
+};
+
+struct Limits {
+    bytes: usize,
+    members: usize,
+}
 
 /// The context that a caller sent.
 #[derive(Debug)]
@@ -32,6 +56,40 @@ pub(super) struct Headers {
     pub(super) traceparent: Option<HeaderValue>,
     tracestate: Option<HeaderValue>,
     baggage: Option<HeaderValue>,
+    over_limits: LeftOut,
+}
+
+/// The headers that an attempt goes without, because they are too large.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    traceparent: bool,
+    tracestate: bool,
+    baggage: bool,
+}
+
+impl LeftOut {
+    /// Their names.
+    pub(super) fn names(self) -> impl Iterator<Item = &'static str> {
+        let headers = [
+            (self.traceparent, "traceparent"),
+            (self.tracestate, "tracestate"),
+            (self.baggage, "baggage"),
+        ];
+        headers
+            .into_iter()
+            .filter_map(|(is_left_out, name)| is_left_out.then_some(name))
+    }
+}
+
+impl Limits {
+    /// The header, unless it is over them, which `over` then says.
+    fn hold(&self, header: Option<HeaderValue>, over: &mut bool) -> Option<HeaderValue> {
+        header.filter(|list| {
+            let members = || list.as_bytes().iter().filter(|&&b| b == b',').count() + 1;
+            *over = list.len() > self.bytes || members() > self.members;
+            !*over
+        })
+    }
 }
 
 impl Propagators {
@@ -49,11 +107,17 @@ impl Propagators {
             if span.is_valid() {
                 incoming.parent = Some(span);
                 incoming.headers.traceparent = headers.get(TRACEPARENT).cloned();
-                incoming.headers.tracestate = joined(headers, &TRACESTATE);
+                incoming.headers.tracestate = TRACESTATE_LIMITS.hold(
+                    joined(headers, &TRACESTATE),
+                    &mut incoming.headers.over_limits.tracestate,
+                );
             }
         }
         if self.baggage {
-            incoming.headers.baggage = joined(headers, &BAGGAGE);
+            incoming.headers.baggage = BAGGAGE_LIMITS.hold(
+                joined(headers, &BAGGAGE),
+                &mut incoming.headers.over_limits.baggage,
+            );
         }
         incoming
     }
@@ -67,20 +131,36 @@ impl Headers {
             .unwrap_or_default()
     }
 
-    /// Writes them, with `traceparent` instead of the own one if given.
-    pub(super) fn inject(&self, traceparent: Option<HeaderValue>, into: &mut HeaderMap) {
+    /// Writes them, with `traceparent` instead of the own one if given, as far as
+    /// there is `room` for them: a trace is worth more than what it carries. Returns
+    /// what is left out.
+    pub(super) fn inject(
+        &self,
+        traceparent: Option<HeaderValue>,
+        mut room: usize,
+        into: &mut HeaderMap,
+    ) -> LeftOut {
         let traceparent = traceparent.or_else(|| self.traceparent.clone());
-        let state = self.tracestate.clone();
-        let baggage = self.baggage.clone();
-        for (name, value) in [
-            (TRACEPARENT, traceparent),
-            (TRACESTATE, state),
-            (BAGGAGE, baggage),
+        let mut left_out = self.over_limits;
+        for (name, value, is_left_out) in [
+            (TRACEPARENT, traceparent, &mut left_out.traceparent),
+            (
+                TRACESTATE,
+                self.tracestate.clone(),
+                &mut left_out.tracestate,
+            ),
+            (BAGGAGE, self.baggage.clone(), &mut left_out.baggage),
         ] {
-            if let Some(value) = value {
-                into.insert(name, value);
+            let Some(value) = value else { continue };
+            let size = name.as_str().len() + value.len() + FIELD_BYTES;
+            if size > room {
+                *is_left_out = true;
+                continue;
             }
+            room -= size;
+            into.insert(name, value);
         }
+        left_out
     }
 }
 
@@ -149,7 +229,10 @@ mod tests {
 
     fn passed_on(propagators: Propagators, headers: &HeaderMap) -> HeaderMap {
         let mut into = HeaderMap::new();
-        propagators.extract(headers).headers.inject(None, &mut into);
+        propagators
+            .extract(headers)
+            .headers
+            .inject(None, usize::MAX, &mut into);
         into
     }
 
@@ -201,5 +284,50 @@ mod tests {
             traceparent(parent.trace_id(), parent.span_id(), true),
             PARENT
         );
+    }
+
+    fn left_out(headers: &Headers, room: usize) -> Vec<&'static str> {
+        let mut into = HeaderMap::new();
+        let left_out = headers.inject(None, room, &mut into);
+        let all = ["traceparent", "tracestate", "baggage"];
+        let went = all.into_iter().filter(|name| into.contains_key(*name));
+        assert_eq!(went.count() + left_out.names().count(), 3);
+        left_out.names().collect()
+    }
+
+    #[test]
+    fn the_limits_of_w3c_are_exact() {
+        let with = |state: String, baggage: String| {
+            let mut headers = headers(&[("traceparent", PARENT)]);
+            headers.append("tracestate", state.parse().unwrap());
+            headers.append("baggage", baggage.parse().unwrap());
+            left_out(&BOTH.extract(&headers).headers, usize::MAX)
+        };
+        let long = |bytes: usize| format!("a={}", "x".repeat(bytes - 2));
+        let many = |members: usize| vec!["a=1"; members].join(",");
+        assert_eq!(with(long(512), long(8192)), [""; 0]);
+        assert_eq!(with(many(32), many(64)), [""; 0]);
+        assert_eq!(with(long(513), long(8192)), ["tracestate"]);
+        assert_eq!(with(many(33), many(64)), ["tracestate"]);
+        assert_eq!(with(long(512), long(8193)), ["baggage"]);
+        assert_eq!(with(many(32), many(65)), ["baggage"]);
+    }
+
+    #[test]
+    fn the_trace_has_the_first_claim_to_the_room() {
+        let sent = headers(&[
+            ("traceparent", PARENT),
+            ("tracestate", "a=1"),
+            ("baggage", "user=x"),
+        ]);
+        let context = BOTH.extract(&sent).headers;
+        let left_out = |room| left_out(&context, room);
+        let (parent, state, baggage) = (11 + 55 + 32, 10 + 3 + 32, 7 + 6 + 32);
+        let all = parent + state + baggage;
+        assert_eq!(left_out(all), [""; 0]);
+        assert_eq!(left_out(all - 1), ["baggage"]);
+        assert_eq!(left_out(parent + state - 1), ["tracestate", "baggage"]);
+        assert_eq!(left_out(parent - 1), ["traceparent"]);
+        assert_eq!(left_out(0), ["traceparent", "tracestate", "baggage"]);
     }
 }

@@ -89,12 +89,12 @@ impl Inner {
         attempt: &mut Attempt<'_>,
         trail: &Trail,
     ) -> Result<Bytes, Fault> {
-        let request = |uri| {
+        let request = |uri, max_header_list| {
             let timeout = invocation.deadline().remaining(Instant::now());
             let number = invocation.next_attempt();
-            grpc::request(uri, timeout, invocation.call(), number, |headers| {
-                attempt.inject(headers);
-            })
+            let call = invocation.call();
+            let inject = |headers: &mut _, room| attempt.inject(headers, room);
+            grpc::request(uri, max_header_list, timeout, call, number, inject)
         };
         let terms = (invocation.deadline().at, &self.answers);
         let (lease, response) = self.upstream.send(trail.last(), terms, request).await?;

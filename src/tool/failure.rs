@@ -152,6 +152,22 @@ impl Fault {
         }
     }
 
+    /// Whether the request got no further than its headers, which were too large. That
+    /// says gRPC C-core in words only, in place of the tool.
+    fn is_of_headers(&self) -> bool {
+        const RESOURCE_EXHAUSTED: i32 = Code::ResourceExhausted as i32;
+        match self {
+            Self::NotGrpc { status, .. } => *status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Tool {
+                status, message, ..
+            } => {
+                status.code == RESOURCE_EXHAUSTED
+                    && message.starts_with("received metadata size exceeds ")
+            }
+            _ => false,
+        }
+    }
+
     /// Whether it ended more than its own stream.
     pub(super) fn is_of_connection(&self) -> bool {
         matches!(self, Self::Transport(error) if !error.is_reset())
@@ -166,7 +182,7 @@ impl Fault {
             Self::Transport(error) if is_broken_http(error) => Scope::Answered,
             Self::Transport(error) if error.is_reset() || is_unprocessed(error) => Scope::Reset,
             Self::Transport(_) => Scope::Lost,
-            Self::NotGrpc { status, .. } if is_of_headers(*status) => Scope::Refused,
+            fault if fault.is_of_headers() => Scope::Refused,
             Self::NotGrpc { status, .. } if status.is_server_error() => Scope::Lost,
             // What is too much for a proxy speaks against nobody behind it.
             Self::NotGrpc { status, .. } if is_unavailable(*status) => Scope::Reset,
@@ -191,6 +207,7 @@ impl Fault {
         let message = self.message(max_bytes);
         // Unlike the others of this reason, it may pass.
         let hopeful = matches!(self, Self::NoMemory { .. });
+        let is_of_headers = self.is_of_headers();
         let mut retry_after = None;
         let (reason, effect) = match self {
             Self::CircuitOpen {
@@ -208,6 +225,9 @@ impl Fault {
             Self::NoConnection { .. } | Self::Unprocessed(_) => {
                 (Reason::ToolUnavailable, Effect::NotStarted)
             }
+            Self::Tool { status, .. } if is_of_headers => {
+                (Reason::ToolFailed(status), Effect::NotStarted)
+            }
             Self::Tool { status, .. } => (Reason::ToolFailed(status), Effect::Done),
             Self::Transport(error) => of_transport(&error),
             Self::NotGrpc { status, .. } if is_unavailable(status) => {
@@ -215,7 +235,7 @@ impl Fault {
             }
             Self::NotGrpc { status, .. } => {
                 let code = not_grpc::code(status) as i32;
-                let effect = if is_of_headers(status) {
+                let effect = if is_of_headers {
                     Effect::NotStarted
                 } else {
                     Effect::Maybe
@@ -325,11 +345,6 @@ fn reason(error: &h2::Error) -> h2::Reason {
 
 fn is_unavailable(status: StatusCode) -> bool {
     not_grpc::code(status) == Code::Unavailable
-}
-
-/// Whether the request got no further than its headers, which are too large.
-fn is_of_headers(status: StatusCode) -> bool {
-    status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
 }
 
 /// Whether the service says that it did not look at the call: by REFUSED_STREAM, or by

@@ -15,7 +15,7 @@ use prost::{
 };
 
 use super::link::Outgoing;
-use crate::{call::ToolCall, pb};
+use crate::{call::ToolCall, frames::FIELD_BYTES, pb};
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
@@ -26,18 +26,49 @@ pub(super) const PREFIX_BYTES: usize = 5;
 const UNCOPIED_BYTES: usize = 4096;
 
 /// A request to `uri` for one attempt at `call`, which tells the tool what time is
-/// left.
+/// left. `add_headers` learns how much the peer takes beside what is there, of header
+/// lists of `max_header_list` bytes (RFC 9113, 6.5.2).
 pub(super) fn request(
     uri: Uri,
+    max_header_list: Option<u32>,
     timeout: Duration,
     call: &ToolCall,
     attempt: u32,
-    add_headers: impl FnOnce(&mut HeaderMap),
+    add_headers: impl FnOnce(&mut HeaderMap, usize),
 ) -> Outgoing {
     let (body, rest) = message(call, attempt);
     let mut head = head(uri, timeout);
-    add_headers(head.headers_mut());
+    let room = room(&head, max_header_list);
+    add_headers(head.headers_mut(), room);
     Outgoing { head, body, rest }
+}
+
+/// How much may be added to a head.
+fn room(head: &Request<()>, max_header_list: Option<u32>) -> usize {
+    /// What gRPC servers take if nobody says otherwise (PROTOCOL-HTTP2).
+    const USUAL: u32 = 8 << 10;
+    /// gRPC C-core announces twice its limit, and above the limit fails some requests,
+    /// drawn by lot.
+    const ANNOUNCED_BY_LOT: u32 = 2 * USUAL;
+    let max = match max_header_list {
+        None => return usize::MAX,
+        Some(max) if max <= ANNOUNCED_BY_LOT => max.min(USUAL),
+        Some(max) => max,
+    };
+    let pseudo = [
+        (":method", head.method().as_str().len()),
+        (":scheme", head.uri().scheme_str().map_or(0, str::len)),
+        (
+            ":authority",
+            head.uri().authority().map_or(0, |a| a.as_str().len()),
+        ),
+        (":path", head.uri().path().len()),
+    ];
+    let pseudo = pseudo.map(|(name, value)| name.len() + value + FIELD_BYTES);
+    let fields = head.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
+    let taken = pseudo.iter().sum::<usize>() + fields.sum::<usize>();
+    (max as usize).saturating_sub(taken)
 }
 
 fn head(uri: Uri, timeout: Duration) -> Request<()> {
@@ -95,4 +126,40 @@ fn message(call: &ToolCall, attempt: u32) -> (Bytes, Option<Bytes>) {
         encode_varint(arguments.len() as u64, &mut head);
     }
     (head.freeze(), apart)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_is_what_the_peer_takes_less_what_is_there() {
+        let uri = Uri::from_static("http://tools:50061/fanfare.v1.ToolService/CallTool");
+        let head = head(uri, Duration::from_secs(1));
+        // Name, value and 32 of each, as HPACK and RFC 9113 count.
+        let taken = (7 + 4 + 32)
+            + (7 + 4 + 32)
+            + (10 + 11 + 32)
+            + (5 + 32 + 32)
+            + (2 + 8 + 32)
+            + (12 + 16 + 32)
+            + (10 + AGENT.len() + 32)
+            + (12 + 8 + 32);
+        assert_eq!(head.uri().path().len(), 32);
+        assert_eq!(head.headers()["grpc-timeout"].len(), 8);
+        for (announced, max) in [
+            (8000, 8000),
+            (8192, 8192),
+            (8193, 8192),
+            // What gRPC C-core says, and hyper.
+            (16384, 8192),
+            (16385, 16385),
+            (1 << 20, 1 << 20),
+        ] {
+            assert_eq!(room(&head, Some(announced)), max - taken, "{announced}");
+        }
+        assert_eq!(room(&head, Some(100)), 0);
+        assert_eq!(room(&head, Some(0)), 0);
+        assert_eq!(room(&head, None), usize::MAX);
+    }
 }

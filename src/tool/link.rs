@@ -163,6 +163,11 @@ impl Link {
         self.state.signals.suspect();
     }
 
+    /// The largest header list that the peer takes, if it has said so.
+    pub(super) fn max_header_list(&self) -> Option<u32> {
+        self.state.heard.max_header_list()
+    }
+
     /// A number that each call changes.
     pub(super) fn begun(&self) -> usize {
         self.state.begun.load(Ordering::Relaxed)

@@ -152,9 +152,10 @@ impl Upstream {
         ejected.count()
     }
 
-    /// Sends a request, which `request` makes for the URI that it gets; not to the
-    /// address `avoid`, if another one can be had. It has time until `deadline`, and is
-    /// for a tool with these `answers`. A connection that turns out to be
+    /// Sends a request, which `request` makes for the URI that it gets and the largest
+    /// header list that the peer takes; not to the address `avoid`, if another one can
+    /// be had. It has time until `deadline`, and is for a tool with these `answers`. A
+    /// connection that turns out to be
     /// closed costs nothing: nothing was sent, and another one is taken.
     ///
     /// # Errors
@@ -164,7 +165,7 @@ impl Upstream {
         self: &'a Arc<Self>,
         avoid: Option<SocketAddr>,
         (deadline, answers): (Instant, &'a Answers),
-        request: impl Fn(Uri) -> Outgoing,
+        request: impl Fn(Uri, Option<u32>) -> Outgoing,
     ) -> Result<(Lease<'a>, ResponseFuture), Fault> {
         // When this began to be not easy.
         let mut came = None;
@@ -182,7 +183,8 @@ impl Upstream {
                 Pick::Nowhere(fault) => return Err(fault),
             };
             let uri = call.address().endpoint().method_uri.clone();
-            if let Ok(response) = link.send(request(uri)) {
+            let max_header_list = link.max_header_list();
+            if let Ok(response) = link.send(request(uri, max_header_list)) {
                 let lease = Lease {
                     upstream: self,
                     call,

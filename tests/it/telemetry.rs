@@ -8,6 +8,8 @@ mod failed;
 mod faults;
 /// Callers that go before they have their answer.
 mod gone;
+/// Context that is too large for the tools.
+mod left_out;
 /// Lines in the log: one for each RPC and each failed call.
 mod lines;
 /// What is measured, on the page and as it is pushed.

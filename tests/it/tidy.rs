@@ -37,6 +37,7 @@ const EDGES: &[&str] = &[
 const WITH_TIMERS: &[&str] = &[
     // The demo's tools and its live view.
     "src/demo/scenario.rs",
+    "src/demo/tools.rs",
     // The deadlines of calls.
     "src/fanout.rs",
     // Gathering lines of the log.

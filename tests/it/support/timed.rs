@@ -4,7 +4,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -18,6 +18,7 @@ use fanfare::{
 };
 use futures_util::future::BoxFuture;
 use h2::server::{self, SendResponse};
+use http::HeaderMap;
 use tokio::{
     io::DuplexStream,
     task::JoinSet,
@@ -34,7 +35,8 @@ use super::{
 pub struct Timed {
     script: Script,
     after: Duration,
-    calls: Arc<AtomicUsize>,
+    max_header_list: Option<u32>,
+    heads: Arc<Mutex<Vec<HeaderMap>>>,
     dials: Arc<AtomicUsize>,
 }
 
@@ -43,26 +45,47 @@ impl Timed {
         Self {
             script,
             after,
-            calls: Arc::default(),
+            max_header_list: None,
+            heads: Arc::default(),
             dials: Arc::default(),
+        }
+    }
+
+    /// The same, announcing that it takes header lists of so many bytes. It refuses
+    /// larger ones with 431, and over four times that it closes the connection.
+    pub fn announcing(self, max_header_list: u32) -> Self {
+        Self {
+            max_header_list: Some(max_header_list),
+            ..self
         }
     }
 
     /// A client of a server with the tool `tool` at this service, with these keys of
     /// the tool.
     pub async fn client(&self, tool: &str) -> Client {
+        let (config, registry) = self.registry(tool);
+        pipes::client(&config, registry).await
+    }
+
+    /// The same, before there is a server.
+    pub fn registry(&self, tool: &str) -> (Config, Registry) {
         let toml = format!(
             "[services.timed]\nendpoint = \"http://timed\"\n\
              [tools.tool]\nservice = \"timed\"\n{tool}\n"
         );
         let config = Config::parse(&toml).expect("a configuration");
         let registry = Registry::with_connect(&config, |_| Arc::new(self.clone()));
-        pipes::client(&config, registry).await
+        (config, registry)
     }
 
     /// How many calls have come.
     pub fn calls(&self) -> usize {
-        self.calls.load(Ordering::SeqCst)
+        self.heads().len()
+    }
+
+    /// The headers of the calls that have come.
+    pub fn heads(&self) -> Vec<HeaderMap> {
+        self.heads.lock().expect("them").clone()
     }
 
     /// How often somebody wanted a connection.
@@ -71,13 +94,18 @@ impl Timed {
     }
 
     async fn serve(self, io: DuplexStream) {
-        let mut connection = server::handshake(io).await.expect("a client");
+        let mut builder = server::Builder::new();
+        if let Some(max) = self.max_header_list {
+            builder.max_header_list_size(max);
+        }
+        let mut connection = builder.handshake(io).await.expect("a client");
         let mut calls = JoinSet::new();
         loop {
             tokio::select! {
                 call = connection.accept() => {
-                    let Some(Ok((_, respond))) = call else { return };
-                    self.calls.fetch_add(1, Ordering::SeqCst);
+                    let Some(Ok((request, respond))) = call else { return };
+                    let head = request.headers().clone();
+                    self.heads.lock().expect("them").push(head);
                     calls.spawn(self.clone().play(respond, Instant::now()));
                 }
                 // A script that ends the connection is over.

@@ -72,6 +72,10 @@ async fn everything() -> Seen {
     };
     let mut all = Request::new(all);
     all.set_timeout(20 * ms(1000));
+    // More than is passed on.
+    let baggage = format!("a={}", "x".repeat(9000));
+    all.metadata_mut()
+        .insert("baggage", baggage.parse().unwrap());
     client.execute_tools(all).await.unwrap();
     let mut expired = Request::new(request(vec![call("", "echo")]));
     expired
