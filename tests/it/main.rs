@@ -37,6 +37,10 @@ mod execute;
 mod expiry;
 /// OTLP exporters and collectors, with TLS and without, there and not there.
 mod export;
+/// Replicas that freeze, or answer nothing, among others that are well.
+mod frozen;
+/// Services that allow no stream, and connections that do not last.
+mod full;
 /// A second attempt races the first.
 mod hedging;
 /// Tool services that answer with what they should not.

@@ -1,6 +1,7 @@
 //! What the tests share: tools to script, a server over in-memory pipes for exact
 //! times, real processes for faults.
 
+pub mod allowing;
 pub mod amid_others;
 pub mod bare;
 pub mod by_hand;
@@ -19,6 +20,7 @@ pub mod relay;
 pub mod service;
 pub mod sockets;
 pub mod spans;
+pub mod stalled;
 pub mod strict;
 pub mod timed;
 pub mod tools;
