@@ -11,7 +11,9 @@ mod fields;
 mod gate;
 mod human;
 mod json;
+pub(crate) mod peer;
 mod queue;
+mod refused;
 #[cfg(test)]
 pub(crate) mod tests;
 mod throttle;
@@ -33,7 +35,9 @@ use tracing_subscriber::{
 };
 
 pub(crate) use self::escape::escaped;
-use self::{fields::Fields, gate::Gate, human::Human, queue::Queue, throttle::Throttle};
+use self::{
+    fields::Fields, gate::Gate, human::Human, queue::Queue, refused::Select, throttle::Throttle,
+};
 
 /// How long the end of the process waits for standard output to take the last
 /// lines: more than a busy machine needs, less than anybody notices.
@@ -102,7 +106,7 @@ where
     tracing_subscriber::registry()
         .with(lines)
         .with(gate.clone())
-        .with(filter)
+        .with(Select::new(filter, gate.clone()))
         .try_init()
 }
 

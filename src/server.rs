@@ -36,6 +36,7 @@ use crate::{
     buffered::Buffered,
     config::{self, Config},
     drain::{Drain, DrainController, drain},
+    logging::peer::connected_to,
     pb::{
         FILE_DESCRIPTOR_SET,
         orchestrator_service_server::OrchestratorServiceServer,
@@ -220,7 +221,10 @@ impl Server {
         let (edge, ending) = self.edge.for_connection(peer);
         let (settings, drain) = (self.settings.clone(), self.drain.clone());
         let longest = self.max_request_timeout;
-        async move { connection::serve(io, edge, &settings, longest, &drain, &ending).await }
+        async move {
+            let serve = connection::serve(io, edge, &settings, longest, &drain, &ending);
+            connected_to(peer.map(|peer| peer.to_string()), serve).await;
+        }
     }
 
     async fn accept_until(

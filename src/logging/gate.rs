@@ -18,7 +18,7 @@ use std::{
 
 use tokio::time::Instant;
 use tracing::{
-    Event, Level, Metadata, Subscriber,
+    Event, Level, Subscriber,
     field::{Field, Visit},
 };
 use tracing_subscriber::{Layer, layer::Context};
@@ -26,7 +26,7 @@ use tracing_subscriber::{Layer, layer::Context};
 use super::{
     Sink,
     fields::{Fields, THROTTLE},
-    throttle::{Limit, REPORT_AFTER, Throttle, Verdict},
+    throttle::{Limit, Origin, REPORT_AFTER, Throttle, Verdict},
 };
 
 /// Lines of libraries: they tell of frames and handshakes.
@@ -59,16 +59,16 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Whether a line from the place of `metadata` gets through.
+    /// Whether a line gets through.
     pub(super) fn lets(
         &self,
-        metadata: &'static Metadata<'static>,
+        origin: &Origin,
         key: u64,
         limit: Limit,
         sample: impl FnOnce() -> String,
     ) -> bool {
         let now = Instant::now();
-        match self.throttle.decide(metadata, key, limit, now, sample) {
+        match self.throttle.decide(origin, key, limit, now, sample) {
             Verdict::Written => true,
             Verdict::LeftOut { first } => {
                 LEFT_OUT.fetch_add(1, Ordering::Relaxed);
@@ -89,9 +89,8 @@ impl Gate {
                 message: format!("{count} more like this in the last {seconds} s were left out"),
                 rest: vec![("left_out", count.into()), ("like", report.sample.into())],
             };
-            let metadata = report.metadata;
-            self.sink
-                .line(*metadata.level(), metadata.target(), &fields);
+            let Origin { level, target, .. } = report.origin;
+            self.sink.line(level, target, &fields);
         }
     }
 }
@@ -116,7 +115,9 @@ impl<S: Subscriber> Layer<S> for Gate {
         } else {
             (0, LIBRARY)
         };
-        self.lets(metadata, key, limit, || Fields::of(event).message)
+        self.lets(&Origin::of(metadata), key, limit, || {
+            Fields::of(event).message
+        })
     }
 }
 

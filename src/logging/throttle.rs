@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tracing::{Metadata, callsite::Identifier};
+use tracing::{Level, Metadata, callsite::Identifier};
 
 /// When it is told how many lines were left out, after the first of them.
 pub(super) const REPORT_AFTER: Duration = Duration::from_secs(5);
@@ -30,13 +30,32 @@ pub(super) struct Limit {
     pub(super) interval: Duration,
 }
 
+/// Where lines come from, and as what they are written.
+#[derive(Clone, Debug)]
+pub(super) struct Origin {
+    /// In the code.
+    pub(super) place: Identifier,
+    pub(super) level: Level,
+    pub(super) target: &'static str,
+}
+
+impl Origin {
+    pub(super) fn of(metadata: &'static Metadata<'static>) -> Self {
+        Self {
+            place: metadata.callsite(),
+            level: *metadata.level(),
+            target: metadata.target(),
+        }
+    }
+}
+
 /// What has been written lately.
 #[derive(Debug, Default)]
 pub(super) struct Throttle(Mutex<HashMap<(Identifier, u64), Bucket>>);
 
 #[derive(Debug)]
 struct Bucket {
-    metadata: &'static Metadata<'static>,
+    origin: Origin,
     /// When it will be full again.
     full_at: Instant,
     left_out: Option<LeftOut>,
@@ -53,8 +72,7 @@ struct LeftOut {
 /// Lines that were left out, to be told of.
 #[derive(Debug)]
 pub(super) struct Report {
-    /// Of the place that they come from.
-    pub(super) metadata: &'static Metadata<'static>,
+    pub(super) origin: Origin,
     pub(super) count: u64,
     /// Since the first of them.
     pub(super) period: Duration,
@@ -73,18 +91,17 @@ pub(super) enum Verdict {
 }
 
 impl Throttle {
-    /// Decides about a line from the place of `metadata`. `sample` says what it
-    /// is, if that has to be known.
+    /// Decides about a line. `sample` says what it is, if that has to be known.
     pub(super) fn decide(
         &self,
-        metadata: &'static Metadata<'static>,
+        origin: &Origin,
         key: u64,
         limit: Limit,
         now: Instant,
         sample: impl FnOnce() -> String,
     ) -> Verdict {
         let mut buckets = self.lock();
-        let mut kind = (metadata.callsite(), key);
+        let mut kind = (origin.place.clone(), key);
         if buckets.len() >= MAX_KINDS && !buckets.contains_key(&kind) {
             buckets.retain(|_, bucket| !bucket.is_idle(now));
             if buckets.len() >= MAX_KINDS {
@@ -92,7 +109,7 @@ impl Throttle {
             }
         }
         let bucket = buckets.entry(kind).or_insert_with(|| Bucket {
-            metadata,
+            origin: origin.clone(),
             full_at: now,
             left_out: None,
         });
@@ -118,7 +135,7 @@ impl Throttle {
         buckets.retain(|_, bucket| {
             if let Some(left_out) = mem::take(&mut bucket.left_out) {
                 reports.push(Report {
-                    metadata: bucket.metadata,
+                    origin: bucket.origin.clone(),
                     count: left_out.count,
                     period: now.saturating_duration_since(left_out.since),
                     sample: left_out.sample,
@@ -171,7 +188,7 @@ mod tests {
     }
 
     fn decide(throttle: &Throttle, key: u64, now: Instant) -> Verdict {
-        throttle.decide(metadata(), key, LIMIT, now, || key.to_string())
+        throttle.decide(&Origin::of(metadata()), key, LIMIT, now, || key.to_string())
     }
 
     #[test]
@@ -196,7 +213,7 @@ mod tests {
         let told: Vec<_> = reports.iter().map(|r| (&*r.sample, r.count)).collect();
         assert_eq!(told, [("0", 3), ("1", 2)]);
         assert_eq!(reports[0].period, Duration::from_secs(3));
-        assert_eq!(reports[0].metadata.target(), "there");
+        assert_eq!(reports[0].origin.target, "there");
         assert!(throttle.reports(later).is_empty());
     }
 

@@ -68,6 +68,8 @@ mod panics;
 mod probe;
 /// Requests as they arrive: in pieces, twice, compressed, or never.
 mod receiving;
+/// What h2 refuses, and what the log says of it.
+mod refused;
 /// The bodies of requests that were refused before they came.
 mod refused_bodies;
 /// Replicas of a service that refuse, die and restart, and what each of them met.

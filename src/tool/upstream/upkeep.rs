@@ -11,13 +11,16 @@ use std::{
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
 use super::{Upstream, state::State};
-use crate::tool::{
-    address::Address,
-    dial::dial,
-    link::{Driver, End, Link},
-    place::{Place, sweep_interval},
-    redial::Redial,
-    resolve::{Answer, Endpoints},
+use crate::{
+    logging::peer::connected_to,
+    tool::{
+        address::Address,
+        dial::dial,
+        link::{Driver, End, Link},
+        place::{Place, sweep_interval},
+        redial::Redial,
+        resolve::{Answer, Endpoints},
+    },
 };
 
 /// Calls that have another choice do not wait longer for a connection (RFC 8305, 5:
@@ -159,7 +162,8 @@ impl Upstream {
                 this.dialed(&address, result, fresh)
             };
             if let Some(driver) = driver {
-                let end = driver.await;
+                let peer = address.to_string();
+                let end = connected_to(Some(peer), driver).await;
                 if let Some(this) = this.upgrade() {
                     this.ended_with(&address, end);
                 }
