@@ -169,7 +169,7 @@ async fn serve(config: Config, format: Option<LogFormat>) -> Outcome {
         None => None,
     };
     let registry = Registry::new(&config);
-    telemetry.watch(registry.gauges());
+    telemetry.watch(registry.gauges(), registry.breaker_gauges());
     let server = Server::orchestrator(&config, registry)
         .await
         .with_telemetry(telemetry.clone());
@@ -261,7 +261,7 @@ impl Demo {
             None => Telemetry::default(),
         };
         let registry = Registry::new(&config);
-        telemetry.watch(registry.gauges());
+        telemetry.watch(registry.gauges(), registry.breaker_gauges());
         let orchestrator = Server::orchestrator(&config, registry)
             .await
             .with_telemetry(telemetry.clone());

@@ -270,6 +270,8 @@ pub struct Tool {
     /// `[tools.NAME.hedge]`: when a second attempt races the first. Default `None`:
     /// never.
     pub hedge: Option<HedgeDelay>,
+    /// `[tools.NAME.breaker]`: when it is left alone.
+    pub breaker: Breaker,
 }
 
 impl Default for Server {
@@ -322,6 +324,7 @@ impl Tool {
             max_queue: 1000,
             retry: Retry::default(),
             hedge: None,
+            breaker: Breaker::default(),
         }
     }
 }

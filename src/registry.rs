@@ -6,9 +6,10 @@ use crate::{
     call::ToolName,
     config::{self, Config},
     fanout::Tool,
-    telemetry::ServiceGauges,
+    telemetry::{BreakerGauges, ServiceGauges},
     tool::{
-        Breaker, BreakerState, Connect, GrpcTool, Guard, Internet, Network, OnePlace, Upstream,
+        Breaker, BreakerState, Connect, GrpcTool, Guard, Internet, Network, OnePlace, ServiceGuard,
+        Upstream,
     },
 };
 
@@ -23,14 +24,14 @@ pub struct Registry {
 #[derive(Clone)]
 struct Service {
     upstream: Arc<Upstream>,
-    guard: Arc<Guard>,
+    guard: Arc<ServiceGuard>,
 }
 
 #[derive(Clone)]
 struct Entry {
     description: String,
     tool: Arc<dyn Tool>,
-    /// Of the service that runs it, if that has one.
+    /// If a tool service runs it.
     guard: Option<Arc<Guard>>,
 }
 
@@ -45,7 +46,8 @@ pub struct Listed<'a> {
     pub timeout: Duration,
     /// Whether calling twice does no more than calling once.
     pub idempotent: bool,
-    /// Of the circuit breaker of its service, if that has one.
+    /// Of its circuit breaker or that of its service, the worse; `None` if it has
+    /// none.
     pub breaker_state: Option<BreakerState>,
 }
 
@@ -73,7 +75,7 @@ impl Registry {
         for (name, config) in &config.services {
             let service = Service {
                 upstream: Arc::new(Upstream::new(name, network(config), config)),
-                guard: Arc::new(Guard::new(name, config)),
+                guard: Arc::new(ServiceGuard::new(name, config)),
             };
             registry.services.insert(name.clone(), service);
         }
@@ -81,7 +83,8 @@ impl Registry {
             // The configuration was checked: its tools name services it has.
             if let Some(Service { upstream, guard }) = registry.services.get(&tool.service) {
                 let max_result_bytes = config.limits.max_result_bytes;
-                let (upstream, guard) = (Arc::clone(upstream), Arc::clone(guard));
+                let upstream = Arc::clone(upstream);
+                let guard = Arc::new(Guard::new(name.as_str(), tool, Arc::clone(guard)));
                 let client = GrpcTool::new(upstream, Arc::clone(&guard), tool, max_result_bytes);
                 let entry = Entry {
                     description: tool.description.clone(),
@@ -116,35 +119,46 @@ impl Registry {
             description: &entry.description,
             timeout: entry.tool.timeout(),
             idempotent: entry.tool.idempotent(),
-            breaker_state: entry.guard.as_ref().map(|guard| guard.breaker().state()),
+            breaker_state: entry.guard.as_ref().map(|guard| guard.state()),
         })
     }
 
     /// What there is to see of each tool service, for metrics.
     pub fn gauges(&self) -> impl Iterator<Item = ServiceGauges> {
         self.services.iter().map(|(name, service)| {
-            let (guard, opened) = (Arc::clone(&service.guard), Arc::clone(&service.guard));
             let (upstream, ejected) =
                 (Arc::clone(&service.upstream), Arc::clone(&service.upstream));
             ServiceGauges {
-                name: Arc::from(name.as_str()),
-                breaker_state: Box::new(move || match guard.breaker().state() {
-                    BreakerState::Closed => 0,
-                    BreakerState::HalfOpen => 1,
-                    BreakerState::Open => 2,
-                }),
-                breaker_openings: Box::new(move || opened.breaker().times_opened()),
+                breaker: breaker_gauges(name, &service.guard, ServiceGuard::breaker),
                 connections: Box::new(move || upstream.connections() as u64),
                 ejected: Box::new(move || ejected.ejected() as u64),
             }
         })
     }
 
-    /// The circuit breakers of all tool services, sorted by the service's name.
-    pub fn breakers(&self) -> impl Iterator<Item = &Breaker> {
-        self.services
-            .values()
-            .map(|service| service.guard.breaker())
+    /// What there is to see of each tool's own circuit breaker, for metrics.
+    pub fn breaker_gauges(&self) -> impl Iterator<Item = BreakerGauges> {
+        self.tools.iter().filter_map(|(name, entry)| {
+            let guard = entry.guard.as_ref()?;
+            Some(breaker_gauges(name.as_str(), guard, Guard::breaker))
+        })
+    }
+}
+
+fn breaker_gauges<G: Send + Sync + 'static>(
+    name: &str,
+    guard: &Arc<G>,
+    breaker: fn(&G) -> &Breaker,
+) -> BreakerGauges {
+    let (state, openings) = (Arc::clone(guard), Arc::clone(guard));
+    BreakerGauges {
+        name: Arc::from(name),
+        state: Box::new(move || match breaker(&state).state() {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        }),
+        openings: Box::new(move || breaker(&openings).times_opened()),
     }
 }
 

@@ -31,7 +31,7 @@ use opentelemetry_sdk::metrics::PeriodicReader;
 use tokio::{task::spawn_blocking, time::timeout};
 
 use crate::{admission::Admission, buffered::Buffered, call::ToolName};
-pub use metrics::ServiceGauges;
+pub use metrics::services::{BreakerGauges, ServiceGauges};
 use metrics::{Metrics, Outlets, Running, Tools};
 use push::Push;
 use settings::{Propagators, Settings};
@@ -118,10 +118,15 @@ impl Telemetry {
         }
     }
 
-    /// Has the metrics report on these tool services, too.
-    pub fn watch(&self, services: impl IntoIterator<Item = ServiceGauges>) {
+    /// Has the metrics report on these tool services, and the circuit breakers of
+    /// these tools, too.
+    pub fn watch(
+        &self,
+        services: impl IntoIterator<Item = ServiceGauges>,
+        tools: impl IntoIterator<Item = BreakerGauges>,
+    ) {
         if let Some(metrics) = &self.0.metrics {
-            metrics.watch(services.into_iter().collect());
+            metrics.watch(services.into_iter().collect(), tools.into_iter().collect());
         }
     }
 

@@ -6,10 +6,11 @@
 //! it (`observation.rs`), and tells whose failure it was (`failure.rs`); others than
 //! the tool may have answered (`not_grpc.rs`).
 //!
-//! How a call survives what fails is put together in `policy.rs`: a circuit breaker
-//! (`breaker.rs`) around each attempt (`policy/guarded.rs`), a bound with a fair
-//! queue (`bulkhead.rs`), retries (`retry.rs`, `backoff.rs`, `budget.rs`) or hedges
-//! (`policy/hedged.rs`, `policy/race.rs`, `hedge.rs`).
+//! How a call survives what fails is put together in `policy.rs`: circuit breakers
+//! (`breaker.rs`) of the tool and of its service (`policy/guard.rs`) around each
+//! attempt (`policy/guarded.rs`), a bound with a fair queue (`bulkhead.rs`), retries
+//! (`retry.rs`, `backoff.rs`, `budget.rs`) or hedges (`policy/hedged.rs`,
+//! `policy/race.rs`, `hedge.rs`).
 //!
 //! An [`Upstream`] finds it a connection (`upstream.rs`): at which of the addresses
 //! (`resolve.rs`, `balance.rs`, `eject.rs`), on which of the connections there
@@ -57,5 +58,5 @@ pub use address::Address;
 pub use breaker::{Breaker, BreakerState};
 pub use client::GrpcTool;
 pub use dial::{Connect, Internet, Io, Network};
-pub use policy::Guard;
+pub use policy::{Guard, ServiceGuard};
 pub use upstream::Upstream;

@@ -57,15 +57,20 @@ pub enum HedgeDelay {
     P95,
 }
 
-/// `[services.NAME.breaker]`: when a service that fails is left alone.
+/// `[services.NAME.breaker]`: when a service that fails is left alone, with all of
+/// its tools; and the defaults of `[tools.NAME.breaker]`, when one tool is.
 ///
-/// Only what says that the service itself is ill counts: no connection, a lost
-/// one, or no answer in time, while it answered no other call either. A tool's
-/// own error is an answer.
+/// What counts for a service is what happens to its connections: there is none, or
+/// one is lost or answers no pings, while no call of the service is answered either.
+/// What counts for a tool is what it does itself: no answer by the call's deadline
+/// (if that left it 500 ms, or half of its `timeout`), an end without an answer, or a
+/// status of its `retry.codes`, while no other call of it is answered. Any other
+/// status is an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Breaker {
     /// How many such failures in a row open the breaker. Calls that are lost
-    /// together count as one, and so do those that come while it is not dialed.
+    /// together count as one, as with a connection or in a restart behind a proxy;
+    /// so do those that come while a service is not dialed.
     ///
     /// Default 5: one lost connection or restart is no reason yet.
     pub failures: u32,
@@ -77,10 +82,10 @@ pub struct Breaker {
     /// `open_time`.
     ///
     /// Default 800 ms: the end of an outage is noticed within a second. How many
-    /// calls a service that hangs may keep waiting is what `probes` bounds.
+    /// calls a tool that hangs may keep waiting is what `probes` bounds.
     pub max_open_time: Duration,
     /// How many calls may be on trial at a time. The first answer closes the
-    /// breaker; or a connection, if there was none.
+    /// breaker; of a service that could not be reached, a connection does.
     ///
     /// Default 3: one that hangs must not delay the recovery.
     pub probes: u32,

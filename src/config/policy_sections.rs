@@ -57,8 +57,8 @@ pub(super) fn read_hedge(table: &mut Reader<'_, '_>, idempotent: bool) -> Option
     delay
 }
 
-pub(super) fn read_breaker(table: &mut Reader<'_, '_>) -> Breaker {
-    let mut b = Breaker::default();
+pub(super) fn read_breaker(table: &mut Reader<'_, '_>, defaults: Breaker) -> Breaker {
+    let mut b = defaults;
     table.set("failures", &mut b.failures, count);
     table.set("open_time", &mut b.open_time, duration(TICK));
     b.max_open_time = b.max_open_time.max(b.open_time);
@@ -132,23 +132,18 @@ pub(super) fn tool_sections(header: &str, tool: &Tool) -> Vec<String> {
         };
         section(&format!("{header}.hedge"), &[("delay", delay)])
     });
-    [Some(retry), hedge].into_iter().flatten().collect()
+    let breaker = breaker_section(header, &tool.breaker);
+    [Some(retry), hedge, Some(breaker)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Of a service, in sections of their own.
 pub(super) fn service_sections(header: &str, service: &super::Service) -> [String; 2] {
-    let breaker = &service.breaker;
     let budget = &service.retry_budget;
     [
-        section(
-            &format!("{header}.breaker"),
-            &[
-                ("failures", breaker.failures.to_string()),
-                ("open_time", duration_string(breaker.open_time)),
-                ("max_open_time", duration_string(breaker.max_open_time)),
-                ("probes", breaker.probes.to_string()),
-            ],
-        ),
+        breaker_section(header, &service.breaker),
         section(
             &format!("{header}.retry_budget"),
             &[
@@ -157,6 +152,18 @@ pub(super) fn service_sections(header: &str, service: &super::Service) -> [Strin
             ],
         ),
     ]
+}
+
+fn breaker_section(header: &str, breaker: &Breaker) -> String {
+    section(
+        &format!("{header}.breaker"),
+        &[
+            ("failures", breaker.failures.to_string()),
+            ("open_time", duration_string(breaker.open_time)),
+            ("max_open_time", duration_string(breaker.max_open_time)),
+            ("probes", breaker.probes.to_string()),
+        ],
+    )
 }
 
 fn retry_entries(tool: &Tool) -> Vec<Entry> {

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::{
     Config, KIB, Limits, Server, Service, Tool, memory,
-    policy_sections::{read_hedge, read_retry, service_sections, tool_sections},
+    policy_sections::{read_breaker, read_hedge, read_retry, service_sections, tool_sections},
     reader::{Reader, nearest},
     scalar::{self, address, address_or_off, boolean, bytes, count, duration, format_bytes, text},
     service, tls,
@@ -161,6 +161,11 @@ fn read_tool(
     t.retry = table.table("retry", |retry| read_retry(retry, idempotent));
     let hedge = table.optional_table("hedge", |hedge| read_hedge(hedge, idempotent));
     t.hedge = hedge.flatten();
+    let service = services.get(&t.service);
+    let inherited = service.map(|service| service.breaker.clone());
+    t.breaker = table.table("breaker", |breaker| {
+        read_breaker(breaker, inherited.unwrap_or_default())
+    });
     t
 }
 

@@ -92,7 +92,7 @@ pub struct Service {
     /// `[services.NAME.tls]`: how `https` endpoints are secured; `None` for the
     /// defaults, or if there are none.
     pub tls: Option<Tls>,
-    /// `[services.NAME.breaker]`: when it is left alone.
+    /// `[services.NAME.breaker]`: when it is left alone, and one of its tools is.
     pub breaker: Breaker,
     /// `[services.NAME.retry_budget]`: how much more than its calls it gets.
     pub retry_budget: RetryBudget,
@@ -160,7 +160,9 @@ pub(super) fn read(table: &mut Reader<'_, '_>) -> Service {
     if s.endpoints.iter().all(plain) {
         table.refuse("tls", "no endpoint is an https:// one");
     }
-    s.breaker = table.table("breaker", read_breaker);
+    s.breaker = table.table("breaker", |breaker| {
+        read_breaker(breaker, Breaker::default())
+    });
     s.retry_budget = table.table("retry_budget", read_budget);
     s
 }

@@ -5,9 +5,10 @@
 //! that are served; anything else is `_OTHER`. Gauges are plain counters that are
 //! read when somebody asks.
 
+pub(super) mod services;
+
 use std::{
     collections::HashMap,
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -16,7 +17,7 @@ use std::{
 
 use opentelemetry::{
     InstrumentationScope, KeyValue,
-    metrics::{AsyncInstrument, Counter, Histogram, Meter, MeterProvider as _},
+    metrics::{Counter, Histogram, Meter, MeterProvider as _},
 };
 use opentelemetry_sdk::{
     Resource,
@@ -82,28 +83,6 @@ pub(super) struct ToolGauges {
 pub(super) struct Tools {
     by_name: HashMap<ToolName, Arc<ToolGauges>>,
     other: Arc<ToolGauges>,
-}
-
-/// What there is to see of one tool service, when somebody asks.
-pub struct ServiceGauges {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Of its breaker: 0 closed, 1 half-open, 2 open.
-    pub breaker_state: Box<dyn Fn() -> u64 + Send + Sync>,
-    /// How often that has opened.
-    pub breaker_openings: Box<dyn Fn() -> u64 + Send + Sync>,
-    /// Open connections.
-    pub connections: Box<dyn Fn() -> u64 + Send + Sync>,
-    /// Addresses that get no calls.
-    pub ejected: Box<dyn Fn() -> u64 + Send + Sync>,
-}
-
-impl fmt::Debug for ServiceGauges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceGauges")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
 }
 
 /// The RPCs that run, in the order of [`names::METHODS`].
@@ -248,42 +227,6 @@ impl Metrics {
 
     fn meter(&self) -> Meter {
         meter(&self.provider)
-    }
-
-    /// Reports on these tool services, too.
-    pub(super) fn watch(&self, services: Vec<ServiceGauges>) {
-        let meter = self.meter();
-        let services: Arc<[ServiceGauges]> = services.into();
-        type Read = fn(&ServiceGauges) -> u64;
-        let observe = |read: Read| {
-            let services = Arc::clone(&services);
-            move |observer: &dyn AsyncInstrument<u64>| {
-                for service in services.iter() {
-                    let name = KeyValue::new(names::TOOL_SERVICE, Arc::clone(&service.name));
-                    observer.observe(read(service), &[name]);
-                }
-            }
-        };
-        let gauges: [(&Metric, Read); 3] = [
-            (&names::BREAKER_STATE, |service| (service.breaker_state)()),
-            (&names::CONNECTIONS, |service| (service.connections)()),
-            (&names::EJECTED, |service| (service.ejected)()),
-        ];
-        for (metric, read) in gauges {
-            meter
-                .u64_observable_gauge(metric.name)
-                .with_unit(metric.unit)
-                .with_description(metric.meaning)
-                .with_callback(observe(read))
-                .build();
-        }
-        let openings = &names::BREAKER_OPENINGS;
-        meter
-            .u64_observable_counter(openings.name)
-            .with_unit(openings.unit)
-            .with_description(openings.meaning)
-            .with_callback(observe(|service| (service.breaker_openings)()))
-            .build();
     }
 
     /// Reports on the calls in flight, too.

@@ -226,6 +226,12 @@ metrics! {
     BREAKER_OPENINGS = "fanfare.tool_service.breaker.openings", "counter", "{opening}",
         &[TOOL_SERVICE],
         "how often its circuit breaker has opened";
+    TOOL_BREAKER_STATE = "fanfare.tool.breaker.state", "gauge", "{state}",
+        &[TOOL_NAME],
+        "of the tool's own circuit breaker: 0 closed, 1 half-open, 2 open";
+    TOOL_BREAKER_OPENINGS = "fanfare.tool.breaker.openings", "counter", "{opening}",
+        &[TOOL_NAME],
+        "how often the tool's own circuit breaker has opened";
     CONNECTIONS = "fanfare.tool_service.connections", "gauge", "{connection}",
         &[TOOL_SERVICE],
         "open connections to it";

@@ -1,24 +1,25 @@
-//! Leaves a tool service alone that keeps failing, and finds out when it is back.
+//! Leaves alone what keeps failing, a tool or a tool service, and finds out when it
+//! is back. What counts for which of the two, `policy/guard.rs` says.
 //!
-//! What counts is whether the service as a whole is ill, not how many calls it
-//! failed: a share of failures in a window of time would need the most of a
-//! second's calls before it speaks, and says little where calls are few. So
-//! failures in a row are counted, with two exceptions that make this safe where
-//! hundreds of calls are in flight. A call that fails although the service
-//! answered another one since it was sent is bad luck of its own: one tool of many
-//! that hangs, or one replica. And the calls that a broken connection takes along,
-//! or that come between two dials, are one failure, not hundreds.
+//! The question is whether it is ill as a whole, not how many calls it failed: a
+//! share of failures in a window of time would need the most of a second's calls
+//! before it speaks, and says little where calls are few. So failures in a row are
+//! counted, with two exceptions that make this safe where hundreds of calls are in
+//! flight. A call that fails although another one was answered since it was sent is
+//! bad luck of its own, or one replica's. And the calls that are lost together, as
+//! with a connection, or that come between two dials, are one failure, not hundreds.
 //!
-//! The breaker is closed while the service works, and then costs a call a few
-//! atomic loads. When it opens, calls fail at once; now and then one is let
-//! through on trial, and the first answer closes it; if the service could not be
-//! reached, that it can be again is enough: an answer may take long. `Machine`
-//! is that, pure.
+//! The breaker is closed while all is well, and then costs a call a few atomic
+//! loads. When it opens, calls fail at once; now and then one is let through on
+//! trial, and the first answer closes it; if a service could not be reached, that it
+//! can be again is enough: an answer may take long. `Machine` is that, pure.
+
+mod owner;
 
 use std::{
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -26,16 +27,17 @@ use std::{
 
 use tokio::time::Instant;
 
+pub(super) use self::owner::Owner;
 use crate::config;
 
 /// How much shorter than nominal an open breaker's wait may be, as a share of it:
 /// replicas of Fanfare must not try all at once.
 const JITTER: f64 = 0.2;
 
-/// The circuit breaker of one tool service.
+/// The circuit breaker of one tool, or of one tool service.
 #[derive(Debug)]
 pub struct Breaker {
-    service: Arc<str>,
+    owner: Owner,
     /// A [`BreakerState`]: closed is the normal case, and needs no lock.
     state: AtomicU8,
     /// How many answers there were, modulo 2^32. Only whether it changed matters.
@@ -47,15 +49,15 @@ pub struct Breaker {
     machine: Mutex<Machine>,
 }
 
-/// What a breaker does with calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a breaker does with calls; the last is the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BreakerState {
-    /// They go to the service.
+    /// They are let go.
     Closed,
-    /// They fail at once.
-    Open,
     /// One at least is on trial; others fail at once.
     HalfOpen,
+    /// They fail at once.
+    Open,
 }
 
 /// The right to send one attempt, and what was known when it was given.
@@ -67,14 +69,15 @@ pub(super) struct Ticket {
     trial: Option<u32>,
 }
 
-/// How an attempt ended, as far as its service is concerned.
+/// How an attempt ended, as far as the breaker's owner is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The service answered something.
+    /// It answered.
     Answered,
     /// It can't be reached, after so many setbacks.
     Unsent(u32),
-    /// It lost the attempt.
+    /// It lost the attempt, and for the same reason others that were under way:
+    /// together they are one failure.
     Lost,
     /// It took too long.
     TimedOut,
@@ -84,9 +87,9 @@ pub(super) enum End {
 
 impl Breaker {
     /// Closed.
-    pub(super) fn new(service: &str, settings: &config::Breaker) -> Self {
+    pub(super) fn new(owner: Owner, settings: &config::Breaker) -> Self {
         Self {
-            service: Arc::from(service),
+            owner,
             state: AtomicU8::new(BreakerState::Closed as u8),
             answers: AtomicU32::new(0),
             losses: AtomicU32::new(0),
@@ -95,9 +98,9 @@ impl Breaker {
         }
     }
 
-    /// The tool service.
-    pub fn service(&self) -> &Arc<str> {
-        &self.service
+    /// Whose it is.
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     /// What it does with calls.
@@ -151,6 +154,15 @@ impl Breaker {
         }
     }
 
+    /// Takes back a trial that was not made after all: the next call may make it.
+    pub(super) fn withdraw(&self, ticket: Ticket) {
+        if let Some(trial) = ticket.trial {
+            let mut machine = self.machine();
+            machine.withdraw(trial, Instant::now());
+            self.show(&machine);
+        }
+    }
+
     /// Notes how an attempt ended. Returns whether that is news: attempts that are
     /// lost together are so only once.
     pub(super) fn settle(&self, ticket: Ticket, end: End) -> bool {
@@ -176,7 +188,7 @@ impl Breaker {
         self.show(&machine);
         drop(machine);
         if closed {
-            tracing::info!(service = &*self.service, "a tool service is back");
+            self.owner.is_back();
         }
     }
 
@@ -201,12 +213,7 @@ impl Breaker {
         drop(machine);
         if let Some(open_time) = opened {
             self.opened.fetch_add(1, Ordering::Relaxed);
-            let service = &*self.service;
-            tracing::warn!(
-                service,
-                ?open_time,
-                "a tool service keeps failing: leaving it alone"
-            );
+            self.owner.is_left_alone(open_time);
         }
         is_news
     }
@@ -290,6 +297,15 @@ impl Machine {
         // If the trial hangs, the next one does not wait for its end.
         open.until = now + jittered(open.time, random);
         Ok(Some(self.opening))
+    }
+
+    fn withdraw(&mut self, trial: u32, now: Instant) {
+        if let Some(open) = &mut self.open
+            && trial == self.opening
+        {
+            open.on_trial -= 1;
+            open.until = now;
+        }
     }
 
     /// Whether that closed it.

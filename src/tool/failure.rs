@@ -3,12 +3,12 @@
 //! A caller must learn UNAVAILABLE of a tool that died, and whether anything was
 //! sent: gRPC libraries say UNKNOWN, CANCELLED or INTERNAL here.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 use tonic::Code;
 
-use super::not_grpc;
+use super::{breaker::Owner, not_grpc};
 use crate::error::{CallError, Effect, Reason, ToolStatus};
 
 const INTERNAL: i32 = Code::Internal as i32;
@@ -24,10 +24,7 @@ pub(super) enum Fault {
         setbacks: u32,
     },
     /// The circuit breaker is open. Nothing was sent.
-    CircuitOpen {
-        service: Arc<str>,
-        retry_after: Duration,
-    },
+    CircuitOpen { owner: Owner, retry_after: Duration },
     /// There is no place with the tool, for this reason. Nothing was sent.
     Overloaded {
         reason: &'static str,
@@ -75,9 +72,10 @@ pub(super) enum Scope {
     Unsent(u32),
     /// The service refused it unseen.
     Refused,
-    /// It was sent and nothing came back.
+    /// It was sent, and its connection was lost.
     Lost,
-    /// It was sent, and the service ended it without an answer.
+    /// It was sent, and the service, or what is in front of it, ended it without an
+    /// answer of the tool.
     Reset,
     /// Somebody answered.
     Answered,
@@ -183,9 +181,10 @@ impl Fault {
             Self::Transport(error) if error.is_reset() || is_unprocessed(error) => Scope::Reset,
             Self::Transport(_) => Scope::Lost,
             fault if fault.is_of_headers() => Scope::Refused,
-            Self::NotGrpc { status, .. } if status.is_server_error() => Scope::Lost,
-            // What is too much for a proxy speaks against nobody behind it.
-            Self::NotGrpc { status, .. } if is_unavailable(*status) => Scope::Reset,
+            // What is too much for a proxy, too.
+            Self::NotGrpc { status, .. } if status.is_server_error() || is_unavailable(*status) => {
+                Scope::Reset
+            }
             Self::Tool { .. }
             | Self::NotGrpc { .. }
             | Self::TooLarge { .. }
@@ -268,8 +267,8 @@ impl Fault {
             } => {
                 format!("can't connect to tool service {service}: {reason}")
             }
-            Self::CircuitOpen { service, .. } => {
-                format!("tool service {service} keeps failing and is left alone for a while")
+            Self::CircuitOpen { owner, .. } => {
+                format!("{owner} keeps failing and is left alone for a while")
             }
             Self::Overloaded { reason, .. } => format!("the tool is busy: {reason}"),
             Self::Tool { message, .. } => message.clone(),

@@ -1,11 +1,12 @@
 //! How a call survives a tool that fails, in the order in which a call meets it:
-//! the circuit breaker of the tool's service, a place in the tool's bulkhead, then
-//! retries or hedges, and around each attempt the breaker again.
+//! the circuit breakers of the tool and of its service, a place in the tool's
+//! bulkhead, then retries or hedges, and around each attempt the breakers again.
 //!
 //! Each of these is a small file of its own; here they are put together. What an
 //! attempt is, and whose fault it was, others know. A call that just works costs
 //! two locks that nobody else holds and no allocation.
 
+mod guard;
 mod guarded;
 mod hedged;
 mod race;
@@ -15,8 +16,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
+pub use self::guard::{Guard, ServiceGuard};
 use self::guarded::Failure;
-pub use self::guarded::Guard;
 use super::{
     bulkhead::{Bulkhead, Entry, Place, Refused},
     failure::Fault,
@@ -48,7 +49,7 @@ impl Policy {
 
     /// Notes that an attempt was sent, on a connection that works.
     pub(super) fn reached(&self) {
-        self.guard.breaker.reached();
+        self.guard.reached();
     }
 
     /// Runs a call by as many `attempt`s as it needs and may have.
@@ -61,9 +62,9 @@ impl Policy {
         A: Fn() -> F,
         F: Future<Output = Result<Bytes, Fault>>,
     {
-        // Before it waits for others that the service fails.
-        if let Some(retry_after) = self.guard.breaker.is_shut() {
-            return Err(self.circuit_open(retry_after));
+        // Before it waits for others that are failed.
+        if let Some(fault) = self.guard.is_shut() {
+            return Err(fault);
         }
         let _place = self.place(invocation).await?;
         turn_has_come(invocation);
@@ -112,7 +113,7 @@ impl Policy {
             let fault = failure.fault;
             if matches!(verdict, Verdict::Final | Verdict::ToldNot)
                 || history.retries() + 1 >= self.retries.max_attempts
-                || !self.guard.budget.allows_more()
+                || !self.guard.service.budget.allows_more()
             {
                 return Err(history.conclude(fault));
             }
@@ -157,7 +158,7 @@ impl Policy {
     fn verdict(&self, failure: &Failure) -> Verdict {
         let verdict = self.retries.verdict(&failure.fault);
         if verdict != Verdict::Final && failure.is_news {
-            self.guard.budget.take();
+            self.guard.service.budget.take();
         }
         verdict
     }

@@ -147,17 +147,24 @@ impl RetryPolicy {
         (now + delay <= until).then_some(delay)
     }
 
+    /// Whether the tool answered with one of the statuses that say so, and would
+    /// answer anybody so just now.
+    pub(super) fn says_it_is_unwell(&self, fault: &Fault) -> bool {
+        match fault {
+            Fault::Tool { status, .. } => self.codes.contains(&status.code.into()),
+            _ => false,
+        }
+    }
+
     /// Whether a call that failed so may be sent again although it may have run.
     pub(super) fn verdict(&self, fault: &Fault) -> Verdict {
         if !self.idempotent {
             return Verdict::Final;
         }
         match fault {
-            Fault::Tool {
-                status, pushback, ..
-            } => match pushback {
+            Fault::Tool { pushback, .. } => match pushback {
                 Some(Pushback::Never) => Verdict::ToldNot,
-                _ if !self.codes.contains(&status.code.into()) => Verdict::Final,
+                _ if !self.says_it_is_unwell(fault) => Verdict::Final,
                 Some(Pushback::After(delay)) => Verdict::After(*delay),
                 None => Verdict::Retryable,
             },

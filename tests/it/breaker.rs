@@ -1,3 +1,5 @@
+mod whose;
+
 use std::{future::pending, time::Duration};
 
 use fanfare::pb::{self, BreakerState};

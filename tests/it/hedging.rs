@@ -13,7 +13,11 @@ use crate::support::{
 };
 
 fn tools(delay: &str) -> String {
-    format!("[tools.tool]\nservice = 'tools'\nidempotent = true\nhedge.delay = '{delay}'\n")
+    // What breakers do, others test.
+    format!(
+        "[tools.tool]\nservice = 'tools'\nidempotent = true\nhedge.delay = '{delay}'\n\
+         breaker.failures = 1000000\n"
+    )
 }
 
 async fn result(client: &Client, id: &str) -> pb::ToolExecutionResult {

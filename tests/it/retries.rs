@@ -28,8 +28,10 @@ const TOOLS: &str = "
     [tools.twice]
     service = 'tools'
     idempotent = true
+    breaker.failures = 1000000
     [tools.once]
     service = 'tools'
+    breaker.failures = 1000000
 ";
 
 async fn result(client: &Client, call: pb::ToolCall) -> pb::ToolExecutionResult {

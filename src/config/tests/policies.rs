@@ -49,6 +49,11 @@ fn every_setting_of_the_policies_can_be_set() {
         connect_patience = "0s"
         [tools.t.hedge]
         delay = "12ms"
+        [tools.t.breaker]
+        failures = 13
+        open_time = "14s"
+        max_open_time = "15s"
+        probes = 16
     "#;
     let config = Config::parse(text).unwrap();
     let ms = Duration::from_millis;
@@ -77,6 +82,12 @@ fn every_setting_of_the_policies_can_be_set() {
             connect_patience: Duration::ZERO,
         },
         hedge: Some(HedgeDelay::Fixed(ms(12))),
+        breaker: Breaker {
+            failures: 13,
+            open_time: ms(14_000),
+            max_open_time: ms(15_000),
+            probes: 16,
+        },
         ..Tool::new("a".to_owned())
     };
     assert_eq!(
@@ -97,6 +108,22 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(hedged.hedge, Some(HedgeDelay::P95));
     let never = read(&idempotent("retry.codes = []\nretry.max_attempts = 1"));
     assert_eq!((never.retry.max_attempts, never.retry.codes), (1, vec![]));
+}
+
+#[test]
+fn what_a_tools_breaker_does_not_say_its_services_does() {
+    let service = "[services.a.breaker]\nfailures = 7\nopen_time = '2s'\n";
+    let of = |keys: &str| read(&format!("{}{service}", tool(keys))).breaker;
+    let inherited = of("");
+    assert_eq!(inherited.failures, 7);
+    assert_eq!(inherited.open_time, Duration::from_secs(2));
+    let own = of("breaker.failures = 2\nbreaker.open_time = '3s'\n");
+    assert_eq!((own.failures, own.probes), (2, 3));
+    assert_eq!(own.open_time, Duration::from_secs(3));
+    assert_eq!(own.max_open_time, Duration::from_secs(3));
+    let key = "tools.t.breaker.max_open_time";
+    let text = format!("{}{service}", tool("breaker.max_open_time = '1s'\n"));
+    assert_refused(&text, key);
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn settings() -> config::Breaker {
 }
 
 fn breaker() -> Breaker {
-    Breaker::new("weather", &settings())
+    Breaker::new(Owner::Service("weather".into()), &settings())
 }
 
 fn sent(breaker: &Breaker) -> Ticket {
@@ -182,6 +182,21 @@ fn each_failed_trial_doubles_the_wait_up_to_the_bound() {
     machine.failed(trial, false, 0, now, 0.0);
     assert_eq!(machine.state(), BreakerState::Open);
     assert_eq!(machine.is_shut(now + ms(3000)), None);
+}
+
+#[test]
+fn a_trial_that_was_not_made_is_due_at_once() {
+    let (mut machine, start) = opened();
+    let now = start + ms(1000);
+    let trial = machine.admit(now, 0.0).unwrap().unwrap();
+    assert!(machine.is_shut(now).is_some());
+    machine.withdraw(trial, now);
+    assert_eq!(machine.state(), BreakerState::Open);
+    assert_eq!(machine.admit(now, 0.0), Ok(Some(trial)));
+    // It says nothing of a later opening.
+    machine.answered();
+    machine.withdraw(trial, now);
+    assert_eq!(machine.state(), BreakerState::Closed);
 }
 
 proptest! {

@@ -45,7 +45,7 @@ impl Policy {
             at: Instant::now(),
             deadline: invocation.deadline().at,
             hedge_delay: hedging.delay(),
-            budget_allows_more: self.guard.budget.allows_more(),
+            budget_allows_more: self.guard.service.budget.allows_more(),
         };
         let mut race = Race::new(self.retries.max_attempts, &now());
         let mut running = FuturesUnordered::new();
@@ -77,7 +77,7 @@ impl Policy {
                         // nothing: what hangs, or loses, does not fail, and a tool
                         // that is always slow would get every call twice, for ever.
                         Cause::Slowness => {
-                            self.guard.budget.take();
+                            self.guard.service.budget.take();
                             lane(History::default(), true)
                         }
                         Cause::Failure => lane(History::after_loss(), false),

@@ -60,7 +60,10 @@ impl Scripted {
         };
         config.retry.max_attempts = script.max_attempts;
         let service = Service::new(http::Uri::from_static("http://tools"));
-        let guard = Arc::new(Guard::new("tools", &service));
+        // What the breakers do, others test.
+        config.breaker.failures = u32::MAX;
+        let service = Arc::new(ServiceGuard::new("tools", &service));
+        let guard = Arc::new(Guard::new("tool", &config, service));
         Self {
             policy: Policy::new(guard, &config),
             script,
@@ -192,7 +195,7 @@ async fn run(script: Script) -> (Outcome, Instant, Instant) {
     let failures = async {
         for at in failures {
             tokio::time::sleep_until(at).await;
-            scripted.policy.guard.budget.take();
+            scripted.policy.guard.service.budget.take();
         }
         std::future::pending::<()>().await;
     };

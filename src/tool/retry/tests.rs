@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{config::Tool, error::ToolStatus};
+use crate::{config::Tool, error::ToolStatus, tool::breaker::Owner};
 
 fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -28,7 +28,7 @@ fn no_connection() -> Fault {
 
 fn barred() -> Fault {
     Fault::CircuitOpen {
-        service: "weather".into(),
+        owner: Owner::Service("weather".into()),
         retry_after: ms(500),
     }
 }

@@ -46,6 +46,7 @@ pub fn write(sections: &[Section]) -> String {
     let mut tool = table(section("tools.NAME"));
     tool["properties"]["retry"] = table(section("tools.NAME.retry"));
     tool["properties"]["hedge"] = table(section("tools.NAME.hedge"));
+    tool["properties"]["breaker"] = table(section("tools.NAME.breaker"));
     tool["required"] = json!(["service"]);
     tool["properties"]["hedge"]["required"] = json!(["delay"]);
     tool["if"] = json!({"required": ["idempotent"], "properties": {"idempotent": {"const": true}}});

@@ -39,10 +39,12 @@ struct Place {
     path: &'static str,
     source: Source,
     type_name: &'static str,
+    /// Instead of the type's own.
+    intro: Option<&'static str>,
     renamed: &'static [(&'static str, &'static [&'static str])],
 }
 
-const PLACES: [Place; 9] = [
+const PLACES: [Place; 10] = [
     place("server", Source::Config, "Server"),
     place("limits", Source::Config, "Limits"),
     Place {
@@ -58,13 +60,21 @@ const PLACES: [Place; 9] = [
     place("tools.NAME", Source::Config, "Tool"),
     place("tools.NAME.retry", Source::Policy, "Retry"),
     place("tools.NAME.hedge", Source::Policy, "HedgeDelay"),
+    Place {
+        intro: Some(TOOL_BREAKER),
+        ..place("tools.NAME.breaker", Source::Policy, "Breaker")
+    },
 ];
+
+const TOOL_BREAKER: &str = "When this tool is left alone. What is left out is as in \
+    `[services.NAME.breaker]` of its service.";
 
 const fn place(path: &'static str, source: Source, type_name: &'static str) -> Place {
     Place {
         path,
         source,
         type_name,
+        intro: None,
         renamed: &[],
     }
 }
@@ -77,7 +87,10 @@ pub fn sections() -> Vec<Section> {
 fn section(place: &Place) -> Section {
     let mut section = Section {
         path: place.path,
-        intro: type_docs(place.source, place.type_name),
+        intro: match place.intro {
+            Some(intro) => intro.to_owned(),
+            None => type_docs(place.source, place.type_name),
+        },
         keys: Vec::new(),
     };
     let defaults = defaults(place.path);

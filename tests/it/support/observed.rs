@@ -103,7 +103,7 @@ impl Observer {
         let settings = collector.settings(variables);
         let names: Vec<_> = registry.iter().map(|tool| tool.name.clone()).collect();
         let telemetry = Telemetry::start(&settings, &names).expect("telemetry");
-        telemetry.watch(registry.gauges());
+        telemetry.watch(registry.gauges(), registry.breaker_gauges());
         let server = Server::orchestrator(config, registry).await;
         let server = server.with_telemetry(telemetry.clone());
         let observer = Self {

@@ -23,7 +23,7 @@ async fn execute(mut client: Client, calls: Vec<pb::ToolCall>) {
     client.execute_tools(request(calls)).await.expect("an OK");
 }
 
-/// The breaker's state, how often it opened, connections.
+/// Of its service: the breaker's state, how often it opened, connections.
 fn gauges(page: &Page) -> [f64; 3] {
     ["breaker_state", "breaker_openings_total", "connections"].map(|name| {
         let service = [("fanfare_tool_service", "tools")];
@@ -33,13 +33,21 @@ fn gauges(page: &Page) -> [f64; 3] {
     })
 }
 
+/// Of the tool's own breaker: its state, and how often it opened.
+fn own_gauges(page: &Page) -> [f64; 2] {
+    ["state", "openings_total"].map(|name| {
+        let tool = [("gen_ai_tool_name", "tool")];
+        page.value(&format!("fanfare_tool_breaker_{name}"), &tool)
+    })
+}
+
 fn rejections(page: &Page, reason: &str) -> f64 {
     let labels = [("gen_ai_tool_name", "tool"), ("error_type", reason)];
     page.value("fanfare_tool_rejections_total", &labels)
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_fails_is_seen_to_be_left_alone() {
+async fn what_is_left_alone_is_seen_to_be() {
     let service = Service::start(|call| async move {
         match call.id.as_str() {
             "hang" => pending().await,
@@ -59,21 +67,39 @@ async fn a_service_that_fails_is_seen_to_be_left_alone() {
     assert_eq!(gauges(&page()), [0.0, 0.0, 1.0]);
     assert_eq!(rejections(&page(), "OVERLOADED"), 1.0);
 
+    assert_eq!(own_gauges(&page()), [0.0, 0.0]);
+
     let mut tries = 0;
-    while gauges(&page())[0] == 0.0 {
+    while own_gauges(&page())[0] == 0.0 {
         run(vec![call("hang", "tool")]).await;
         tries += 1;
         assert!(tries < 100);
     }
-    assert_eq!(gauges(&page()), [2.0, 1.0, 1.0]);
+    assert_eq!(own_gauges(&page()), [2.0, 1.0]);
     run(vec![call("", "tool")]).await;
     assert_eq!(rejections(&page(), "CIRCUIT_OPEN"), 1.0);
 
     sleep(SECOND).await;
     let trial = tokio::spawn(run(vec![call("hang", "tool")]));
     sleep(ms(1)).await;
-    assert_eq!(gauges(&page()), [1.0, 1.0, 1.0]);
+    assert_eq!(own_gauges(&page()), [1.0, 1.0]);
     trial.await.unwrap();
+    assert_eq!(gauges(&page()), [0.0, 0.0, 1.0]);
+
+    sleep(SECOND).await;
+    run(vec![call("", "tool")]).await;
+    assert_eq!(own_gauges(&page()), [0.0, 1.0]);
+    service.kill();
+    while gauges(&page())[0] == 0.0 {
+        run(vec![call("", "tool")]).await;
+        tries += 1;
+        assert!(tries < 100);
+    }
+    assert_eq!(gauges(&page()), [2.0, 1.0, 0.0]);
+    service.start_again();
+    sleep(SECOND).await;
+    run(vec![call("", "tool")]).await;
+    assert_eq!(gauges(&page()), [0.0, 1.0, 1.0]);
     observed.end().await;
 }
 

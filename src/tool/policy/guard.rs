@@ -1,0 +1,153 @@
+//! Whose failure counts where. A tool service's breaker is about its connections: it
+//! can't be dialed, or loses what it was sent, be it that it answers no pings. A
+//! tool's own is about what the tool does: nothing in its time, an end without an
+//! answer, or an answer that says that it is unwell. So a tool that is slow is left
+//! alone and its siblings are not; and a service that is gone is left alone as a
+//! whole.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    config,
+    tool::{
+        breaker::{Breaker, BreakerState, End, Owner, Ticket},
+        budget::Budget,
+        failure::Fault,
+    },
+};
+
+/// What the tools of one service share.
+#[derive(Debug)]
+pub struct ServiceGuard {
+    breaker: Breaker,
+    pub(super) budget: Budget,
+}
+
+/// What is between the calls of one tool and its service.
+#[derive(Debug)]
+pub struct Guard {
+    breaker: Breaker,
+    pub(super) service: Arc<ServiceGuard>,
+}
+
+/// The right to send one attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pass {
+    tool: Ticket,
+    service: Ticket,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AttemptEnd {
+    /// With an answer.
+    Answered,
+    /// With an answer that says that the tool is unwell.
+    Unwell,
+    /// The tool, or what is in front of it, ended it without an answer.
+    Ended,
+    /// The tool was given its time.
+    TimedOut,
+    /// It can't be sent; the setbacks so far.
+    Unsent(u32),
+    /// Its connection was lost.
+    Lost,
+    /// So that it tells nothing.
+    Unknown,
+}
+
+impl ServiceGuard {
+    /// Of the service of that name.
+    pub fn new(name: &str, settings: &config::Service) -> Self {
+        Self {
+            breaker: Breaker::new(Owner::Service(Arc::from(name)), &settings.breaker),
+            budget: Budget::new(&settings.retry_budget),
+        }
+    }
+
+    /// The circuit breaker.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+}
+
+impl Guard {
+    /// Of the tool of that name, which `service` runs.
+    pub fn new(name: &str, settings: &config::Tool, service: Arc<ServiceGuard>) -> Self {
+        Self {
+            breaker: Breaker::new(Owner::Tool(Arc::from(name)), &settings.breaker),
+            service,
+        }
+    }
+
+    /// The tool's own circuit breaker.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// What becomes of the tool's calls: the worse of what its own breaker does with
+    /// them and what its service's does.
+    pub fn state(&self) -> BreakerState {
+        self.breaker.state().max(self.service.breaker.state())
+    }
+
+    /// If no attempt may be sent now: why.
+    pub(super) fn is_shut(&self) -> Option<Fault> {
+        [&self.service.breaker, &self.breaker]
+            .into_iter()
+            .find_map(|breaker| Some(circuit_open(breaker, breaker.is_shut()?)))
+    }
+
+    /// The right to send an attempt.
+    ///
+    /// # Errors
+    /// [`Fault::CircuitOpen`] if one of the breakers is open.
+    pub(super) fn admit(&self) -> Result<Pass, Fault> {
+        // A trial of the one is not used up where the other bars it.
+        if let Some(fault) = self.is_shut() {
+            return Err(fault);
+        }
+        let bars = |breaker| move |wait| circuit_open(breaker, wait);
+        let tool = self.breaker.admit().map_err(bars(&self.breaker))?;
+        match self.service.breaker.admit() {
+            Ok(service) => Ok(Pass { tool, service }),
+            Err(wait) => {
+                self.breaker.withdraw(tool);
+                Err(circuit_open(&self.service.breaker, wait))
+            }
+        }
+    }
+
+    /// Notes that an attempt was sent, on a connection that works.
+    pub(super) fn reached(&self) {
+        self.service.breaker.reached();
+    }
+
+    /// Notes how an attempt ended. Returns whether that is news: attempts that are
+    /// lost together are so only once. What a tool answers always is (gRFC A6).
+    pub(super) fn settle(&self, pass: Pass, end: AttemptEnd) -> bool {
+        let (tool, service) = match end {
+            AttemptEnd::Answered => (End::Answered, End::Answered),
+            // What is behind them, a restart perhaps, meets all that are under way.
+            AttemptEnd::Unwell => (End::Lost, End::Answered),
+            AttemptEnd::Ended => (End::Lost, End::Unknown),
+            AttemptEnd::TimedOut => (End::TimedOut, End::Unknown),
+            AttemptEnd::Unsent(setbacks) => (End::Unknown, End::Unsent(setbacks)),
+            AttemptEnd::Lost => (End::Unknown, End::Lost),
+            AttemptEnd::Unknown => (End::Unknown, End::Unknown),
+        };
+        let of_tool = self.breaker.settle(pass.tool, tool);
+        let of_service = self.service.breaker.settle(pass.service, service);
+        of_service && (of_tool || end == AttemptEnd::Unwell)
+    }
+}
+
+fn circuit_open(breaker: &Breaker, retry_after: Duration) -> Fault {
+    Fault::CircuitOpen {
+        owner: breaker.owner().clone(),
+        retry_after,
+    }
+}
+
+#[cfg(test)]
+mod tests;
