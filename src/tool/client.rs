@@ -128,10 +128,10 @@ impl Inner {
         let reply = response.await.map_err(Fault::unanswered)?;
         let reply = reply::read(reply, self.max_result_bytes, buffered).await?;
         let response = pb::CallToolResponse::decode(reply.message).map_err(Fault::Garbage)?;
-        let observation = response.observation.unwrap_or_default();
-        if !payload::is_value(&observation) {
-            return Err(Fault::Invalid("its observation is no Value"));
-        }
+        let Some(observation) = response.observation else {
+            return Ok(Bytes::from_static(&payload::NULL));
+        };
+        payload::check(&observation).map_err(Fault::Invalid)?;
         observation::keep(observation, reply.held, buffered)
     }
 }

@@ -1,55 +1,142 @@
-//! Whether an observation is a `google.protobuf.Value` that a caller can decode.
+//! Whether an observation is a `google.protobuf.Value` that a caller can decode, and
+//! print as JSON.
 //!
 //! An observation passes through undecoded, inside a response that also holds
 //! those of other tools: one that does not decode would cost the caller all of
-//! them. So it is walked once, without building anything, which takes some
-//! nanoseconds a field.
+//! them, and so would one that JSON has no words for. So it is walked once, without
+//! building anything, which takes some nanoseconds a field.
 
 use std::str::from_utf8;
 
 /// How deep messages may nest. Decoders give up at 100, and the observation lies
 /// a few levels deep in the response.
 const MAX_DEPTH: usize = 95;
+/// The encoded `Value` of null.
+pub(super) const NULL: [u8; 2] = [NULL_VALUE << 3, 0];
 
-/// The messages of `google/protobuf/struct.proto`.
+/// The fields of `Value`: the members of its one oneof.
+const NULL_VALUE: u8 = 1;
+const NUMBER_VALUE: u8 = 2;
+const STRING_VALUE: u8 = 3;
+const BOOL_VALUE: u8 = 4;
+const STRUCT_VALUE: u8 = 5;
+const LIST_VALUE: u8 = 6;
+
+/// What a `Value` has come to so far.
 #[derive(Clone, Copy)]
-enum Kind {
-    Value,
-    Struct,
-    /// Of the map `Struct.fields`.
-    Field,
-    List,
+struct Kind {
+    /// The field that is set; 0 if none is.
+    field: u8,
+    /// Whether JSON can say it.
+    has_json: bool,
 }
 
-/// What a field holds.
-enum Content {
-    Message(Kind),
-    Text,
-    Varint,
-    Fixed64,
-    Unknown,
+/// Whether `encoded` is a `google.protobuf.Value` that JSON can say.
+///
+/// # Errors
+/// With what is wrong with it.
+pub(super) fn check(encoded: &[u8]) -> Result<(), &'static str> {
+    match value(encoded, MAX_DEPTH) {
+        Some(true) => Ok(()),
+        Some(false) => {
+            Err("its observation has no JSON: a number is not finite, or a Value has no kind")
+        }
+        None => Err("its observation is no Value"),
+    }
 }
 
-/// Whether `encoded` is a `google.protobuf.Value`.
-pub(super) fn is_value(encoded: &[u8]) -> bool {
-    walk(Kind::Value, encoded, MAX_DEPTH).is_some()
+// Each of these is `None` for what does not decode, else whether it has JSON.
+
+fn value(encoded: &[u8], depth: usize) -> Option<bool> {
+    let mut kind = Kind {
+        field: 0,
+        has_json: false,
+    };
+    merge(&mut kind, encoded, depth)?;
+    Some(kind.has_json)
 }
 
-fn walk(kind: Kind, mut left: &[u8], depth: usize) -> Option<()> {
+/// Merges the fields of a `Value` into what it is so far. Of those of a oneof the last
+/// one is set, and clears the others; if it is a message that is set already, the two
+/// are merged, and what was in the first stays.
+fn merge(kind: &mut Kind, mut left: &[u8], depth: usize) -> Option<()> {
     let depth = depth.checked_sub(1)?;
     while !left.is_empty() {
         let (number, wire_type) = key(&mut left)?;
-        match (content(kind, number)?, wire_type) {
-            (Content::Message(kind), 2) => walk(kind, delimited(&mut left)?, depth)?,
-            (Content::Text, 2) => drop(from_utf8(delimited(&mut left)?).ok()?),
-            (Content::Varint, 0) => drop(varint(&mut left)?),
-            (Content::Fixed64, 1) => drop(left.split_off(..8)?),
-            (Content::Unknown, _) => skip(number, wire_type, &mut left, depth)?,
+        let (field, has_json) = match (number, wire_type) {
+            (1 | 4, 0) => {
+                varint(&mut left)?;
+                (if number == 1 { NULL_VALUE } else { BOOL_VALUE }, true)
+            }
+            (2, 1) => {
+                let bits = left.split_off(..8)?.try_into().ok()?;
+                (NUMBER_VALUE, f64::from_le_bytes(bits).is_finite())
+            }
+            (3, 2) => {
+                from_utf8(delimited(&mut left)?).ok()?;
+                (STRING_VALUE, true)
+            }
+            (5, 2) => (STRUCT_VALUE, entries(delimited(&mut left)?, depth)?),
+            (6, 2) => (LIST_VALUE, items(delimited(&mut left)?, depth)?),
             // The wrong type for the field.
-            _ => return None,
-        }
+            (0..=6, _) => return None,
+            _ => {
+                skip(number, wire_type, &mut left, depth)?;
+                continue;
+            }
+        };
+        let merges = field >= STRUCT_VALUE && field == kind.field;
+        kind.has_json = has_json && (kind.has_json || !merges);
+        kind.field = field;
     }
     Some(())
+}
+
+/// A `ListValue`.
+fn items(mut left: &[u8], depth: usize) -> Option<bool> {
+    let depth = depth.checked_sub(1)?;
+    let mut has_json = true;
+    while !left.is_empty() {
+        match key(&mut left)? {
+            (1, 2) => has_json &= value(delimited(&mut left)?, depth)?,
+            (0 | 1, _) => return None,
+            (number, wire_type) => skip(number, wire_type, &mut left, depth)?,
+        }
+    }
+    Some(has_json)
+}
+
+/// A `Struct`. Of two entries with one key the last counts; here both do, for it takes
+/// a strange encoder to write two.
+fn entries(mut left: &[u8], depth: usize) -> Option<bool> {
+    let depth = depth.checked_sub(1)?;
+    let mut has_json = true;
+    while !left.is_empty() {
+        match key(&mut left)? {
+            (1, 2) => has_json &= entry(delimited(&mut left)?, depth)?,
+            (0 | 1, _) => return None,
+            (number, wire_type) => skip(number, wire_type, &mut left, depth)?,
+        }
+    }
+    Some(has_json)
+}
+
+/// An entry of the map `Struct.fields`; without a value it has one of no kind.
+fn entry(mut left: &[u8], depth: usize) -> Option<bool> {
+    let depth = depth.checked_sub(1)?;
+    let mut kind = Kind {
+        field: 0,
+        has_json: false,
+    };
+    while !left.is_empty() {
+        match key(&mut left)? {
+            (1, 2) => drop(from_utf8(delimited(&mut left)?).ok()?),
+            (2, 2) => merge(&mut kind, delimited(&mut left)?, depth)?,
+            (0..=2, _) => return None,
+            (number, wire_type) => skip(number, wire_type, &mut left, depth)?,
+        }
+    }
+    Some(kind.has_json)
 }
 
 fn skip(number: u32, wire_type: u32, left: &mut &[u8], depth: usize) -> Option<()> {
@@ -74,20 +161,6 @@ fn skip(number: u32, wire_type: u32, left: &mut &[u8], depth: usize) -> Option<(
     Some(())
 }
 
-fn content(kind: Kind, number: u32) -> Option<Content> {
-    Some(match (kind, number) {
-        (_, 0) => return None,
-        (Kind::Value, 1 | 4) => Content::Varint,
-        (Kind::Value, 2) => Content::Fixed64,
-        (Kind::Value, 3) | (Kind::Field, 1) => Content::Text,
-        (Kind::Value, 5) => Content::Message(Kind::Struct),
-        (Kind::Value, 6) => Content::Message(Kind::List),
-        (Kind::Struct, 1) => Content::Message(Kind::Field),
-        (Kind::Field, 2) | (Kind::List, 1) => Content::Message(Kind::Value),
-        _ => Content::Unknown,
-    })
-}
-
 /// A field's number and wire type, which together have 32 bits at most.
 fn key(left: &mut &[u8]) -> Option<(u32, u32)> {
     let key = u32::try_from(varint(left)?).ok()?;
@@ -110,82 +183,4 @@ fn varint(left: &mut &[u8]) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::{collection::vec, prelude::*};
-    use prost::Message as _;
-    use prost_types::{ListValue, Struct, Value, value::Kind as Json};
-
-    use super::*;
-
-    fn value(kind: Json) -> Value {
-        Value { kind: Some(kind) }
-    }
-
-    fn any_value() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(value(Json::NullValue(0))),
-            any::<f64>().prop_map(|n| value(Json::NumberValue(n))),
-            ".{0,9}".prop_map(|s| value(Json::StringValue(s))),
-            any::<bool>().prop_map(|b| value(Json::BoolValue(b))),
-            Just(Value { kind: None }),
-        ];
-        leaf.prop_recursive(5, 40, 6, |inner| {
-            prop_oneof![
-                vec(inner.clone(), 0..6)
-                    .prop_map(|values| value(Json::ListValue(ListValue { values }))),
-                vec((".{0,5}", inner), 0..6).prop_map(|fields| {
-                    let fields = fields.into_iter().collect();
-                    value(Json::StructValue(Struct { fields }))
-                }),
-            ]
-        })
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn every_value_is_one(value in any_value()) {
-            prop_assert!(is_value(&value.encode_to_vec()));
-        }
-
-        #[test]
-        fn what_passes_can_be_decoded(
-            value in any_value(),
-            changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-            cut in any::<prop::sample::Index>(),
-        ) {
-            let mut bytes = value.encode_to_vec();
-            for (place, byte) in changes {
-                if !bytes.is_empty() {
-                    let place = place.index(bytes.len());
-                    bytes[place] = byte;
-                }
-            }
-            bytes.truncate(bytes.len() - cut.index(bytes.len() + 1) % 3 % (bytes.len() + 1));
-            if is_value(&bytes) {
-                prop_assert!(Value::decode(bytes.as_slice()).is_ok());
-            }
-        }
-    }
-
-    #[test]
-    fn a_key_has_32_bits() {
-        // Field 15 of wire type 0, with a bit set that decoders do not take.
-        assert!(is_value(&[0xf8, 0x80, 0x80, 0x80, 0x00, 1]));
-        assert!(!is_value(&[0xf8, 0x80, 0x80, 0x80, 0x10, 1]));
-    }
-
-    #[test]
-    fn nesting_has_a_bound() {
-        let mut nested = value(Json::BoolValue(true));
-        for _ in 0..47 {
-            let values = vec![nested];
-            nested = value(Json::ListValue(ListValue { values }));
-        }
-        assert!(is_value(&nested.encode_to_vec()));
-        let values = vec![nested];
-        let deeper = value(Json::ListValue(ListValue { values }));
-        assert!(!is_value(&deeper.encode_to_vec()));
-    }
-}
+mod tests;

@@ -59,6 +59,8 @@ mod log_flood;
 mod logs;
 /// Any completion order, any mix of outcomes: the same aggregate.
 mod memory;
+/// Observations that JSON has no words for.
+mod no_json;
 mod ordering;
 /// Tool services that are killed, freeze or are cut off, and come back.
 mod outages;

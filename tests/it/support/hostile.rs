@@ -94,10 +94,10 @@ pub fn framed(flag: u8, length: usize, message: &[u8]) -> Bytes {
     framed.freeze()
 }
 
-/// A gRPC message with this observation.
+/// A gRPC message with this observation, if there is any.
 pub fn message(observation: Bytes) -> Bytes {
     let response = pb::CallToolResponse {
-        observation: Some(observation),
+        observation: (!observation.is_empty()).then_some(observation),
     };
     framed(0, response.encoded_len(), &response.encode_to_vec())
 }
