@@ -16,7 +16,8 @@
 //! (`resolve.rs`, `balance.rs`, `eject.rs`), on which of the connections there
 //! (`place.rs`, `pool.rs`), each of which speaks HTTP/2 (`link.rs`), with a peer that
 //! is asked whether it is there (`liveness.rs`, `ping.rs`), over what was dialed
-//! (`dial.rs`, `redial.rs`, `tls.rs`).
+//! (`dial.rs`, `redial.rs`, `tls.rs`). What is cancelled there is reset at a pace that
+//! no service takes for an attack (`cancelled.rs`, `pacer.rs`).
 //!
 //! This is built on h2 rather than on tonic's client and hyper, for three
 //! reasons. A failed call must say whether it ever left and whether a status came
@@ -30,6 +31,7 @@ mod balance;
 mod breaker;
 mod budget;
 mod bulkhead;
+mod cancelled;
 mod client;
 mod dial;
 mod eject;
@@ -40,6 +42,7 @@ mod link;
 mod liveness;
 mod not_grpc;
 mod observation;
+mod pacer;
 mod payload;
 mod ping;
 mod place;

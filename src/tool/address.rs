@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -37,6 +37,17 @@ pub struct Address {
     endpoint: Arc<Endpoint>,
     /// Something is held against it: an answer is news.
     suspect: AtomicBool,
+    /// Connections that get no more calls and still have some.
+    draining: Arc<AtomicUsize>,
+}
+
+/// A connection that gets no more calls. Counted until this is dropped.
+pub(super) struct Draining(Arc<AtomicUsize>);
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Endpoint {
@@ -72,6 +83,7 @@ impl Address {
             peer: Peer::new(&endpoint.target, socket),
             endpoint,
             suspect: AtomicBool::new(false),
+            draining: Arc::default(),
         }
     }
 
@@ -105,6 +117,12 @@ impl Address {
 
     pub(super) fn suspect(&self, suspect: bool) {
         self.suspect.store(suspect, Ordering::Relaxed);
+    }
+
+    /// Lets a connection get no more calls, unless that is so for `max` already.
+    pub(super) fn drain(&self, max: usize) -> Option<Draining> {
+        let draining = Draining(Arc::clone(&self.draining));
+        (self.draining.fetch_add(1, Ordering::Relaxed) < max).then_some(draining)
     }
 }
 

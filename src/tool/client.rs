@@ -10,7 +10,6 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use h2::client::ResponseFuture;
 use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Code;
@@ -21,7 +20,7 @@ use super::{
     grpc, observation, payload,
     policy::{Guard, Policy},
     reply,
-    upstream::Upstream,
+    upstream::{Lease, Upstream},
 };
 use crate::{
     buffered::Buffered,
@@ -97,13 +96,16 @@ impl Inner {
             grpc::request(uri, max_header_list, timeout, call, number, inject)
         };
         let terms = (invocation.deadline().at, &self.answers);
-        let (lease, response) = self.upstream.send(trail.last(), terms, request).await?;
+        let mut lease = self.upstream.send(trail.last(), terms, request).await?;
         invocation.sent();
         self.policy.reached();
         let address = lease.address();
         trail.note(address.socket());
         attempt.sent_to(address.peer());
-        let outcome = self.observation(response, invocation.buffered()).await;
+        let outcome = self.observation(&mut lease, invocation.buffered()).await;
+        if outcome.as_ref().err().is_none_or(Fault::ends_stream) {
+            lease.is_over();
+        }
         if let Err(fault) = &outcome
             && fault.may_be_of_expiry()
             && invocation
@@ -122,10 +124,10 @@ impl Inner {
 
     async fn observation(
         &self,
-        response: ResponseFuture,
+        lease: &mut Lease<'_>,
         buffered: &Buffered,
     ) -> Result<Bytes, Fault> {
-        let reply = response.await.map_err(Fault::unanswered)?;
+        let reply = lease.response().await?;
         let reply = reply::read(reply, self.max_result_bytes, buffered).await?;
         let response = pb::CallToolResponse::decode(reply.message).map_err(Fault::Garbage)?;
         let Some(observation) = response.observation else {

@@ -171,6 +171,14 @@ impl Fault {
         matches!(self, Self::Transport(error) if !error.is_reset())
     }
 
+    /// Whether the stream had ended by then: there is nothing to reset.
+    pub(super) fn ends_stream(&self) -> bool {
+        !matches!(
+            self,
+            Self::NotGrpc { .. } | Self::TooLarge { .. } | Self::NoMemory { .. } | Self::Invalid(_)
+        )
+    }
+
     /// How far the attempt got.
     pub(super) fn scope(&self) -> Scope {
         match self {

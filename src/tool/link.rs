@@ -1,29 +1,40 @@
 //! One HTTP/2 connection to a tool service, with settings that neither a burst of
-//! small replies nor one hostile reply brings down, and the task that drives it.
+//! small replies nor one hostile reply brings down, and the task that drives it
+//! (`link/driver.rs`).
+
+mod driver;
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use h2::{
-    Ping, PingPong, Reason,
-    client::{Builder, Connection, ResponseFuture, SendRequest},
+    Ping, PingPong, RecvStream,
+    client::{Builder, Connection, SendRequest},
 };
-use http::Request;
-use tokio::sync::Notify;
+use http::{Request, Response};
+use tokio::{
+    sync::{
+        Notify,
+        mpsc::{UnboundedSender, unbounded_channel},
+    },
+    time::Instant,
+};
 
+pub(super) use self::driver::{Driver, End};
 use super::{
     address::Address,
+    cancelled::{Cancelled, Exchange},
     dial::Io,
-    liveness::{Keepalive, Liveness, Signals, Step},
+    liveness::{Keepalive, Liveness, Signals},
     pool::Load,
 };
 use crate::frames::{Frames, Heard};
@@ -41,9 +52,16 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 /// thousands of small replies at a time are normal here, and are bounded by the
 /// calls in flight.
 const DATA_FRAME_BUDGET: usize = 256 << 20;
-/// Cancelled calls whose late frames are still to be ignored. A batch that is
-/// cancelled resets hundreds at once; h2's default is 50.
+/// Cancelled calls whose late frames are still to be ignored, and for how long: a
+/// service that was frozen answers when it thaws. h2's defaults are 50 and 1 s. A
+/// connection does not get to more of them (`pacer.rs`).
 const MAX_RESET_STREAMS: usize = 4096;
+const RESET_STREAM_TIME: Duration = Duration::from_secs(30);
+/// How often in the life of a connection h2 may reset a stream by itself: one that
+/// breaks HTTP/2, or one whose late frames, of which an answer has three, come after
+/// that time. It bounds what waits to be sent to a peer that does not read. Honest
+/// services come to h2's default, 1,024.
+const MAX_RESETS_BY_H2: usize = 4 * MAX_RESET_STREAMS;
 
 type Wire = Frames<Box<dyn Io>>;
 
@@ -63,35 +81,23 @@ struct State {
     begun: AtomicUsize,
     /// How many streams the peer allows.
     limit: AtomicUsize,
+    /// It takes no more calls.
     closed: AtomicBool,
+    worn: AtomicBool,
+    /// To the task that resets them.
+    cancelled: UnboundedSender<(Exchange, Instant)>,
     heard: Arc<Heard>,
     signals: Arc<Signals>,
 }
 
-/// A call on a link, which counts it until this is dropped.
+/// A call on a link, which counts it until it has ended. Dropping it before cancels it:
+/// its stream is reset, at the pace that the peer bears.
 pub(super) struct Call {
     state: Arc<State>,
+    /// From when it is sent until it has ended.
+    exchange: Option<Exchange>,
     /// How often something had come by then.
     reads: u32,
-}
-
-/// Drives a connection until it ends. Dropping it fails the calls on it.
-pub(super) struct Driver {
-    connection: Connection<Wire, Bytes>,
-    liveness: Liveness,
-    state: Arc<State>,
-    /// Told of each change of what calls may wait for.
-    changed: Arc<Notify>,
-}
-
-/// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// The peer did not answer within that time.
-    Silent(Duration),
-    /// The peer complained of pings.
-    TooManyPings,
-    Closed,
 }
 
 /// A request with its body, in one piece or two.
@@ -118,6 +124,8 @@ impl Link {
             .initial_window_size(STREAM_WINDOW_BYTES)
             .max_header_list_size(MAX_HEADER_LIST_BYTES)
             .max_concurrent_reset_streams(MAX_RESET_STREAMS)
+            .reset_stream_duration(RESET_STREAM_TIME)
+            .max_local_error_reset_streams(Some(MAX_RESETS_BY_H2))
             .data_frame_budget(DATA_FRAME_BUDGET)
             .handshake::<_, Bytes>(io)
             .await
@@ -125,18 +133,23 @@ impl Link {
         let mut pings = connection.ping_pong();
         answered(&mut connection, &mut pings).await?;
         let liveness = Liveness::new(pings, keepalive, Arc::clone(&heard), STREAM_WINDOW_BYTES);
+        let (cancelled, arriving) = unbounded_channel();
         let state = Arc::new(State {
             address,
             calls: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
             limit: AtomicUsize::new(connection.max_concurrent_send_streams()),
             closed: AtomicBool::new(false),
+            worn: AtomicBool::new(false),
+            cancelled,
             heard,
             signals: Arc::clone(liveness.signals()),
         });
         let driver = Driver {
             connection,
+            cancelled: Cancelled::new(arriving, Arc::clone(liveness.signals())),
             liveness,
+            draining: None,
             state: Arc::clone(&state),
             changed,
         };
@@ -173,6 +186,11 @@ impl Link {
         self.state.begun.load(Ordering::Relaxed)
     }
 
+    /// Whether it takes no more calls because too many were cancelled.
+    pub(super) fn is_worn(&self) -> bool {
+        self.state.worn.load(Ordering::Relaxed)
+    }
+
     /// Whether it is the same connection.
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.state, &other.state)
@@ -184,19 +202,21 @@ impl Link {
         self.state.begun.fetch_add(1, Ordering::Relaxed);
         Call {
             state: Arc::clone(&self.state),
+            exchange: None,
             reads: self.state.heard.reads(),
         }
     }
 
-    /// Sends a request.
+    /// Sends the request of a call.
     ///
     /// # Errors
     /// If the connection has closed, or the service asked to leave it. Nothing
     /// was sent then.
     pub(super) fn send(
         &mut self,
+        call: &mut Call,
         Outgoing { head, body, rest }: Outgoing,
-    ) -> Result<ResponseFuture, h2::Error> {
+    ) -> Result<(), h2::Error> {
         // Beyond the peer's limit on streams, h2 keeps the request until one
         // ends; a handle with such a request can't send another, so each call
         // has its own.
@@ -206,7 +226,12 @@ impl Link {
         if let (Ok(()), Some(rest)) = (sent, rest) {
             let _ = stream.send_data(rest, true);
         }
-        Ok(response)
+        call.exchange = Some(Exchange {
+            stream,
+            response: Some(response),
+            begun: Instant::now(),
+        });
+        Ok(())
     }
 }
 
@@ -225,10 +250,38 @@ impl Call {
     pub(super) fn suspect(&self) {
         self.state.signals.suspect();
     }
+
+    /// The response, of a call that was sent.
+    pub(super) async fn response(&mut self) -> Result<Response<RecvStream>, h2::Error> {
+        poll_fn(|context| {
+            let exchange = self.exchange.as_mut();
+            let Some(response) = exchange.and_then(|it| it.response.as_mut()) else {
+                return Poll::Pending;
+            };
+            let result = ready!(Pin::new(response).poll(context));
+            if let Some(exchange) = &mut self.exchange {
+                exchange.response = None;
+            }
+            Poll::Ready(result)
+        })
+        .await
+    }
+
+    /// Notes that its stream has ended: there is nothing to reset.
+    pub(super) fn is_over(&mut self) {
+        self.exchange = None;
+    }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            let cancelled = (exchange, Instant::now());
+            if self.state.cancelled.send(cancelled).is_ok() {
+                // It counts until it is reset.
+                return;
+            }
+        }
         self.state.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -248,70 +301,5 @@ async fn answered(
             Ok(()) => "it was closed at once".to_owned(),
         }),
         answer = pings.ping(Ping::opaque()) => answer.map(drop).map_err(|error| error.to_string()),
-    }
-}
-
-impl Future for Driver {
-    type Output = End;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<End> {
-        let this = &mut *self;
-        loop {
-            let wanted = this.state.signals.wanted();
-            if let Poll::Ready(result) = this.connection.poll_unpin(context) {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "a connection to a tool service broke");
-                }
-                return Poll::Ready(this.reason());
-            }
-            this.note_limit();
-            let has_calls = this.state.calls.load(Ordering::Relaxed) > 0;
-            let step = this
-                .liveness
-                .poll(&mut this.connection, wanted, has_calls, context);
-            match step {
-                Poll::Ready(Step::Asked) => {}
-                Poll::Ready(Step::Silent(limit)) => {
-                    let reason = format!("the service did not answer within {limit:?}");
-                    this.state.heard.give_up(reason);
-                    // Has the calls fail for this reason.
-                    let _ = this.connection.poll_unpin(context);
-                    return Poll::Ready(End::Silent(limit));
-                }
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    }
-}
-
-impl Driver {
-    /// SETTINGS may have come.
-    fn note_limit(&self) {
-        let limit = self.connection.max_concurrent_send_streams();
-        if self.state.limit.load(Ordering::Relaxed) != limit {
-            self.state.limit.store(limit, Ordering::Relaxed);
-            self.changed.notify_waiters();
-        }
-    }
-
-    /// Why it ended.
-    fn reason(&self) -> End {
-        match self.state.heard.error() {
-            Some(error)
-                if error.code == Reason::ENHANCE_YOUR_CALM
-                    && error.debug_data == "too_many_pings" =>
-            {
-                End::TooManyPings
-            }
-            _ => End::Closed,
-        }
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.state.closed.store(true, Ordering::Relaxed);
-        self.state.signals.end();
-        self.changed.notify_waiters();
     }
 }

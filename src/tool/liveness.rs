@@ -41,7 +41,7 @@ use crate::frames::Heard;
 /// own, in some milliseconds, however busy the tools are.
 pub(super) const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// Between two questions by SETTINGS.
-const APART: Duration = Duration::from_millis(50);
+const APART: Duration = Duration::from_millis(5);
 
 /// When to ping a connection that has calls in flight, and how long to wait for
 /// the answer.
@@ -127,7 +127,6 @@ impl Signals {
     /// Begins a round: has the peer acknowledge what it was sent before this was called.
     /// Rounds that are begun while another one is under way are one. Returns its number,
     /// modulo 2^32.
-    #[allow(dead_code)]
     pub(super) fn ask(&self) -> u32 {
         let round = self.wanted.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
         self.driver.wake();

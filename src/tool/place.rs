@@ -218,6 +218,9 @@ impl Place {
         let mut is_failure = false;
         self.links.retain(|kept| {
             let is_open = kept.link.load().is_open;
+            if kept.link.is_worn() {
+                self.redial.worn(now);
+            }
             is_failure |= !is_open && now < kept.since + NEW && kept.link.begun() == 0;
             is_open
         });

@@ -1,4 +1,5 @@
-//! When a dial may follow one that failed.
+//! When a dial may follow one that failed, or take the place of a connection that is
+//! worn.
 
 use std::time::Duration;
 
@@ -20,6 +21,11 @@ const MAX_EXPONENT: i32 = 10;
 /// as soon as it is there is no better than none.
 const LASTING: Duration = Duration::from_secs(1);
 
+/// Connections that are worn by cancels are replaced so many at once, and then one each
+/// so often: 50 a second, which is what a storm of cancels may cost.
+const WORN_AT_ONCE: u32 = 16;
+const WORN_APART: Duration = Duration::from_millis(20);
+
 /// The failures since there was a connection that lasted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Redial {
@@ -28,6 +34,8 @@ pub(super) struct Redial {
     until: Option<Instant>,
     /// Since the last failure.
     connected: Option<Instant>,
+    /// When the worn connections would have been replaced one by one.
+    worn: Option<Instant>,
 }
 
 impl Redial {
@@ -49,22 +57,35 @@ impl Redial {
         *self = Self {
             failures: self.failures,
             connected: Some(self.connected.unwrap_or(now)),
+            worn: self.worn,
             ..Self::default()
         };
     }
 
+    /// Notes that a connection is worn.
+    pub(super) fn worn(&mut self, now: Instant) {
+        self.worn = Some(self.worn.unwrap_or(now).max(now) + WORN_APART);
+    }
+
+    /// When worn connections allow a dial.
+    fn replaces_worn(&self) -> Option<Instant> {
+        self.worn?.checked_sub(WORN_APART * WORN_AT_ONCE)
+    }
+
     /// Whether to dial now.
     pub(super) fn allows(&self, now: Instant) -> bool {
-        self.until.is_none_or(|until| until <= now)
+        let until = self.until.max(self.replaces_worn());
+        until.is_none_or(|until| until <= now)
     }
 
     /// When to dial for a call that came at `came` and has no other choice; not again
     /// if a dial has failed since.
     pub(super) fn last_resort(&self, came: Instant) -> Option<Instant> {
+        let came_or_worn = self.replaces_worn().map_or(came, |at| at.max(came));
         match self.last {
             Some(last) if last >= came => None,
-            Some(last) => Some(came.max(last + SHORTEST_PAUSE)),
-            None => Some(came),
+            Some(last) => Some(came_or_worn.max(last + SHORTEST_PAUSE)),
+            None => Some(came_or_worn),
         }
     }
 }
@@ -93,6 +114,32 @@ mod tests {
         assert!(redial.allows(now));
         redial.failed(now + LASTING, 0.5);
         assert!(redial.allows(now + LASTING + ms(51)));
+    }
+
+    #[test]
+    fn worn_connections_are_replaced_at_a_pace() {
+        let now = Instant::now();
+        let mut redial = Redial::default();
+        for _ in 0..WORN_AT_ONCE {
+            assert!(redial.allows(now));
+            redial.worn(now);
+            redial.succeeded(now);
+        }
+        assert!(redial.allows(now));
+        redial.worn(now);
+        assert!(!redial.allows(now));
+        // It is no failure: who has no other choice waits for it.
+        assert_eq!(redial.last_resort(now), Some(now + WORN_APART));
+        assert!(redial.allows(now + WORN_APART));
+        let dials = (0..1000).filter(|&step| {
+            let now = now + ms(step);
+            let allowed = redial.allows(now);
+            if allowed {
+                redial.worn(now);
+            }
+            allowed
+        });
+        assert!((45..=51).contains(&dials.count()));
     }
 
     #[test]

@@ -20,8 +20,8 @@ use std::{
     time::Duration,
 };
 
-use h2::client::ResponseFuture;
-use http::Uri;
+use h2::RecvStream;
+use http::{Response, Uri};
 use tokio::{
     sync::{Notify, futures::Notified},
     time::{Instant, timeout},
@@ -70,9 +70,8 @@ struct Settings {
     rules: Rules,
 }
 
-/// An attempt at a call that was sent. Counts for the load of its connection until
-/// it is dropped. If nobody has said by then how it ended, it was cancelled or ran out
-/// of time.
+/// An attempt at a call that was sent. If nobody has said how it ended when it is
+/// dropped, it was cancelled or ran out of time.
 pub(super) struct Lease<'a> {
     upstream: &'a Upstream,
     call: Call,
@@ -166,11 +165,11 @@ impl Upstream {
         avoid: Option<SocketAddr>,
         (deadline, answers): (Instant, &'a Answers),
         request: impl Fn(Uri, Option<u32>) -> Outgoing,
-    ) -> Result<(Lease<'a>, ResponseFuture), Fault> {
+    ) -> Result<Lease<'a>, Fault> {
         // When this began to be not easy.
         let mut came = None;
         loop {
-            let (mut link, call) = match self.pick(avoid, &mut came) {
+            let (mut link, mut call) = match self.pick(avoid, &mut came) {
                 Pick::Take(link, call) => (link, call),
                 Pick::Wait(_waiting, changed) => {
                     changed.await;
@@ -184,15 +183,14 @@ impl Upstream {
             };
             let uri = call.address().endpoint().method_uri.clone();
             let max_header_list = link.max_header_list();
-            if let Ok(response) = link.send(request(uri, max_header_list)) {
-                let lease = Lease {
+            if link.send(&mut call, request(uri, max_header_list)).is_ok() {
+                return Ok(Lease {
                     upstream: self,
                     call,
                     deadline,
                     answers,
                     ended: false,
-                };
-                return Ok((lease, response));
+                });
             }
             self.retire(&link);
         }
@@ -327,6 +325,16 @@ impl Lease<'_> {
     /// Where the attempt went.
     pub(super) fn address(&self) -> &Address {
         self.call.address()
+    }
+
+    /// What the service answers.
+    pub(super) async fn response(&mut self) -> Result<Response<RecvStream>, Fault> {
+        self.call.response().await.map_err(Fault::unanswered)
+    }
+
+    /// Notes that its stream has ended: there is nothing to reset.
+    pub(super) fn is_over(&mut self) {
+        self.call.is_over();
     }
 
     /// Notes how the attempt ended: with an answer, or with this fault. To be left

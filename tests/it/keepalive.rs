@@ -108,7 +108,9 @@ async fn who_was_pinged_enough_is_asked_by_settings() {
     }
     assert_eq!((strict.connections(), strict.ended()), (1, 0));
     let (pings, settings) = (strict.pings().len(), strict.settings());
-    assert!(pings == 2 && settings > 90, "{pings} {settings}");
+    // Most by SETTINGS. Where a call that ran out of time is answered all the same,
+    // pings are free again.
+    assert!(settings > 50 && pings + settings > 90, "{pings} {settings}");
 }
 
 /// A service that does not even allow what all others do.

@@ -49,6 +49,9 @@ mod hostile_replies;
 mod interop;
 /// Pings: how often, and what is done about complaints.
 mod keepalive;
+/// What comes for calls that are over, and what else h2 counts as long as a connection
+/// lasts.
+mod late_answers;
 /// Every bound, at it and one above.
 mod limits;
 /// Thousands of calls in a request, and of cancels a second.
@@ -76,6 +79,8 @@ mod refused;
 mod refused_bodies;
 /// Replicas of a service that refuse, die and restart, and what each of them met.
 mod replicas;
+/// Cancels, at a pace that no tool service takes for an attack.
+mod resets;
 /// What is sent again, when, and how often.
 mod retries;
 /// SIGTERM, drain, health, the second signal.

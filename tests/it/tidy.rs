@@ -68,6 +68,8 @@ const WITH_TIMERS: &[&str] = &[
     "src/telemetry.rs",
     // Batches of spans; an export that has to be tried again.
     "src/telemetry/spans.rs",
+    // Resets that wait for their turn.
+    "src/tool/cancelled.rs",
     // Connecting to a tool service.
     "src/tool/dial.rs",
     // Keepalive; answers of the suspected.

@@ -9,6 +9,7 @@ pub mod caller;
 pub mod collector;
 pub mod hostile;
 pub mod killed;
+pub mod late_service;
 pub mod ledger;
 pub mod network;
 pub mod observed;
