@@ -207,7 +207,10 @@ def call_by_grpcio(target: str, order: dict) -> dict:
         EXECUTE: (protos.ExecuteToolsRequest, protos.ExecuteToolsResponse),
     }[method]
     messages = [json_format.ParseDict(message, asked()) for message in order["requests"]]
-    with grpc.insecure_channel(target, MESSAGES) as channel:
+    settings = list(MESSAGES)
+    if "authority" in order:
+        settings.append(("grpc.default_authority", order["authority"]))
+    with grpc.insecure_channel(target, settings) as channel:
         call = channel.stream_unary(
             method,
             request_serializer=asked.SerializeToString,
