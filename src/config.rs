@@ -217,8 +217,9 @@ pub struct Limits {
     /// last byte was handed on. Beyond it requests are shed, and an observation
     /// fails its own call; an observation must leave room for seven more of its
     /// size, or an eighth of all, so that large ones do not keep small ones out. A
-    /// call counts 2 KiB by itself. At least `max_request_bytes` and `max_response_bytes`
-    /// together, or the largest request could not be answered.
+    /// request counts 8 KiB by itself, and each call 2 KiB. At least
+    /// `max_request_bytes` and `max_response_bytes` together, or the largest request
+    /// could not be answered.
     ///
     /// Default 256 MiB: 60 times the largest request; or three quarters of the
     /// memory limit of the process's cgroup less 64 MiB, if that is smaller: the

@@ -27,7 +27,9 @@
 //!    completion as it is known. It owns the timer, the concurrency limit, the
 //!    failure policy, and catches panics.
 //! 4. A [`run`] fills the completions into an [`aggregate`], which becomes the
-//!    answer; the streaming RPC ([`stream`]) sends each on the way as well.
+//!    answer; the streaming RPC ([`stream`]) sends each on the way as well. With the
+//!    answer goes its [`place`], what the request takes up of [`admission`]'s calls
+//!    and [`buffered`]'s bytes, until the edge has handed on the last byte.
 //! 5. [`tool`] is the other edge: one outgoing gRPC call, straight on h2, over a
 //!    connection that is made when needed, to one of the service's addresses, with
 //!    every failure classified.
@@ -56,7 +58,7 @@
 //! 6. **Structured concurrency**: when the caller goes, its calls end on the wire;
 //!    nothing outlives its request. `cancel::*`, `vanishing_callers::*`
 //! 7. **Everything has a bound**, and says so at the bound. `limits::*`,
-//!    `bulkhead::*`, `slow_reader::*`
+//!    `bulkhead::*`, `slow_reader::*`, `unread::*`, `memory::*`
 //! 8. **Payloads are opaque**: they pass through as the bytes that arrived.
 //!    `interop::payloads_pass_through_byte_for_byte`
 //! 9. **Telemetry wraps, it does not weave**: the core knows neither it nor gRPC, it
@@ -68,8 +70,8 @@
 //!
 //! # Who may name whom
 //!
-//! `call`, `error`, `deadline`, `fanout`, `aggregate`, `admission` and `drain` are
-//! the core: they name each other and tokio, never tonic, hyper or the generated
+//! `call`, `error`, `deadline`, `fanout`, `aggregate`, `admission`, `buffered`,
+//! `place` and `drain` are the core: they name each other and tokio, never tonic, hyper or the generated
 //! messages. [`wire`] is where both worlds meet. Everything else is an edge.
 
 pub mod admission;

@@ -13,6 +13,9 @@ use crate::{admission::Permit, buffered::Held};
 /// Larger observations are held in addition, while they are there.
 pub const CALL_BYTES: usize = 2048;
 
+/// What a request takes up besides: its stream, its task, its headers.
+pub const REQUEST_BYTES: usize = 8192;
+
 /// The place of some calls of a request.
 #[derive(Debug)]
 pub struct Place {
@@ -32,6 +35,11 @@ impl Place {
             permit: self.permit.split_one(),
             held: self.held.split(CALL_BYTES),
         }
+    }
+
+    /// Gives back what it holds beyond so many bytes.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        self.held.shrink(self.held.bytes().saturating_sub(bytes));
     }
 
     /// Takes `other` in as well.

@@ -14,7 +14,7 @@ use crate::{
     drain::Drain,
     fanout::FanOut,
     pb::{self, orchestrator_service_server::OrchestratorService},
-    place::{CALL_BYTES, Place, Undelivered},
+    place::{CALL_BYTES, Place, REQUEST_BYTES, Undelivered},
     registry::Registry,
     run::{Run, Wanted},
     stream::{self, CompletionStream},
@@ -89,7 +89,7 @@ impl Orchestrator {
             .inspect_err(|_| rejected("overloaded"))?;
         let held = self
             .buffered
-            .try_hold(batch.calls.len().saturating_mul(CALL_BYTES));
+            .try_hold(REQUEST_BYTES + batch.calls.len().saturating_mul(CALL_BYTES));
         let held = held.ok_or_else(|| {
             rejected("buffers_full");
             overloaded()

@@ -97,7 +97,7 @@ impl Answer {
 
     /// `None` if there is no room for it.
     fn chunk(&mut self, bytes: Bytes) -> Option<Chunk> {
-        let place = self.undelivered.take();
+        let mut place = self.undelivered.take();
         // The messages are gone, of which these bytes are made.
         let in_place = place.as_ref().map_or(0, Place::bytes);
         let more = bytes.len().saturating_sub(in_place);
@@ -108,6 +108,10 @@ impl Answer {
             more => Some(Arc::new(self.buffered.try_hold(more)?)),
         };
         let linger = self.lingering.try_add(bytes.len());
+        if let (Some(_), Some(place)) = (&linger, &mut place) {
+            // Nothing else of the request outlasts its end.
+            place.shrink_to(bytes.len().max(LEAST_BYTES));
+        }
         let queued = linger.is_none().then(|| {
             let queued = self.queued.get_or_insert_default();
             queued.chunks.fetch_add(1, Ordering::Relaxed);

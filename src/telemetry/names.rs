@@ -184,10 +184,10 @@ metrics! {
     IN_FLIGHT_LIMIT = "fanfare.in_flight_calls.limit", "gauge", "{call}",
         &[],
         "how many of them there may be: `limits.max_in_flight_calls`";
-    BUFFERED_BYTES = "fanfare.buffered_bytes", "gauge", "By",
+    BUFFERED_BYTES = "fanfare.buffered", "gauge", "By",
         &[],
         "what requests, observations and answers hold that were not handed on yet";
-    BUFFERED_LIMIT = "fanfare.buffered_bytes.limit", "gauge", "By",
+    BUFFERED_LIMIT = "fanfare.buffered.limit", "gauge", "By",
         &[],
         "how much that may be: `limits.max_buffered_bytes`";
     ACTIVE_CALLS = "fanfare.tool.active_calls", "gauge", "{call}",

@@ -182,3 +182,21 @@ async fn http_that_is_no_grpc_is_not_observed() {
     observed.client.clone().list_tools(tools).await.unwrap();
     assert_eq!(observed.end().await.tree(), rpc("ListTools", "OK"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_there_is_no_memory_for_is_counted() {
+    let mut config = config();
+    config.limits.max_buffered_bytes = 1000;
+    let registry = registry([("never", Scripted::new(|_| async { panic!("was called") }))]);
+    let mut observed = Observed::of(&config, registry, &[]).await;
+
+    let one = request(vec![tool_call("", "never")]);
+    let status = observed.client.execute_tools(one).await.unwrap_err();
+
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    let page = observed.end().await.page;
+    let reason = [("fanfare_rejection_reason", "buffers_full")];
+    assert_eq!(page.sum(REJECTIONS, &reason), 1.0);
+    assert_eq!(page.value("fanfare_buffered_limit_bytes", &[]), 1000.0);
+    assert_eq!(page.value("fanfare_buffered_bytes", &[]), 0.0);
+}
