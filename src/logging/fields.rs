@@ -22,6 +22,18 @@ impl Fields {
         fields
     }
 
+    /// In one line, for people.
+    pub(super) fn to_text(&self) -> String {
+        let mut text = self.message.clone();
+        for (name, value) in &self.rest {
+            match value {
+                Value::String(value) => text.extend([" ", name, "=", value]),
+                other => text.extend([" ", name, "=", &other.to_string()]),
+            }
+        }
+        text
+    }
+
     fn add(&mut self, field: &Field, value: impl Into<Value>) {
         match (field.name(), value.into()) {
             ("message", Value::String(message)) => self.message = message,

@@ -116,7 +116,7 @@ impl<S: Subscriber> Layer<S> for Gate {
             (0, LIBRARY)
         };
         self.lets(&Origin::of(metadata), key, limit, || {
-            Fields::of(event).message
+            Fields::of(event).to_text()
         })
     }
 }

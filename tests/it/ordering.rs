@@ -65,6 +65,32 @@ fn aggregate(
     response.encode_to_vec()
 }
 
+#[test]
+fn what_is_wrong_with_calls_gives_way_as_well() {
+    const CALLS: usize = 8;
+    let calls: Vec<ToolCall> = (0..CALLS).map(|index| tool_call(index, 256)).collect();
+    let violations = || vec![Violation::new("x".repeat(64), "y".repeat(160)); 16];
+    let end = Instant::now();
+    let completions: Vec<Completion> = (0..CALLS)
+        .map(|index| Completion {
+            index,
+            outcome: Err(CallError::invalid_arguments(violations())),
+            end,
+            queued: Duration::ZERO,
+            attempts: 0,
+        })
+        .collect();
+    let order: Vec<usize> = (0..CALLS).collect();
+    for max_bytes in [CALLS * 1024, CALLS * 2048, CALLS * 8192] {
+        let response = aggregate(&calls, &completions, &order, max_bytes);
+        assert!(
+            response.len() <= max_bytes,
+            "{} of {max_bytes}",
+            response.len()
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
