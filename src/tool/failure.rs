@@ -42,8 +42,8 @@ pub(super) enum Fault {
     Transport(h2::Error),
     /// An HTTP response without a gRPC status, and what it says.
     NotGrpc { status: StatusCode, quote: String },
-    /// The message is longer than it may be.
-    TooLarge { bytes: usize },
+    /// The message is longer than it may be; how long, if that is known.
+    TooLarge { bytes: Option<usize> },
     /// There is no memory for it: this process holds as much as it may.
     NoMemory { bytes: usize },
     /// The reply breaks off before all of it is there.
@@ -291,7 +291,10 @@ impl Fault {
                 let colon = if quote.is_empty() { "" } else { ": " };
                 format!("not gRPC, but HTTP status {status}, came back{colon}{quote}")
             }
-            Self::TooLarge { bytes } => {
+            Self::TooLarge { bytes: None } => {
+                format!("the tool's reply inflates to more than the limit of {max_bytes} bytes")
+            }
+            Self::TooLarge { bytes: Some(bytes) } => {
                 format!("the tool's reply of {bytes} bytes is over the limit of {max_bytes}")
             }
             Self::NoMemory { bytes } => format!(

@@ -18,6 +18,9 @@ use super::link::Outgoing;
 use crate::{call::ToolCall, frames::FIELD_BYTES, pb};
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+/// How a tool may compress its answer.
+const UNDERSTOOD: &str = "identity,gzip";
 const AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
 /// A flag for compression, then four bytes of length.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -80,6 +83,7 @@ fn head(uri: Uri, timeout: Duration) -> Request<()> {
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(UNDERSTOOD));
     headers.insert(TIMEOUT, timeout_value(timeout));
     *request.headers_mut() = headers;
     request
@@ -144,7 +148,8 @@ mod tests {
             + (2 + 8 + 32)
             + (12 + 16 + 32)
             + (10 + AGENT.len() + 32)
-            + (12 + 8 + 32);
+            + (12 + 8 + 32)
+            + (20 + 13 + 32);
         assert_eq!(head.uri().path().len(), 32);
         assert_eq!(head.headers()["grpc-timeout"].len(), 8);
         for (announced, max) in [

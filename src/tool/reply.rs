@@ -26,8 +26,12 @@ use super::{
 use crate::{
     buffered::{Buffered, Held},
     error::{MAX_TOOL_DETAILS_BYTES, ToolStatus},
+    gzip::{InflateError, inflate, max_compressed},
 };
 
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// The flag of a message that is.
+const COMPRESSED: u8 = 1;
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 /// The page is read for what it says, and because a gRPC status may still follow it;
 /// one that does not end is not waited for.
@@ -67,7 +71,7 @@ pub(super) async fn read(
     }
     let trailers = body.trailers().await.map_err(Fault::Transport)?;
     answered |= check_status(&trailers.unwrap_or_default())?;
-    message.finish(answered)
+    message.finish(answered, &head.headers, max_bytes, buffered)
 }
 
 /// Reads the rest of a reply whose `head` is not gRPC's and has no gRPC status. If
@@ -96,7 +100,7 @@ async fn read_page(
     if check_status(&trailers.unwrap_or_default())? {
         let mut message = Message::default();
         message.add(page.freeze(), max_bytes, buffered)?;
-        return message.finish(true);
+        return message.finish(true, &head.headers, max_bytes, buffered);
     }
     Err(Fault::NotGrpc {
         status: head.status,
@@ -156,7 +160,14 @@ impl Message {
         Ok(())
     }
 
-    fn finish(self, answered: bool) -> Result<Reply, Fault> {
+    /// The one message of a reply with these `headers`.
+    fn finish(
+        self,
+        answered: bool,
+        headers: &HeaderMap,
+        max_bytes: usize,
+        buffered: &Buffered,
+    ) -> Result<Reply, Fault> {
         let mut message = match self.whole {
             Some(whole) => whole,
             None => self.received.freeze(),
@@ -174,10 +185,44 @@ impl Message {
         if !answered {
             return Err(Fault::Incomplete("it has no status"));
         }
+        let is_compressed = message[0] == COMPRESSED;
         message.advance(PREFIX_BYTES);
+        if is_compressed {
+            return inflated(&message, headers, max_bytes, buffered);
+        }
         let held = self.held;
         Ok(Reply { message, held })
     }
+}
+
+/// What a compressed message stands for. The encodings that are offered are the ones
+/// that are understood.
+fn inflated(
+    message: &[u8],
+    headers: &HeaderMap,
+    max_bytes: usize,
+    buffered: &Buffered,
+) -> Result<Reply, Fault> {
+    match headers.get(ENCODING).map(HeaderValue::as_bytes) {
+        Some(b"gzip") => {}
+        Some(b"identity") | None => {
+            return Err(Fault::Invalid(
+                "its message is compressed, and grpc-encoding does not say how",
+            ));
+        }
+        Some(_) => return Err(Fault::Invalid("its grpc-encoding was not offered")),
+    }
+    let message = inflate(message, max_bytes).map_err(|error| match error {
+        InflateError::TooLarge => Fault::TooLarge { bytes: None },
+        InflateError::Corrupt => Fault::Invalid("its message is no gzip"),
+    })?;
+    let mut held = buffered.hold(0);
+    if !held.try_grow_leaving_room(message.len()) {
+        let bytes = message.len();
+        return Err(Fault::NoMemory { bytes });
+    }
+    let held = Some(held);
+    Ok(Reply { message, held })
 }
 
 /// How many bytes of the message are still to come; `None` if that is not known
@@ -186,14 +231,15 @@ fn missing_bytes(received: &[u8], max_bytes: usize) -> Result<Option<usize>, Fau
     if received.len() < PREFIX_BYTES {
         return Ok(None);
     }
-    if received[0] != 0 {
-        return Err(Fault::Invalid(
-            "its message is compressed, which was not offered",
-        ));
-    }
+    let max_bytes = match received[0] {
+        0 => max_bytes,
+        COMPRESSED => max_compressed(max_bytes),
+        _ => return Err(Fault::Invalid("its message has an unknown flag")),
+    };
     let length = length(received);
     if length > max_bytes {
-        return Err(Fault::TooLarge { bytes: length });
+        let bytes = Some(length);
+        return Err(Fault::TooLarge { bytes });
     }
     match length.checked_sub(received.len() - PREFIX_BYTES) {
         Some(missing) => Ok(Some(missing)),

@@ -74,7 +74,7 @@ async fn replies_that_are_no_message_fail_their_call_alone() {
     let mut two_in_two_frames = answer_with(empty());
     two_in_two_frames.insert(1, Step::Data(empty()));
     let ok_at_first = head_with("grpc-status", b"0");
-    let unasked = head_with("grpc-encoding", b"gzip");
+    let no_gzip = head_with("grpc-encoding", b"gzip");
     let scripts = [
         ("truncated", answer_with(truncated.clone())),
         ("truncated, no trailers", broken_off(truncated)),
@@ -97,7 +97,7 @@ async fn replies_that_are_no_message_fail_their_call_alone() {
             "an observation that is no Value",
             answer_with(framed(0, 4, &[0x0a, 2, 0xff, 0xff])),
         ),
-        ("an unasked encoding", answer_after(unasked, zip.clone())),
+        ("no gzip", answer_after(no_gzip, zip.clone())),
         ("compressed, no encoding", answer_with(zip)),
         ("an unknown flag", answer_with(framed(0x80, 0, b""))),
         ("two in one frame", answer_with(two_in_one_frame.into())),

@@ -23,6 +23,8 @@ mod breaker;
 mod bulkhead;
 /// The caller goes away; the failure policy; nothing outlives its request.
 mod cancel;
+/// Compressed answers, and what they stand for.
+mod compressed;
 /// `deploy/config/` is what the code says.
 mod config_files;
 /// How many connections a tool service gets, and which call goes on which.

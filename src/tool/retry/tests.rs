@@ -113,7 +113,7 @@ fn only_an_idempotent_tool_is_asked_again() {
     assert_eq!(verdict(unavailable()), Verdict::Retryable);
     assert_eq!(verdict(lost()), Verdict::Retryable);
     assert_eq!(verdict(status(Code::Aborted, None)), Verdict::Final);
-    assert_eq!(verdict(Fault::TooLarge { bytes: 1 }), Verdict::Final);
+    assert_eq!(verdict(Fault::TooLarge { bytes: Some(1) }), Verdict::Final);
     assert_eq!(verdict(no_connection()), Verdict::Final);
     assert_eq!(verdict(barred()), Verdict::Final);
 }
@@ -164,7 +164,7 @@ proptest! {
         for (what, millis, random) in met {
             let fault = match what {
                 0 => lost(),
-                1 => Fault::TooLarge { bytes: 1 },
+                1 => Fault::TooLarge { bytes: Some(1) },
                 2 => status(Code::Unavailable, None),
                 3 => status(Code::Unavailable, Some("5")),
                 4 => barred(),
