@@ -345,7 +345,7 @@ fn transport_message(error: &h2::Error) -> String {
     } else if error.is_reset() {
         format!("the tool service reset the call: {reason}")
     } else {
-        format!("the connection was shut: {reason}")
+        format!("the connection was shut: {error}")
     }
 }
 
