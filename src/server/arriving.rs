@@ -1,9 +1,19 @@
 //! The memory for requests that are not complete: out of the budget of the process,
 //! of which they get a share only, and each connection a share of that. So whoever
-//! sends what never becomes complete can't keep out requests that are, nor, with one
-//! connection, those of others.
+//! sends what never becomes complete can't keep out requests that are.
+//!
+//! Nor those that become complete soon: when little is left, those give way that have
+//! waited longest. An honest request waits for milliseconds.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use futures_util::FutureExt as _;
 use http::HeaderMap;
+use tokio::sync::oneshot;
 
 use crate::buffered::{Buffered, Held};
 
@@ -24,6 +34,60 @@ pub(super) struct Arriving {
     incomplete: Buffered,
     /// Of that, what came on this connection.
     connection: Buffered,
+    queue: Arc<Queue>,
+}
+
+/// The streams that wait, oldest first.
+#[derive(Debug, Default)]
+struct Queue(Mutex<Places>);
+
+#[derive(Debug, Default)]
+struct Places {
+    next: u64,
+    /// Who is dropped here has to give way.
+    waiting: BTreeMap<u64, oneshot::Sender<()>>,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last(queue: &Arc<Self>) -> Place {
+        let (sender, evicted) = oneshot::channel();
+        let mut places = queue.lock();
+        let number = places.next;
+        places.next += 1;
+        places.waiting.insert(number, sender);
+        drop(places);
+        Place {
+            number,
+            evicted,
+            queue: Arc::clone(queue),
+        }
+    }
+
+    /// Has the first give way, if another waits behind it.
+    fn evict_first(&self) {
+        let mut places = self.lock();
+        if places.waiting.len() > 1 {
+            places.waiting.pop_first();
+        }
+    }
+}
+
+/// A place in the queue.
+#[derive(Debug)]
+struct Place {
+    number: u64,
+    evicted: oneshot::Receiver<()>,
+    queue: Arc<Queue>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.queue.lock().waiting.remove(&self.number);
+    }
 }
 
 impl Arriving {
@@ -36,6 +100,7 @@ impl Arriving {
             connection: Buffered::new(share.max(least).min(incomplete.max())),
             incomplete,
             process,
+            queue: Arc::default(),
         }
     }
 
@@ -60,11 +125,27 @@ impl Arriving {
             .map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES)
             .sum();
         let bytes = STREAM_BYTES + headers + bytes;
+        let (process, connection) = (
+            self.process.try_hold(bytes)?,
+            self.connection.try_hold(bytes)?,
+        );
+        let place = Queue::last(&self.queue);
+        make_room(&self.incomplete, &self.queue);
         Some(Waiting {
-            process: self.process.try_hold(bytes)?,
             incomplete: self.incomplete.try_hold(bytes)?,
-            connection: self.connection.try_hold(bytes)?,
+            process,
+            connection,
+            budget: self.incomplete.clone(),
+            place,
         })
+    }
+}
+
+/// When an eighth is left, each that wants some has another give way: their memory
+/// comes back a little later.
+fn make_room(incomplete: &Buffered, queue: &Queue) {
+    if incomplete.held() > incomplete.max() / 8 * 7 {
+        queue.evict_first();
     }
 }
 
@@ -74,15 +155,25 @@ pub(super) struct Waiting {
     process: Held,
     incomplete: Held,
     connection: Held,
+    budget: Buffered,
+    place: Place,
 }
 
 impl Waiting {
     /// Holds so many bytes more. If they do not fit, the request is to be given up.
     #[must_use]
     pub(super) fn try_grow(&mut self, bytes: usize) -> bool {
+        if bytes > 0 {
+            make_room(&self.budget, &self.place.queue);
+        }
         self.process.try_grow(bytes)
-            && self.incomplete.try_grow(bytes)
             && self.connection.try_grow(bytes)
+            && self.incomplete.try_grow(bytes)
+    }
+
+    /// Comes true when it has to give way.
+    pub(super) fn poll_evicted(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.place.evicted.poll_unpin(context).map(drop)
     }
 
     /// What the complete request of so many bytes holds.
@@ -126,6 +217,39 @@ mod tests {
         assert!(wait(&another, MIB).is_some());
         drop(connections);
         assert_eq!(process.held(), 0);
+    }
+
+    #[test]
+    fn who_waits_longest_gives_way_when_an_eighth_is_left() {
+        let arriving = Arriving::new(Buffered::new(256 * MIB), MIB);
+        let evicted = |waiting: &mut Waiting| {
+            let signal = waiting.place.evicted.try_recv();
+            signal == Err(oneshot::error::TryRecvError::Closed)
+        };
+        let mut all = Vec::new();
+        for _ in 0..14 {
+            for _ in 0..8 {
+                let connection = arriving.on_another_connection();
+                all.push(wait(&connection, MIB).expect("room"));
+            }
+        }
+        assert!(!all.iter_mut().any(evicted));
+        // 7 of 8 are held: each of these is over that.
+        for index in 0..8 {
+            let connection = arriving.on_another_connection();
+            all.push(wait(&connection, MIB).expect("room"));
+            let gone: Vec<_> = all.iter_mut().map(evicted).collect();
+            let count = gone.iter().filter(|gone| **gone).count();
+            assert_eq!(count, index, "{gone:?}");
+            assert!(gone[..count].iter().all(|gone| *gone));
+        }
+        // The last ones complete, the first ones leave: nobody has to any more.
+        all.truncate(8);
+        let connection = arriving.on_another_connection();
+        let mut last = wait(&connection, MIB).expect("room");
+        assert!(!evicted(&mut last));
+        drop((all, last));
+        assert!(arriving.queue.lock().waiting.is_empty());
     }
 
     #[test]

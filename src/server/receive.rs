@@ -116,7 +116,7 @@ pub(super) async fn receive(
         let at = timed_out.min(until.deadline);
         let complete = poll_fn(|context| match incoming.poll(context) {
             Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
-            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Pending) => incoming.poll_evicted(context).map(Err),
             Err(rejection) => Poll::Ready(Err(rejection)),
         });
         match timeout_at(at, complete).await {
@@ -277,6 +277,15 @@ impl Incoming<'_> {
         self.waiting = Some(waiting.ok_or_else(Rejection::overloaded)?);
         self.bytes = Collected::Frames(bytes);
         Ok(())
+    }
+
+    fn poll_evicted(&mut self, context: &mut Context<'_>) -> Poll<Rejection> {
+        match &mut self.waiting {
+            Some(waiting) => waiting
+                .poll_evicted(context)
+                .map(|()| Rejection::overloaded()),
+            None => Poll::Pending,
+        }
     }
 
     fn complete(mut self, arriving: &Arriving) -> Result<Received, Rejection> {

@@ -39,6 +39,8 @@ mod execute;
 mod expiry;
 /// OTLP exporters and collectors, with TLS and without, there and not there.
 mod export;
+/// Everything at once that takes memory before a request is admitted.
+mod floods;
 /// Replicas that freeze, or answer nothing, among others that are well.
 mod frozen;
 /// Services that allow no stream, and connections that do not last.
