@@ -8,6 +8,7 @@
 //! Binding, connecting and applying the limits is the business of those who
 //! read them.
 
+mod compression;
 mod error;
 mod memory;
 mod policy;
@@ -33,6 +34,7 @@ use toml::de::DeTable;
 use crate::call::ToolName;
 
 pub use self::{
+    compression::Compression,
     error::{ConfigError, Mistake, Place},
     policy::{Breaker, HedgeDelay, Retry, RetryBudget},
     service::Service,
@@ -98,6 +100,12 @@ pub struct Server {
     /// Default `true`: `grpcurl` then works without the proto files, and these
     /// are no secret.
     pub reflection: bool,
+    /// How answers are compressed, for callers that accept it; `"none"` or
+    /// `"gzip"`. Requests may be compressed with gzip in any case.
+    ///
+    /// Default `"none"`: within a data centre compressing takes longer than
+    /// sending.
+    pub compression: Compression,
     /// The most connections of callers at a time.
     ///
     /// Default 4096: far more than callers have replicas, yet a caller that
@@ -281,6 +289,7 @@ impl Default for Server {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
             admin_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9464))),
             reflection: true,
+            compression: Compression::None,
             max_connections: 4096,
             max_streams_per_connection: 1024,
             max_header_list_bytes: 16 * KIB as u32,

@@ -90,8 +90,11 @@ impl Server {
         let limits = config.limits.clone();
         let orchestrator = Orchestrator::new(registry, limits, buffered.clone(), drain.clone());
         let admission = orchestrator.admission().clone();
-        let service = OrchestratorServiceServer::new(orchestrator)
+        let mut service = OrchestratorServiceServer::new(orchestrator)
             .max_decoding_message_size(config.limits.max_request_bytes);
+        if config.server.compression == config::Compression::Gzip {
+            service = service.send_compressed(CompressionEncoding::Gzip);
+        }
         let mut server = Self::new(
             Routes::new(service),
             OrchestratorServer::NAME,

@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use toml::de::DeValue;
 
 use super::{
-    Config, KIB, Limits, Server, Service, Tool, memory,
+    Config, KIB, Limits, Server, Service, Tool,
+    compression::compression,
+    memory,
     policy_sections::{read_breaker, read_hedge, read_retry, service_sections, tool_sections},
     reader::{Reader, nearest},
     scalar::{self, address, address_or_off, boolean, bytes, count, duration, format_bytes, text},
@@ -59,6 +61,7 @@ fn read_server(table: &mut Reader<'_, '_>) -> Server {
         listen: address,
         admin_listen: address_or_off,
         reflection: boolean,
+        compression: compression,
         max_connections: count,
         max_streams_per_connection: count,
         max_header_list_bytes: bytes(MIN_HEADERS..=MAX_HEADERS),
@@ -222,11 +225,12 @@ pub(super) fn write(config: &Config) -> String {
 
 pub(super) type Entry = (&'static str, String);
 
-fn server_entries(s: &Server) -> [Entry; 15] {
+fn server_entries(s: &Server) -> [Entry; 16] {
     [
         ("listen", string(&s.listen)),
         ("admin_listen", address_string(s.admin_listen)),
         ("reflection", s.reflection.to_string()),
+        ("compression", string(&s.compression)),
         ("max_connections", s.max_connections.to_string()),
         (
             "max_streams_per_connection",

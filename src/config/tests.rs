@@ -9,7 +9,7 @@ use std::{path::Path, time::Duration};
 
 use proptest::prelude::*;
 
-use super::{Config, Limits, Mistake, Server, Service, Tool};
+use super::{Compression, Config, Limits, Mistake, Server, Service, Tool};
 use crate::call::ToolName;
 
 const SAMPLE: &str = r#"
@@ -87,6 +87,7 @@ fn every_setting_can_be_set() {
         listen = "[::]:0"
         admin_listen = "off"
         reflection = false
+        compression = "gzip"
         max_connections = 2
         max_streams_per_connection = 3
         max_header_list_bytes = "5KiB"
@@ -120,6 +121,7 @@ fn every_setting_can_be_set() {
         listen: "[::]:0".parse().unwrap(),
         admin_listen: None,
         reflection: false,
+        compression: Compression::Gzip,
         max_connections: 2,
         max_streams_per_connection: 3,
         max_header_list_bytes: 5 << 10,

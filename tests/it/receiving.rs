@@ -1,3 +1,5 @@
+/// What is held for requests that are not complete.
+mod memory;
 /// Streams that would last as long as their caller likes.
 mod open_ended;
 
@@ -10,17 +12,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use fanfare::{config::Config, pb, server::Server, tool::Connect as _};
-use flate2::{Compression, write::GzEncoder};
-use futures_util::future::join_all;
-use tokio::time::{Instant, sleep};
+use fanfare::{
+    config::{Compression, Config},
+    pb,
+    server::Server,
+    tool::Connect as _,
+};
+use flate2::write::GzEncoder;
+use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    SECOND,
-    by_hand::claims,
-    call, config, ms,
+    call, config,
     pipes::PipeConnect,
     raw::{Answer, EXECUTE, RawClient, STREAM, framed, framed_bytes, post, post_with},
     request,
@@ -136,7 +140,7 @@ async fn a_request_may_come_in_any_pieces() {
 }
 
 fn gzip(message: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(message).unwrap();
     encoder.finish().unwrap()
 }
@@ -211,6 +215,37 @@ async fn compressed_requests_are_understood_within_the_limits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn answers_are_compressed_if_both_sides_want_that() {
+    let accepts = |path| post_with(path, "grpc-accept-encoding", "identity,gzip");
+    for compression in [Compression::None, Compression::Gzip] {
+        let mut config = config();
+        config.server.compression = compression;
+        let setup = Setup::of(&config).await;
+        let client = setup.connect().await;
+        for path in [EXECUTE, STREAM] {
+            for (request, accepted) in [(post(path), false), (accepts(path), true)] {
+                let answer = client.ask(request, good()).await.unwrap();
+                assert_eq!(answer.code(), Code::Ok);
+                let wanted = accepted && compression == Compression::Gzip;
+                let encoding = answer.headers.get("grpc-encoding");
+                assert_eq!(encoding.is_some_and(|name| name == "gzip"), wanted);
+                assert_eq!(answer.body[0], u8::from(wanted), "{path}");
+                if wanted {
+                    let length = answer.body[1..5].try_into().map(u32::from_be_bytes);
+                    let first = &answer.body[5..][..length.unwrap() as usize];
+                    let message = fanfare::gzip::inflate(first, MIB).unwrap();
+                    let decoded = match path {
+                        EXECUTE => pb::ExecuteToolsResponse::decode(message).is_ok(),
+                        _ => pb::StreamExecuteToolsResponse::decode(message).is_ok(),
+                    };
+                    assert!(decoded, "{path}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_are_counted_before_they_are_decoded() {
     let setup = Setup::of(&config()).await;
     let client = setup.connect().await;
@@ -239,110 +274,4 @@ fn with_budget(bytes: usize) -> Config {
     let mut config = config();
     config.limits.max_buffered_bytes = bytes;
     config
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_claimed_takes_nothing() {
-    let setup = Setup::of(&with_budget(32 * MIB)).await;
-    let client = setup.connect().await;
-    let start = Instant::now();
-    let mut waiting = Vec::new();
-    for _ in 0..100 {
-        let (response, mut body) = client.begin(post(EXECUTE), false).await.unwrap();
-        body.send_data(claims(4 << 20), false).unwrap();
-        waiting.push((response, body));
-    }
-    assert_serves(&client, good()).await;
-
-    let ends = waiting.into_iter().map(|(response, _body)| async move {
-        let answer = Answer::read(response).await.unwrap();
-        (answer.code(), start.elapsed())
-    });
-    let timeout = config().server.receive_timeout;
-    let expected = (Code::DeadlineExceeded, timeout);
-    assert_eq!(join_all(ends).await, vec![expected; 100]);
-}
-
-/// Begins requests of 1 MiB until one is refused. Returns how many were not.
-async fn fill(client: &RawClient, held: &mut Vec<h2::SendStream<Bytes>>) -> usize {
-    for taken in 0.. {
-        assert!(taken < 1000, "there is no bound");
-        let (response, mut body) = client.begin(post(EXECUTE), false).await.unwrap();
-        let mut most = claims(2 << 20).to_vec();
-        most.resize(MIB, 0);
-        body.send_data(most.into(), false).unwrap();
-        let answer = tokio::time::timeout(SECOND, Answer::read(response)).await;
-        match answer {
-            Ok(answer) => {
-                assert_overloaded(&answer.unwrap().status());
-                return taken;
-            }
-            Err(_) => held.push(body),
-        }
-    }
-    unreachable!("a bound")
-}
-
-#[tokio::test(start_paused = true)]
-async fn requests_that_do_not_become_complete_get_half_of_the_budget_at_most() {
-    let mut config = with_budget(64 * MIB);
-    config.server.receive_timeout = 1000 * SECOND;
-    let setup = Setup::of(&config).await;
-    let mut held = Vec::new();
-    let mut clients = Vec::new();
-    let mut taken = Vec::new();
-    for _ in 0..6 {
-        let client = setup.connect().await;
-        taken.push(fill(&client, &mut held).await);
-        clients.push(client);
-    }
-    // 8 MiB or so each, that is two requests of the most bytes; 32 MiB in all.
-    assert!((6..=8).contains(&taken[0]), "{taken:?}");
-    assert!(
-        (20..=32).contains(&taken.iter().sum::<usize>()),
-        "{taken:?}"
-    );
-    assert_eq!(taken[5], 0, "{taken:?}");
-
-    // What is complete has the other half, on any connection.
-    let large = framed(&request(vec![pb::ToolCall {
-        arguments: Some(vec![7; 50_000].into()),
-        ..call("", "tool")
-    }]));
-    for client in &clients {
-        assert_serves(client, large.clone()).await;
-    }
-    // And whoever goes makes room.
-    clients.truncate(4);
-    sleep(SECOND).await;
-    let client = setup.connect().await;
-    let parts = [&large[..10], &large[10..]];
-    drop(held);
-    sleep(SECOND).await;
-    let answer = ask_in_parts(&client, EXECUTE, &parts).await;
-    assert_eq!(answer.code(), Code::Ok);
-}
-
-#[tokio::test(start_paused = true)]
-async fn headers_of_requests_that_wait_count() {
-    let mut config = with_budget(16 * MIB);
-    config.server.receive_timeout = 1000 * SECOND;
-    let setup = Setup::of(&config).await;
-    let pipe = PipeConnect(Arc::clone(&setup.server)).connect().await;
-    let mut builder = h2::client::Builder::new();
-    builder.initial_max_send_streams(10_000);
-    let client = RawClient::over(pipe.unwrap(), &builder).await;
-    let mut waiting = Vec::new();
-    let refused = loop {
-        assert!(waiting.len() < 1000, "there is no bound");
-        let long = post_with(EXECUTE, "x-long", vec![b'x'; 15_000]);
-        let (response, body) = client.begin(long, false).await.unwrap();
-        match tokio::time::timeout(ms(10), Answer::read(response)).await {
-            Ok(answer) => break answer.unwrap().status(),
-            Err(_) => waiting.push(body),
-        }
-    };
-    assert_overloaded(&refused);
-    // 8 MiB of them, with 15 KB of headers each and what a stream takes.
-    assert!((300..500).contains(&waiting.len()), "{}", waiting.len());
 }

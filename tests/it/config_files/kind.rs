@@ -20,6 +20,7 @@ pub enum Kind {
     Codes,
     PemFile,
     HostName,
+    Compression,
 }
 
 const SIZE_UNITS: [(&str, u64); 4] = [
@@ -75,6 +76,7 @@ impl Kind {
             "a list of gRPC statuses such as \"UNAVAILABLE\"" => Self::Codes,
             "a PEM file with certificates" | "a PEM file with a private key" => Self::PemFile,
             "a host name or IP address" => Self::HostName,
+            "\"none\" or \"gzip\"" => Self::Compression,
             other => panic!("what is {other}?"),
         }
     }
@@ -98,6 +100,7 @@ impl Kind {
             Self::Codes => ("array of gRPC statuses", "not `OK`".to_owned()),
             Self::PemFile => ("path of a PEM file", String::new()),
             Self::HostName => ("host name or IP address", String::new()),
+            Self::Compression => ("`\"none\"` or `\"gzip\"`", String::new()),
         };
         (kind.to_owned(), limits)
     }
@@ -127,6 +130,11 @@ impl Kind {
                     format!("[{}]", hosts.join(", "))
                 };
                 (vec![hosts(1), hosts(*max)], vec![hosts(0), hosts(max + 1)])
+            }
+            Self::Compression => {
+                let quoted = |text: &str| format!("\"{text}\"");
+                let bad = ["", "off", "deflate", "GZIP"];
+                (["none", "gzip"].map(quoted).into(), bad.map(quoted).into())
             }
             _ => (Vec::new(), Vec::new()),
         }

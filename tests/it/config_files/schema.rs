@@ -132,6 +132,7 @@ fn form(kind: &Kind) -> Value {
     match kind {
         Kind::Boolean => json!({"type": "boolean"}),
         Kind::Text | Kind::PemFile => json!({"type": "string"}),
+        Kind::Compression => json!({"enum": ["none", "gzip"]}),
         Kind::HostName => json!({"type": "string", "minLength": 1}),
         Kind::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
         Kind::Size { min, max } => json!({"anyOf": [

@@ -1,5 +1,7 @@
+use tokio::time::{Instant, sleep};
+
 use super::*;
-use crate::support::raw::next_data;
+use crate::support::{SECOND, ms, raw::next_data};
 
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
