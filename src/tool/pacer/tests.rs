@@ -83,6 +83,37 @@ fn a_connection_is_worn_while_it_can_still_reset_what_it_carries() {
     assert!(reset(&mut pacer, RESERVE, now).0 >= RESERVE - 1);
 }
 
+/// Envoy counts as long as the connection lasts.
+#[test]
+fn half_of_few_streams_are_not_reset_young_however_slowly() {
+    let start = Instant::now();
+    let mut pacer = Pacer::new(start);
+    let reset_some = |pacer: &mut Pacer, ended: usize| {
+        (0..1000).position(|count| {
+            let now = start + count * 3 * SECOND;
+            if pacer.is_worn(0, ended + count as usize, now) {
+                return true;
+            }
+            assert_eq!(pacer.turn((now, now), ended, now), Turn::Now);
+            pacer.reset(now, now);
+            pacer.acknowledged(1, now);
+            false
+        })
+    };
+    let worn = reset_some(&mut pacer, 0).expect("it is worn");
+    assert!(worn + RESERVE <= 250, "{worn}");
+    // Those that it still carries may be reset, and one more once it is not young.
+    let now = start + 10_000 * SECOND;
+    for _ in 0..RESERVE - 1 {
+        pacer.reset(now, now);
+        pacer.acknowledged(1, now - SPACING);
+    }
+    let turn = pacer.turn((now, now), 250, now);
+    assert_eq!(turn, Turn::At(now + YOUNG));
+    // Where most are answered, resets do no harm.
+    assert_eq!(reset_some(&mut Pacer::new(start), 10_000), None);
+}
+
 #[test]
 fn what_waits_too_long_keeps_to_the_wider_bound() {
     let start = Instant::now();
