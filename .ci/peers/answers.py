@@ -112,7 +112,7 @@ def no_json(rig: Rig, peer: str) -> None:
     assert answer["code"] == 0, answer
     results = answer["response"]["results"]
     outcomes = [r["error"]["code"] if "error" in r else r["observation"] for r in results]
-    assert outcomes == [{}, INTERNAL, INTERNAL, None], results
+    assert outcomes == [{}, INTERNAL, INTERNAL, None], outcomes
 
 
 def summary(rig: Rig, peer: str) -> None:

@@ -44,6 +44,8 @@ class Tools(services.ToolServiceServicer):
                 answer.observation.list_value.values.add().number_value = math.nan
             case "nothing":
                 answer.observation.list_value.values.add()
+            case "absent":
+                pass
             case _:
                 context.abort(grpc.StatusCode.UNIMPLEMENTED, name)
         return answer
