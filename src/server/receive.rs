@@ -56,7 +56,7 @@ impl Rejection {
     }
 
     pub(super) fn overloaded() -> Self {
-        Self::new("overloaded", overloaded())
+        Self::new("buffers_full", overloaded())
     }
 
     pub(super) fn too_many_streams(max: usize) -> Self {
