@@ -7,6 +7,7 @@ use http::Uri;
 use toml::de::DeValue;
 
 use super::{
+    compression::{Compression, compression},
     policy::{Breaker, RetryBudget},
     policy_sections::{read_breaker, read_budget},
     reader::Reader,
@@ -89,6 +90,13 @@ pub struct Service {
     /// Default 50: the others bear twice their load then. If most fail, the reason
     /// is rarely the address.
     pub max_ejected_percent: usize,
+    /// How requests are compressed; `"none"` or `"gzip"`. A service that does not
+    /// understand gzip answers UNIMPLEMENTED. Answers may be compressed with gzip in
+    /// any case.
+    ///
+    /// Default `"none"`: within a data centre compressing takes longer than sending,
+    /// and not all services understand it.
+    pub compression: Compression,
     /// `[services.NAME.tls]`: how `https` endpoints are secured; `None` for the
     /// defaults, or if there are none.
     pub tls: Option<Tls>,
@@ -114,6 +122,7 @@ impl Service {
             ejection_time: Duration::from_secs(5),
             max_ejection_time: Duration::from_secs(60),
             max_ejected_percent: 50,
+            compression: Compression::None,
             tls: None,
             breaker: Breaker::default(),
             retry_budget: RetryBudget::default(),
@@ -144,6 +153,7 @@ pub(super) fn read(table: &mut Reader<'_, '_>) -> Service {
     set!(table => s {
         max_ejection_time: duration(TICK),
         max_ejected_percent: percent,
+        compression: compression,
     });
     table.check(
         s.max_ejection_time >= s.ejection_time,
@@ -200,5 +210,6 @@ pub(super) fn entries(s: &Service) -> Vec<Entry> {
         ("ejection_time", duration_string(s.ejection_time)),
         ("max_ejection_time", duration_string(s.max_ejection_time)),
         ("max_ejected_percent", s.max_ejected_percent.to_string()),
+        ("compression", string(&s.compression)),
     ]
 }

@@ -91,9 +91,10 @@ impl Inner {
         let request = |uri, max_header_list| {
             let timeout = invocation.deadline().remaining(Instant::now());
             let number = invocation.next_attempt();
-            let call = invocation.call();
+            let call = (invocation.call(), number);
+            let gzip = self.upstream.gzip();
             let inject = |headers: &mut _, room| attempt.inject(headers, room);
-            grpc::request(uri, max_header_list, timeout, call, number, inject)
+            grpc::request(uri, max_header_list, timeout, call, gzip, inject)
         };
         let terms = (invocation.deadline().at, &self.answers);
         let mut lease = self.upstream.send(trail.last(), terms, request).await?;

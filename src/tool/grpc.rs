@@ -15,9 +15,13 @@ use prost::{
 };
 
 use super::link::Outgoing;
-use crate::{call::ToolCall, frames::FIELD_BYTES, pb};
+use crate::{call::ToolCall, frames::FIELD_BYTES, gzip::deflate, pb};
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// How the message is compressed that says that it is.
+pub(super) const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// The flag of a message that is compressed.
+pub(super) const COMPRESSED: u8 = 1;
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 /// How a tool may compress its answer.
 const UNDERSTOOD: &str = "identity,gzip";
@@ -29,18 +33,30 @@ pub(super) const PREFIX_BYTES: usize = 5;
 const UNCOPIED_BYTES: usize = 4096;
 
 /// A request to `uri` for one attempt at `call`, which tells the tool what time is
-/// left. `add_headers` learns how much the peer takes beside what is there, of header
+/// left; compressed if `gzip`, and if that makes it shorter. `add_headers` learns how much the peer takes beside what is there, of header
 /// lists of `max_header_list` bytes (RFC 9113, 6.5.2).
 pub(super) fn request(
     uri: Uri,
     max_header_list: Option<u32>,
     timeout: Duration,
-    call: &ToolCall,
-    attempt: u32,
+    (call, attempt): (&ToolCall, u32),
+    gzip: bool,
     add_headers: impl FnOnce(&mut HeaderMap, usize),
 ) -> Outgoing {
-    let (body, rest) = message(call, attempt);
     let mut head = head(uri, timeout);
+    let compressed = if gzip {
+        compressed(call, attempt)
+    } else {
+        None
+    };
+    let (body, rest) = match compressed {
+        Some(body) => {
+            let gzip = HeaderValue::from_static("gzip");
+            head.headers_mut().insert(ENCODING, gzip);
+            (body, None)
+        }
+        None => message(call, attempt),
+    };
     let room = room(&head, max_header_list);
     add_headers(head.headers_mut(), room);
     Outgoing { head, body, rest }
@@ -100,6 +116,18 @@ fn timeout_value(timeout: Duration) -> HeaderValue {
     };
     // Digits and a letter are a valid value.
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0u"))
+}
+
+/// A compressed `CallToolRequest` in its frame, if that is shorter.
+fn compressed(call: &ToolCall, attempt: u32) -> Option<Bytes> {
+    let (head, rest) = message(call, attempt);
+    let rest = rest.unwrap_or_default();
+    let message = deflate(&[&head[PREFIX_BYTES..], &rest].concat())?;
+    let mut framed = BytesMut::with_capacity(PREFIX_BYTES + message.len());
+    framed.put_u8(COMPRESSED);
+    framed.put_u32(u32::try_from(message.len()).ok()?);
+    framed.extend_from_slice(&message);
+    Some(framed.freeze())
 }
 
 /// A `CallToolRequest` in its frame: in one piece, or with large arguments in a

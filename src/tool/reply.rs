@@ -20,7 +20,7 @@ use tonic::Status;
 
 use super::{
     failure::{Fault, Pushback},
-    grpc::PREFIX_BYTES,
+    grpc::{COMPRESSED, ENCODING, PREFIX_BYTES},
     not_grpc,
 };
 use crate::{
@@ -29,9 +29,6 @@ use crate::{
     gzip::{InflateError, inflate, max_compressed},
 };
 
-const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-/// The flag of a message that is.
-const COMPRESSED: u8 = 1;
 const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 /// The page is read for what it says, and because a gRPC status may still follow it;
 /// one that does not end is not waited for.

@@ -38,7 +38,10 @@ use super::{
     place::Place,
     resolve::Endpoints,
 };
-use crate::{config, telemetry::attempt::Target};
+use crate::{
+    config::{self, Compression},
+    telemetry::attempt::Target,
+};
 
 /// A call that waits as no peer allows it a stream looks for other addresses now and
 /// then.
@@ -49,6 +52,7 @@ pub struct Upstream {
     service: String,
     target: Target,
     network: Arc<dyn Network>,
+    gzip: bool,
     settings: Settings,
     // std's Mutex: held for a few instructions, never across an await.
     state: Mutex<State>,
@@ -101,6 +105,7 @@ impl Upstream {
             service: name.to_owned(),
             target: endpoints.target(),
             network,
+            gzip: service.compression == Compression::Gzip,
             settings: Settings {
                 connect_timeout: service.connect_timeout,
                 keepalive: Keepalive {
@@ -129,6 +134,11 @@ impl Upstream {
             waiting: AtomicUsize::new(0),
             changed: Arc::default(),
         }
+    }
+
+    /// Whether requests to it are compressed.
+    pub(super) fn gzip(&self) -> bool {
+        self.gzip
     }
 
     /// What telemetry calls it while no address was asked.

@@ -1,15 +1,22 @@
+use std::sync::{Arc, Mutex};
+
 use bytes::Bytes;
 use fanfare::{
+    config::{Compression, Config},
     gzip::deflate,
     json,
-    pb::{self, tool_execution_result::Outcome},
+    pb::{self, tool_execution_result::Outcome, tool_service_server::ToolService},
+    registry::Registry,
+    server::Server,
 };
-use tonic::Code;
+use tonic::{Code, Request, Response, Status};
 
 use crate::support::{
-    Seen, call, failed,
+    Seen, call, config, failed,
     hostile::{Step, answer_with, fields, framed, head, message},
-    ms, results, seen,
+    ms,
+    pipes::{self, PipeConnect},
+    results, seen,
     timed::Timed,
 };
 
@@ -114,4 +121,54 @@ async fn what_is_compressed_otherwise_or_not_whole_is_invalid() {
     }
     let result = result_of(Some(b"gzip"), 2, &whole).await;
     assert_eq!(seen(&result), invalid, "an unknown flag");
+}
+
+/// Answers with the arguments.
+struct Echo;
+
+#[tonic::async_trait]
+impl ToolService for Echo {
+    async fn call_tool(
+        &self,
+        request: Request<pb::CallToolRequest>,
+    ) -> Result<Response<pb::CallToolResponse>, Status> {
+        let observation = request.into_inner().arguments;
+        Ok(Response::new(pb::CallToolResponse { observation }))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_compressed_where_that_is_asked_for_and_helps() {
+    let echo = Arc::new(Server::tools(&config(), Echo).await);
+    for (compression, expected) in [
+        (Compression::None, [None, None, None]),
+        (Compression::Gzip, [None, Some("gzip"), Some("gzip")]),
+    ] {
+        let toml = "[services.a]\nendpoint = \"http://a\"\n[tools.tool]\nservice = \"a\"";
+        let mut config = Config::parse(toml).unwrap();
+        config.services.get_mut("a").unwrap().compression = compression;
+        let understood =
+            Registry::with_connect(&config, |_| Arc::new(PipeConnect(Arc::clone(&echo))));
+        let understood = pipes::client(&config, understood).await;
+        let noted = Timed::new(answer_with(framed(0, 0, b"")), ms(1));
+        let noting = Registry::with_connect(&config, |_| Arc::new(noted.clone()));
+        let noting = pipes::client(&config, noting).await;
+        for bytes in [1, 500, 100_000] {
+            // Opaque to us: any Value will do.
+            let arguments = json::encode_value(&"x".repeat(bytes).into());
+            let call = pb::ToolCall {
+                arguments: Some(arguments.clone()),
+                ..call("id", "tool")
+            };
+            let result = results(&understood, vec![call.clone()]).await.remove(0);
+            assert_eq!(result.outcome, Some(Outcome::Observation(arguments)));
+            results(&noting, vec![call]).await;
+        }
+        let heads = noted.heads();
+        let encodings = heads.iter().map(|head| head.get("grpc-encoding"));
+        let encodings: Vec<_> = encodings
+            .map(|value| value.map(|value| value.to_str().unwrap()))
+            .collect();
+        assert_eq!(encodings, expected);
+    }
 }

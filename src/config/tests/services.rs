@@ -6,6 +6,7 @@ use http::Uri;
 use tempfile::TempDir;
 
 use super::{Config, Service, assert_refused, mistaken_keys, problem};
+use crate::config::Compression;
 
 fn uris<const N: usize>(uris: [&str; N]) -> Vec<Uri> {
     uris.map(|uri| uri.parse().unwrap()).into()
@@ -31,6 +32,7 @@ fn every_setting_of_a_service_can_be_set() {
         ejection_time = "10s"
         max_ejection_time = "11s"
         max_ejected_percent = 12
+        compression = "gzip"
         [services.a.tls]
         server_name = "c"
     "#;
@@ -49,6 +51,7 @@ fn every_setting_of_a_service_can_be_set() {
         ejection_time: Duration::from_secs(10),
         max_ejection_time: Duration::from_secs(11),
         max_ejected_percent: 12,
+        compression: Compression::Gzip,
         tls: config.services["a"].tls.clone(),
         ..Service::new(Uri::default())
     };
