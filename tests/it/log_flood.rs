@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Seen, call, error, error_info,
+    Seen, call,
     page::Page,
     process::{Log, Process, message},
     request, seen,
