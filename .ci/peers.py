@@ -45,11 +45,9 @@ SCENARIOS = [
     (neighbours.unread_streams, ["go"], {}),
     (neighbours.unread_answers, ["go"], {}),
 ]
-# Not yet true: run only if named.
-PENDING = (
-    "compressed_both_ways failing_batches "
-    "few_large_requests many_small_requests"
-).split()
+# Not yet true: run only if named. A cancelled call whose reset waits for its turn is with
+# the tool beyond `max_concurrency`, so that Envoy has more than its 1,024 at a time.
+PENDING = ["few_large_requests:envoy", "many_small_requests:envoy"]
 
 
 def main() -> None:
@@ -67,7 +65,7 @@ def main() -> None:
             for scenario, peers, full in SCENARIOS:
                 for peer in peers:
                     name = f"{scenario.__name__}:{peer}"
-                    if not options.only and scenario.__name__ in PENDING:
+                    if not options.only and name in PENDING:
                         continue
                     if options.only and not {name, scenario.__name__} & set(options.only):
                         continue
