@@ -41,7 +41,12 @@ pub(super) enum Fault {
     /// The transport failed after the request was handed to it.
     Transport(h2::Error),
     /// An HTTP response without a gRPC status, and what it says.
-    NotGrpc { status: StatusCode, quote: String },
+    NotGrpc {
+        status: StatusCode,
+        quote: String,
+        /// Whether it came to its end.
+        is_complete: bool,
+    },
     /// The message is longer than it may be; how long, if that is known.
     TooLarge { bytes: Option<usize> },
     /// There is no memory for it: this process holds as much as it may.
@@ -173,10 +178,11 @@ impl Fault {
 
     /// Whether the stream had ended by then: there is nothing to reset.
     pub(super) fn ends_stream(&self) -> bool {
-        !matches!(
-            self,
-            Self::NotGrpc { .. } | Self::TooLarge { .. } | Self::NoMemory { .. } | Self::Invalid(_)
-        )
+        match self {
+            Self::NotGrpc { is_complete, .. } => *is_complete,
+            Self::TooLarge { .. } | Self::NoMemory { .. } | Self::Invalid(_) => false,
+            _ => true,
+        }
     }
 
     /// How far the attempt got.
@@ -287,7 +293,7 @@ impl Fault {
                 format!("the tool service refused the call unseen: {error}")
             }
             Self::Transport(error) => transport_message(error),
-            Self::NotGrpc { status, quote } => {
+            Self::NotGrpc { status, quote, .. } => {
                 let colon = if quote.is_empty() { "" } else { ": " };
                 format!("not gRPC, but HTTP status {status}, came back{colon}{quote}")
             }

@@ -91,10 +91,11 @@ async fn read_page(
             }
             page.extend_from_slice(&data);
         }
-        body.trailers().await.ok().flatten()
+        body.trailers().await.ok()
     };
-    let trailers = timeout(PAGE_TIME, reading).await.ok().flatten();
-    if check_status(&trailers.unwrap_or_default())? {
+    let end = timeout(PAGE_TIME, reading).await.ok().flatten();
+    let is_complete = end.is_some();
+    if check_status(&end.flatten().unwrap_or_default())? {
         let mut message = Message::default();
         message.add(page.freeze(), max_bytes, buffered)?;
         return message.finish(true, &head.headers, max_bytes, buffered);
@@ -102,6 +103,7 @@ async fn read_page(
     Err(Fault::NotGrpc {
         status: head.status,
         quote: not_grpc::quote(&head.headers, &page),
+        is_complete,
     })
 }
 

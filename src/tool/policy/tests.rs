@@ -110,6 +110,7 @@ impl Scripted {
             End::Lost => {
                 self.ahead(self.backoff());
                 Err(Fault::NotGrpc {
+                    is_complete: true,
                     quote: String::new(),
                     status: http::StatusCode::BAD_GATEWAY,
                 })

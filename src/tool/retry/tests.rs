@@ -35,6 +35,7 @@ fn barred() -> Fault {
 
 fn lost() -> Fault {
     Fault::NotGrpc {
+        is_complete: true,
         quote: String::new(),
         status: http::StatusCode::BAD_GATEWAY,
     }
