@@ -53,8 +53,8 @@ pub(super) struct Cancelled {
     ending: FuturesUnordered<Ending>,
     taken: u64,
     pacer: Pacer,
-    /// The round in which the peer acknowledges so many resets.
-    round: Option<(u32, usize)>,
+    /// The round in which the peer acknowledges so many resets, and since when.
+    round: Option<(u32, usize, Instant)>,
     timer: Option<Pin<Box<Sleep>>>,
     signals: Arc<Signals>,
 }
@@ -125,11 +125,11 @@ impl Cancelled {
             return Next::Wait;
         }
         let now = Instant::now();
-        if let Some((round, resets)) = self.round
+        if let Some((round, resets, since)) = self.round
             && self.signals.is_over(round)
         {
             self.round = None;
-            self.pacer.acknowledged(resets, now);
+            self.pacer.acknowledged(resets, now - since, now);
         }
         let mut next = Next::Wait;
         while let Some(entry) = self.waiting.first_entry() {
@@ -150,7 +150,7 @@ impl Cancelled {
             };
             if matches!(turn, Turn::Acknowledged(_)) && self.round.is_none() {
                 // The question goes out behind the resets.
-                self.round = Some((self.signals.ask(), self.pacer.unacknowledged()));
+                self.round = Some((self.signals.ask(), self.pacer.unacknowledged(), now));
                 next = Next::Send;
             }
             if next == Next::Wait && self.wait_until(at, context).is_ready() {

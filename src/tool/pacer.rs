@@ -23,8 +23,11 @@ use tokio::time::Instant;
 /// How many resets may be on their way to the peer: after them comes something that it
 /// acknowledges. With those that it has just read and not yet come to, fewer than 20.
 const UNACKNOWLEDGED: usize = 8;
-/// How long the peer has for what it has acknowledged.
+/// How long the peer has at least for what it has acknowledged, and how many times as
+/// long as it took to do so: h2 acknowledges what it has read before the streams are
+/// accepted, and a busy peer is slow in both.
 const SPACING: Duration = Duration::from_millis(2);
+const TIMES_AS_LONG: u32 = 2;
 /// 180 and, in 30 s, 15.
 const BURST: f64 = 180.0;
 const PER_SECOND: f64 = 0.5;
@@ -121,10 +124,10 @@ impl Pacer {
         self.unacknowledged
     }
 
-    /// Notes that the peer has acknowledged so many.
-    pub(super) fn acknowledged(&mut self, count: usize, now: Instant) {
+    /// Notes that the peer has acknowledged so many, after so long.
+    pub(super) fn acknowledged(&mut self, count: usize, took: Duration, now: Instant) {
         self.unacknowledged = self.unacknowledged.saturating_sub(count);
-        self.not_before = now + SPACING;
+        self.not_before = now + SPACING.max(TIMES_AS_LONG * took);
     }
 
     /// Whether `waiting` resets, and those of as many calls as a connection has, are

@@ -17,7 +17,9 @@ fn reset(pacer: &mut Pacer, count: usize, mut now: Instant) -> (usize, Instant) 
         loop {
             match pacer.turn((start, start), 0, now) {
                 Turn::Now => break,
-                Turn::Acknowledged(_) => pacer.acknowledged(pacer.unacknowledged(), now),
+                Turn::Acknowledged(_) => {
+                    pacer.acknowledged(pacer.unacknowledged(), Duration::ZERO, now)
+                }
                 Turn::At(at) if at > start + SECOND => return (done, now),
                 Turn::At(at) => now = at,
             }
@@ -37,7 +39,7 @@ fn a_lone_reset_is_sent_at_once() {
         let now = start + second * 3 * SECOND;
         assert_eq!(pacer.turn((now, now), 0, now), Turn::Now, "{second}");
         pacer.reset(now - 3 * SECOND, now);
-        pacer.acknowledged(1, now);
+        pacer.acknowledged(1, Duration::ZERO, now);
         assert!(!pacer.is_worn(0, 0, now), "{second}");
     }
 }
@@ -62,11 +64,11 @@ fn no_more_are_on_their_way_than_a_server_of_h2_bears() {
     let wait = Turn::Acknowledged(start + PATIENCE);
     assert_eq!(pacer.turn((start, start), 0, start), wait);
     // It may have read them and not yet come to them.
-    pacer.acknowledged(UNACKNOWLEDGED, start);
-    assert_eq!(
-        pacer.turn((start, start), 0, start),
-        Turn::At(start + SPACING)
-    );
+    for (took, pause) in [(Duration::ZERO, SPACING), (ms(10), ms(20))] {
+        pacer.acknowledged(UNACKNOWLEDGED, took, start);
+        let turn = pacer.turn((start, start), 0, start);
+        assert_eq!(turn, Turn::At(start + pause));
+    }
     const { assert!(2 * UNACKNOWLEDGED < 20) };
 }
 
@@ -96,7 +98,7 @@ fn half_of_few_streams_are_not_reset_young_however_slowly() {
             }
             assert_eq!(pacer.turn((now, now), ended, now), Turn::Now);
             pacer.reset(now, now);
-            pacer.acknowledged(1, now);
+            pacer.acknowledged(1, Duration::ZERO, now);
             false
         })
     };
@@ -106,7 +108,7 @@ fn half_of_few_streams_are_not_reset_young_however_slowly() {
     let now = start + 10_000 * SECOND;
     for _ in 0..RESERVE - 1 {
         pacer.reset(now, now);
-        pacer.acknowledged(1, now - SPACING);
+        pacer.acknowledged(1, Duration::ZERO, now - SPACING);
     }
     let turn = pacer.turn((now, now), 250, now);
     assert_eq!(turn, Turn::At(now + YOUNG));
@@ -173,7 +175,7 @@ proptest! {
                         let recent = sent.iter().filter(|&&at| at > window).count();
                         prop_assert!(recent < 200, "{recent}");
                     }
-                    Turn::Acknowledged(_) => pacer.acknowledged(pacer.unacknowledged(), now),
+                    Turn::Acknowledged(_) => pacer.acknowledged(pacer.unacknowledged(), Duration::ZERO, now),
                     Turn::At(at) => now = at,
                 }
             }
