@@ -132,10 +132,10 @@ pub struct Server {
     pub stream_window_bytes: u32,
     /// The same for all requests of one connection together.
     ///
-    /// Default 64 MiB: h2 charges each unread DATA frame under 256 bytes up to
-    /// 256 bytes against half of this window and closes the connection when it
-    /// is used up. 64 MiB let 10,000 small requests be unread, tonic's 1 MiB
-    /// some 2,000.
+    /// Default 8 MiB: what has come and was not read is not counted yet, so it is
+    /// not much. But h2 charges each unread DATA frame under 256 bytes up to 256
+    /// bytes against half of this window and closes the connection when it is used
+    /// up. 8 MiB let 16,000 small requests be unread, tonic's 1 MiB some 2,000.
     pub connection_window_bytes: u32,
     /// How long a new connection may say nothing before it is closed.
     ///
@@ -190,7 +190,7 @@ pub struct Limits {
     /// requests are shed. At least `max_calls_per_request`, or the largest
     /// request would never be accepted.
     ///
-    /// Default 10,000: what `connection_window_bytes` is measured for.
+    /// Default 10,000: `connection_window_bytes` is enough for them.
     pub max_in_flight_calls: usize,
     /// The most calls of one request that run at a time, where the request asks
     /// for no less; the others wait.
@@ -294,7 +294,7 @@ impl Default for Server {
             max_streams_per_connection: 1024,
             max_header_list_bytes: 16 * KIB as u32,
             stream_window_bytes: MIB as u32,
-            connection_window_bytes: 64 * MIB as u32,
+            connection_window_bytes: 8 * MIB as u32,
             first_byte_timeout: Duration::from_secs(5),
             receive_timeout: Duration::from_secs(20),
             keepalive_interval: Duration::from_secs(30),

@@ -7,7 +7,7 @@
 use std::{convert::Infallible, net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::{
     sync::Semaphore,
@@ -23,7 +23,7 @@ use super::{
     methods::{self, Bounds, Method, check_message},
     open_ended::{OpenEnded, UntilAnswered},
     protocol::{grpc_timeout, refuse_long_headers, refuse_other_protocols},
-    receive::{Rejection, Until, receive},
+    receive::{ENCODING, Rejection, Until, receive},
     stream_task::ends_at,
 };
 use crate::{
@@ -39,6 +39,8 @@ use crate::{
     },
     wire::status::{ACCEPTED_ENCODINGS, internal, no_time_left},
 };
+
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// Open-ended streams that a connection may have at a time: a client has one health
 /// watch on a connection, and a tool that explores an API one or two of reflection.
@@ -160,9 +162,7 @@ async fn serve(
         }
     };
     let encodings = HeaderValue::from_static(ACCEPTED_ENCODINGS);
-    response
-        .headers_mut()
-        .insert("grpc-accept-encoding", encodings);
+    response.headers_mut().insert(ACCEPT_ENCODING, encodings);
     rpc.ends_with(held(response, undelivered))
 }
 
@@ -209,7 +209,7 @@ async fn answer(
             check_message(received.message(), max_calls)
                 .map_err(|status| Rejection::new("invalid", status))?;
             // It is inflated already.
-            head.headers.remove("grpc-encoding");
+            head.headers.remove(ENCODING);
             head.extensions.insert(Arc::new(received.held));
             Request::from_parts(head, Body::new(received.body))
         }

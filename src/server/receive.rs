@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::poll_fn;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
@@ -34,6 +34,7 @@ use crate::{
 /// A flag that says whether the message is compressed, and its length (gRPC over
 /// HTTP/2, Length-Prefixed-Message).
 const PREFIX_BYTES: usize = 5;
+pub(super) const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// Why a request is not served.
 #[derive(Debug)]
@@ -107,10 +108,7 @@ pub(super) async fn receive(
         waiting: None,
     };
     // What is there already is neither copied nor timed.
-    if poll_fn(|context| Poll::Ready(incoming.poll(context)))
-        .await?
-        .is_pending()
-    {
+    if incoming.poll_once().await? {
         incoming.wait(headers, arriving)?;
         let timed_out = until.arrival + until.timeout;
         let at = timed_out.min(until.deadline);
@@ -133,7 +131,7 @@ pub(super) async fn receive(
 
 /// What `grpc-encoding` says.
 fn is_gzip(headers: &HeaderMap) -> Result<bool, Rejection> {
-    match headers.get("grpc-encoding").map(|value| value.as_bytes()) {
+    match headers.get(ENCODING).map(|value| value.as_bytes()) {
         None | Some(b"identity") => Ok(false),
         Some(b"gzip") => Ok(true),
         Some(other) => Err(Rejection::new(
@@ -172,6 +170,12 @@ impl Collected {
 }
 
 impl Incoming<'_> {
+    /// Whether there is still something to come.
+    async fn poll_once(&mut self) -> Result<bool, Rejection> {
+        let polled = poll_fn(|context| Poll::Ready(self.poll(context))).await?;
+        Ok(polled.is_pending())
+    }
+
     /// Ready when the request is complete.
     fn poll(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Rejection> {
         loop {

@@ -243,5 +243,8 @@ async fn a_thousand_cancels_a_second_cost_no_call_beside_them() {
         assert_eq!((seen(result), result.attempts), (Seen::Ok(json!(null)), 1));
         assert_eq!(service.attempts(&result.id), [1]);
     }
-    assert_eq!(line.connections(), 1);
+    // Each is left before its peer has borne too many resets; those that are left
+    // wait for the long calls on them.
+    let connections = line.connections();
+    assert!(connections <= 64, "{connections} connections");
 }
