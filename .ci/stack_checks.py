@@ -47,7 +47,7 @@ def documented_metrics() -> dict[str, list[str]]:
     for name, kind, unit, labels in re.findall(
         r"^\| `([\w.]+)` \| (\w+), (\S+) \| (.*?) \|", table, re.M
     ):
-        name = name.replace(".", "_") + {"s": "_seconds"}.get(unit, "")
+        name = name.replace(".", "_") + {"s": "_seconds", "By": "_bytes"}.get(unit, "")
         name += {"counter": "_total", "histogram": "_bucket"}.get(kind, "")
         metrics[name] = [label.replace(".", "_") for label in re.findall(r"`([\w.]+)`", labels)]
     return metrics
