@@ -265,6 +265,8 @@ class Stack:
         self.expect([], [{"name": "flaky", "arguments": {"key": key, "failures": 1}}])
         self.expect(["DEADLINE_EXCEEDED"], [{"name": "hang", "timeout": "0.2s"}])
         self.expect(["InvalidArgument"], [])
+        # Context over W3C's limits stays behind.
+        self.expect([], [{"name": "echo"}], "-H", "baggage: key=" + "x" * 8200)
         protos = ("-import-path", str(ROOT / "proto"), "-proto", "fanfare/v1/tool.proto")
         self.expect(["Unimplemented"], None, *protos, method=CLIENT)
         # The first failure cancels the rest.
