@@ -69,7 +69,6 @@ pub(crate) struct GoAway {
     pub(crate) debug_data: String,
 }
 
-#[allow(dead_code)]
 impl Heard {
     /// How often something came, modulo 2^32.
     pub(crate) fn reads(&self) -> u32 {

@@ -30,7 +30,6 @@ use futures_util::task::AtomicWaker;
 use h2::{Ping, PingPong, client::Connection};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::Notify,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -61,7 +60,6 @@ pub(super) struct Signals {
     /// The last round that somebody wants, and the last that was answered.
     wanted: AtomicU32,
     answered: AtomicU32,
-    news: Notify,
     over: AtomicBool,
 }
 
@@ -139,18 +137,6 @@ impl Signals {
         ahead == 0 || ahead > u32::MAX / 2 || self.over.load(Ordering::Acquire)
     }
 
-    /// Waits until that round is over.
-    #[allow(dead_code)]
-    pub(super) async fn acknowledged(&self, round: u32) {
-        loop {
-            let news = self.news.notified();
-            if self.is_over(round) {
-                return;
-            }
-            news.await;
-        }
-    }
-
     /// The last round that somebody wants. To be looked up before the connection is
     /// polled: the question must go out behind what they sent.
     pub(super) fn wanted(&self) -> u32 {
@@ -160,7 +146,6 @@ impl Signals {
     /// The connection has ended.
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::Release);
-        self.news.notify_waiters();
     }
 }
 
@@ -267,7 +252,6 @@ impl Liveness {
         }
         self.open = None;
         self.signals.answered.store(self.asked, Ordering::Release);
-        self.signals.news.notify_waiters();
     }
 
     /// Asks, unless a question is open: that is then enough for who is suspected, and
