@@ -2,7 +2,7 @@
 # Has a real API server (etcd and kube-apiserver, built from source: minutes) take all that
 # deploy/ makes: kubectl applies each overlay over the one before, Helm installs, upgrades
 # and rolls back, and each pod template is admitted as a pod under the `restricted` standard.
-# Runs if the binaries are in the cache or FANFARE_API_SERVER=1. No node is behind it.
+# Runs if the binaries are in the cache or FULL=1. No node is behind it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -11,8 +11,8 @@ source .ci/lib.sh
 # shellcheck source=.ci/tools_kubernetes.sh
 source .ci/tools_kubernetes.sh
 
-if [[ ! -d $api_server_dir && ${FANFARE_API_SERVER:-} != 1 ]]; then
-    not_run 'the API server' 'takes minutes to build: FANFARE_API_SERVER=1 does'
+if [[ ! -d $api_server_dir && ${FULL:-} != 1 ]]; then
+    not_run 'the API server' 'takes minutes to build: FULL=1 does'
     exit
 fi
 if ! command -v go >/dev/null; then

@@ -77,6 +77,28 @@ note() {
     summary+=("$(printf '%-16s %s' "$1" "$2")")
 }
 
+# if_changed NAME PATHS COMMAND...: runs a slow check whose outcome hangs on these files,
+# unless `.ci/passed` says that it passed whole with exactly these; FULL=1 runs it anyway.
+# Whoever changes the files runs it with FULL=1 and commits the line that it leaves there.
+if_changed() {
+    local name=$1 sum notes
+    # shellcheck disable=SC2086  # several paths
+    sum=$(git ls-files -z -- $2 | sort -z | xargs -0 sha256sum | sha256sum) || return 1
+    sum=${sum:0:32}
+    if [[ ${FULL:-} != 1 ]] && grep -qxF "$name $sum" .ci/passed; then
+        not_run "$name" 'it passed with the same files before: FULL=1 runs it again'
+        return
+    fi
+    notes=$(cat "$FANFARE_CI_NOTES")
+    "${@:3}" || return 1
+    # A part that was not run has not passed.
+    if [[ $(cat "$FANFARE_CI_NOTES") == "$notes" ]]; then
+        sed -i "/^$name /d" .ci/passed
+        printf '%s %s\n' "$name" "$sum" >>.ci/passed
+        sort -o .ci/passed .ci/passed
+    fi
+}
+
 # not_run WHAT WHY: says that a check was left out; the gate goes on, and says so again
 # at its end, also of the scripts that it starts.
 not_run() {

@@ -45,18 +45,20 @@ if [[ -n $promtool ]]; then
 fi
 
 if command -v go >/dev/null; then
-    # STACK_KUBERNETES=true: the collector with everything that the configuration
-    # for Kubernetes names. That takes twice as long to build, so in CI its one
-    # processor for Kubernetes is left out of both.
-    collector_tool "${STACK_KUBERNETES:+kubernetes}" || missing 'the collector' "it can't be built"
+    # FULL=1: the collector with everything that the configuration for Kubernetes
+    # names. That takes twice as long to build, so else its one processor for
+    # Kubernetes is left out of both.
+    kubernetes=
+    if [[ ${FULL:-} == 1 ]]; then kubernetes=kubernetes; fi
+    collector_tool "$kubernetes" || missing 'the collector' "it can't be built"
 fi
 if [[ -n $otelcol ]]; then
     python3 .ci/stack_static.py --without-kubernetes >"$tmp/without-kubernetes.yaml"
     files=("$tmp/without-kubernetes.yaml" deploy/compose/collector.yaml)
-    if [[ -n ${STACK_KUBERNETES:-} ]]; then
+    if [[ -n $kubernetes ]]; then
         files+=("$observability/collector.yaml")
     else
-        not_run 'k8s_attributes in collector.yaml' 'STACK_KUBERNETES=true builds it, too'
+        not_run 'k8s_attributes in collector.yaml' 'FULL=1 builds it, too'
     fi
     for file in "${files[@]}"; do
         TRACES_ENDPOINT=localhost:4317 "$otelcol" validate --config "$file"
