@@ -7,7 +7,7 @@ killed and the collector is stopped, until every metric was seen to move. Then:
 
 - a trace of a batch came through the collector, with all its spans in their places;
 - every series that a rule, a panel or a page asks for is one that there was, with
-  its labels and their values, and all of README's metrics were on the page;
+  its labels and their values, and all of telemetry.md's metrics were on the page;
 - every expression can be evaluated, and those of rules and panels have data;
 - gauges went up, and each alert fired that a minute can bring about.
 """

@@ -38,10 +38,10 @@ def spans_of_trace(file: Path) -> set:
 
 
 def documented_metrics() -> dict[str, list[str]]:
-    """Of README's table, as Prometheus spells them: what may follow the name, which
+    """Of telemetry.md, as Prometheus spells them: what may follow the name, which
     is one of several for a histogram, and the labels."""
     table = re.search(
-        r"<!-- telemetry:metrics -->(.*?)<!-- end -->", (ROOT / "README.md").read_text(), re.S
+        r"<!-- telemetry:metrics -->(.*?)<!-- end -->", (OBSERVABILITY / "telemetry.md").read_text(), re.S
     )[1]
     metrics = {}
     for name, kind, unit, labels in re.findall(
@@ -93,8 +93,8 @@ def check(stack) -> None:
     for metric, labels in metrics.items():
         for label in labels or ["job"]:
             if not prometheus.has(metric, f'{label}=~".+"'):
-                fail(f"README.md: there is no {metric} with {label}")
-    print(f"{len(metrics)} metrics with their labels, as README.md lists them")
+                fail(f"telemetry.md: there is no {metric} with {label}")
+    print(f"{len(metrics)} metrics with their labels, as telemetry.md lists them")
 
     rules = rule_expressions(prometheus)
     panels = dashboard_expressions(OBSERVABILITY / "fanfare-dashboard.json")

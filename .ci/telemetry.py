@@ -5,7 +5,7 @@ Runs the service with its demo tools, a collector (rotel) that prints what it
 gets, and a batch by grpcurl with a trace context of its own. The collector must
 print one trace of it with all spans in their places, and our metrics; promtool
 must find nothing wrong with `/metrics`, which must have the same metrics, nor with
-the README's queries, which must be of metrics that are there.
+the queries of telemetry.md, which must be of metrics that are there.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from processes import LIMIT, Processes, fail, free_ports, run
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "deploy/observability/telemetry.md"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 BATCH = {
     "calls": [
@@ -83,7 +83,7 @@ def check_promql(promtool: str, queries: list[str], folder: Path) -> None:
     command = [promtool, "check", "rules", str(file)]
     check = subprocess.run(command, capture_output=True, text=True)
     if check.returncode or f"{len(queries)} rules found" not in check.stdout:
-        fail(f"promtool can't read the queries in the README:\n{check.stdout}{check.stderr}")
+        fail(f"promtool can't read the queries of telemetry.md:\n{check.stdout}{check.stderr}")
 
 
 def check(options, processes: Processes, folder: Path) -> None:
@@ -138,7 +138,7 @@ def check(options, processes: Processes, folder: Path) -> None:
 
     with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=LIMIT) as reply:
         page = reply.read().decode()
-    queries = promql(README.read_text())
+    queries = promql(PAGE.read_text())
     queried = set(re.findall(r"\b(\w+)[\[{]", "".join(queries)))
     for metric in [*map(prometheus_name, METRICS), *queried]:
         if not re.search(rf"^{metric}(_\w+)?(\{{| )", page, re.M):

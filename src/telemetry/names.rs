@@ -1,5 +1,5 @@
 //! Every name that telemetry uses: spans, attributes, metrics, and what they mean.
-//! The tables in the README are compared with the ones here.
+//! The tables of `deploy/observability/telemetry.md` are compared with the ones here.
 //!
 //! RPC names follow the OpenTelemetry semantic conventions 1.44
 //! (<https://opentelemetry.io/docs/specs/semconv/rpc/>), names of tool calls the

@@ -16,7 +16,7 @@ completes, explains and checks them (`#:schema PATH` in the first line, for Tapl
 - Paths are from the working directory of the process. A change takes a restart.
 
 Telemetry and logs are set up by environment variables (`OTEL_*`, `RUST_LOG`): see
-[Watching it](../../README.md#watching-it).
+[Logs, traces and metrics](../observability/telemetry.md).
 ";
 
 pub fn write(sections: &[Section]) -> String {

@@ -167,18 +167,18 @@ async fn the_tables_are_what_is_sent() {
     assert_eq!(sent, in_table);
 }
 
-/// The rows of the README between a marker and the next end.
+/// The rows of the page between a marker and the next end.
 fn rows(table: &str) -> Vec<String> {
-    const README: &str = include_str!("../../../README.md");
+    const PAGE: &str = include_str!("../../../deploy/observability/telemetry.md");
     let begin = format!("<!-- telemetry:{table} -->");
-    let (_, rest) = README.split_once(&begin).expect("the table's begin");
+    let (_, rest) = PAGE.split_once(&begin).expect("the table's begin");
     let (text, _) = rest.split_once("<!-- end -->").expect("the table's end");
     let rows = text.lines().filter(|line| line.starts_with("| `"));
     rows.map(str::to_owned).collect()
 }
 
 #[test]
-fn the_readme_lists_every_attribute_and_metric() {
+fn the_page_lists_every_attribute_and_metric() {
     let attributes: Vec<_> = ATTRIBUTES
         .iter()
         .map(|a| format!("| `{}` | {} | {} |", a.name, a.spans, a.meaning))
