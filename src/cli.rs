@@ -16,21 +16,17 @@ use clap::{Parser, Subcommand};
 use fanfare::{
     config::{self, Config},
     demo::{self, scenario, style::Style, tools::DemoTools, view::View},
+    descriptors,
     logging::{self, LogFormat},
     probe,
     registry::Registry,
     server::{
-        self, Readiness, Server,
-        admin::{self, Admin, MetricsPage},
+        self, Server,
+        admin::{self, Admin, MetricsPage, ReadinessProbe},
     },
     telemetry::{Telemetry, settings::Settings},
 };
-use tokio::{
-    net::TcpListener,
-    runtime,
-    sync::{oneshot, watch},
-    task::JoinHandle,
-};
+use tokio::{net::TcpListener, runtime, sync::oneshot, task::JoinHandle};
 use tokio_rustls::rustls::crypto::ring;
 use tonic_health::pb::health_check_response::ServingStatus;
 
@@ -160,8 +156,9 @@ fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| expected)
 }
 
-async fn serve(config: Config, format: Option<LogFormat>) -> Outcome {
+async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
     log_to_stdout(format)?;
+    descriptors::share_out(&mut config);
     let telemetry = Telemetry::start(&Settings::from_env()?, config.tools.keys())?;
     let listener = server::bind(config.server.listen).await?;
     let admin = match config.server.admin_listen {
@@ -175,7 +172,10 @@ async fn serve(config: Config, format: Option<LogFormat>) -> Outcome {
         .with_telemetry(telemetry.clone());
     let shutdown = signal()?;
     let admin = match admin {
-        Some(admin) => Some(start_admin(admin, &telemetry, server.readiness())?),
+        Some(admin) => {
+            let readiness = Arc::new(server.readiness());
+            Some(start_admin(admin, &telemetry, readiness)?)
+        }
         None => None,
     };
     announce(&listener, config.tools.len())?;
@@ -207,7 +207,7 @@ async fn demo_serve(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
     // It may be taken by a service that runs already.
     match bind_default_admin().await {
         Ok(admin) => {
-            start_admin(admin, &demo.telemetry, demo.readiness.clone())?;
+            start_admin(admin, &demo.telemetry, Arc::clone(&demo.readiness))?;
         }
         Err(error) => tracing::warn!("no metrics are served: {error}"),
     }
@@ -243,7 +243,7 @@ async fn probe(address: &probe::Address, service: &str, timeout: Duration) -> Ou
 struct Demo {
     address: SocketAddr,
     telemetry: Telemetry,
-    readiness: watch::Receiver<Readiness>,
+    readiness: ReadinessProbe,
     stop: Vec<oneshot::Sender<()>>,
     servers: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -268,7 +268,7 @@ impl Demo {
         let mut demo = Self {
             address: listener.local_addr()?,
             telemetry,
-            readiness: orchestrator.readiness(),
+            readiness: Arc::new(orchestrator.readiness()),
             stop: Vec::new(),
             servers: Vec::new(),
         };
@@ -320,7 +320,7 @@ async fn bind_default_admin() -> io::Result<Admin> {
 fn start_admin(
     admin: Admin,
     telemetry: &Telemetry,
-    readiness: watch::Receiver<Readiness>,
+    readiness: ReadinessProbe,
 ) -> io::Result<JoinHandle<()>> {
     let address = admin.local_addr()?;
     tracing::info!(%address, "admin on {address}");

@@ -106,11 +106,13 @@ pub struct Server {
     /// Default `"none"`: within a data centre compressing takes longer than
     /// sending.
     pub compression: Compression,
-    /// The most connections of callers at a time.
+    /// The most connections of callers at a time. Another one is closed at once, which
+    /// sends gRPC's clients to another address, and `/readyz` says 503. Fewer if the
+    /// process may not open so many files (`ulimit -n`, which it raises as far as it
+    /// may): what tool services and `admin_listen` can need is kept back.
     ///
     /// Default 4096: far more than callers have replicas, yet a caller that
-    /// leaks connections can't use up the file descriptors of a process that
-    /// may open more files than that (`ulimit -n`).
+    /// leaks connections can't use up the memory.
     pub max_connections: usize,
     /// The most RPCs at a time on one connection, which the server announces
     /// as HTTP/2's `SETTINGS_MAX_CONCURRENT_STREAMS`; callers queue the rest.

@@ -23,7 +23,7 @@ use std::{io, net::IpAddr, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
@@ -35,8 +35,10 @@ use crate::{
     admission::Admission,
     buffered::Buffered,
     config::{self, Config},
+    connections::Connections,
     drain::{Drain, DrainController, drain},
     logging::peer::connected_to,
+    overflow::Overflow,
     pb::{
         FILE_DESCRIPTOR_SET,
         orchestrator_service_server::OrchestratorServiceServer,
@@ -62,6 +64,7 @@ pub struct Server {
     settings: config::Server,
     max_request_timeout: Duration,
     health: HealthReporter,
+    connections: Connections,
     readiness: watch::Sender<Readiness>,
     service: &'static str,
     controller: DrainController,
@@ -70,13 +73,15 @@ pub struct Server {
     admission: Option<Admission>,
 }
 
-/// Whether new callers are welcome, which is what health says too.
+/// Whether new callers are welcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// Not yet.
     Starting,
     /// They are.
     Ready,
+    /// Not now: there are as many connections as there may be.
+    Full,
     /// No longer, from the beginning of the drain delay.
     Draining,
 }
@@ -141,6 +146,7 @@ impl Server {
             settings: config.server.clone(),
             max_request_timeout: config.limits.max_request_timeout,
             health,
+            connections: Connections::new(config.server.max_connections),
             readiness: watch::Sender::new(Readiness::Starting),
             service,
             controller,
@@ -159,6 +165,7 @@ impl Server {
             telemetry.watch_admission(admission);
         }
         telemetry.watch_buffered(self.edge.buffered());
+        telemetry.watch_connections(&self.connections);
         self.edge.set_telemetry(telemetry);
         self
     }
@@ -168,9 +175,13 @@ impl Server {
         self.edge.buffered()
     }
 
-    /// Watches whether new callers are welcome.
-    pub fn readiness(&self) -> watch::Receiver<Readiness> {
-        self.readiness.subscribe()
+    /// Says whether new callers are welcome, whenever it is called.
+    pub fn readiness(&self) -> impl Fn() -> Readiness + Clone + Send + Sync + 'static {
+        let (readiness, connections) = (self.readiness.subscribe(), self.connections.clone());
+        move || match *readiness.borrow() {
+            Readiness::Ready if connections.are_full() => Readiness::Full,
+            readiness => readiness,
+        }
     }
 
     /// Takes connections from `listener` until `shutdown` comes true, then
@@ -178,7 +189,7 @@ impl Server {
     /// nothing new and waits for what runs, up to `drain_timeout`; ends what
     /// still runs with CANCELLED results, and returns.
     pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let acceptor = Acceptor::new(listener, self.settings.max_connections);
+        let acceptor = Acceptor::new(listener);
         let mut connections = JoinSet::new();
         self.set_health(ServingStatus::Serving).await;
         self.readiness.send_replace(Readiness::Ready);
@@ -240,17 +251,37 @@ impl Server {
         loop {
             tokio::select! {
                 () = &mut end => return,
-                (stream, place) = acceptor.accept() => {
+                stream = acceptor.accept() => {
                     let peer = stream.peer_addr().ok().map(|address| address.ip());
+                    let Some(counted) = self.connections.try_add() else {
+                        self.turn_away(stream, peer);
+                        continue;
+                    };
                     let connection = self.serve_peer(stream, peer);
                     connections.spawn(async move {
                         connection.await;
-                        drop(place);
+                        drop(counted);
                     });
                 }
                 Some(_) = connections.join_next() => {}
             }
         }
+    }
+
+    /// Closes a connection beyond the bound before it says anything: gRPC's clients
+    /// then go to another address, if they have one, or come back after a pause. A
+    /// GOAWAY would have them think that it works, and come back at once; in the
+    /// kernel's backlog they would wait for nobody knows how long.
+    fn turn_away(&self, stream: TcpStream, peer: Option<IpAddr>) {
+        Overflow::Connections.count();
+        drop(stream);
+        let peer = peer.map(tracing::field::display);
+        tracing::warn!(
+            throttle = "max_connections",
+            peer,
+            connections = self.connections.max(),
+            "closed a new connection: there are as many as there may be (server.max_connections)"
+        );
     }
 
     async fn set_health(&self, status: ServingStatus) {

@@ -30,7 +30,7 @@ use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::metrics::PeriodicReader;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use crate::{admission::Admission, buffered::Buffered, call::ToolName};
+use crate::{admission::Admission, buffered::Buffered, call::ToolName, connections::Connections};
 pub use metrics::services::{BreakerGauges, ServiceGauges};
 use metrics::{Metrics, Outlets, Running, Tools};
 use push::Push;
@@ -141,6 +141,13 @@ impl Telemetry {
     pub fn watch_buffered(&self, buffered: &Buffered) {
         if let Some(metrics) = &self.0.metrics {
             metrics.watch_buffered(buffered);
+        }
+    }
+
+    /// Has the metrics report on the connections of callers, too.
+    pub fn watch_connections(&self, connections: &Connections) {
+        if let Some(metrics) = &self.0.metrics {
+            metrics.watch_connections(connections);
         }
     }
 

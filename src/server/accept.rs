@@ -1,58 +1,48 @@
-//! Takes TCP connections: at most so many at a time, and without spinning when
-//! the process is out of file descriptors.
+//! Takes TCP connections, without spinning when the process is out of file
+//! descriptors.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
+use nix::errno::Errno;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
+
+use crate::overflow::Overflow;
 
 /// How long to wait after `accept` failed for want of resources. tonic's accept
 /// loop retries at once and burns a core without a word.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
-/// A listener with a bound on its open connections.
+/// A listener.
 #[derive(Debug)]
-pub(super) struct Acceptor {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-}
+pub(super) struct Acceptor(TcpListener);
 
 impl Acceptor {
-    pub(super) fn new(listener: TcpListener, max_connections: usize) -> Self {
-        let places = max_connections.min(Semaphore::MAX_PERMITS);
-        Self {
-            listener,
-            places: Arc::new(Semaphore::new(places)),
-        }
+    pub(super) fn new(listener: TcpListener) -> Self {
+        Self(listener)
     }
 
-    /// The next connection; its place is free again when the permit is dropped.
-    /// At the bound, callers wait in the kernel's backlog.
-    pub(super) async fn accept(&self) -> (TcpStream, OwnedSemaphorePermit) {
-        let mut warned = false;
+    /// The next connection.
+    pub(super) async fn accept(&self) -> TcpStream {
         loop {
-            // The semaphore is never closed.
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-                return std::future::pending().await;
-            };
-            match self.listener.accept().await {
+            match self.0.accept().await {
                 Ok((stream, _)) => {
                     // Messages are small and complete: nothing to wait for.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "a connection was gone before it was served");
                         continue;
                     }
-                    return (stream, place);
+                    return stream;
                 }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
-                    if !warned {
-                        tracing::warn!(%error, "can't accept connections");
-                        warned = true;
+                    if is_of_descriptors(&error) {
+                        Overflow::FileDescriptors.count();
                     }
+                    let throttle = "accept";
+                    tracing::warn!(throttle, %error, "can't accept connections");
                     sleep(BACK_OFF).await;
                 }
             }
@@ -68,4 +58,9 @@ fn is_the_peers(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionRefused
     )
+}
+
+fn is_of_descriptors(error: &io::Error) -> bool {
+    let number = error.raw_os_error().map(Errno::from_raw);
+    matches!(number, Some(Errno::EMFILE | Errno::ENFILE))
 }

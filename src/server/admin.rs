@@ -1,8 +1,11 @@
 //! A page for operators, on a port of its own, over HTTP/1.1: `/metrics`,
 //! `/healthz` and `/readyz`. It serves until the drain is over, and it takes what
-//! anybody sends it: connections are few, short and for one request each.
+//! anybody sends it: connections are few, short and for one request each, and those
+//! that say nothing give way.
 //!
 //! What the metrics are, and when the server is ready, others know.
+
+mod visitors;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -15,19 +18,22 @@ use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
     task::JoinSet,
     time::timeout,
 };
 
+use self::visitors::{Asked, Visitors};
 use super::{Readiness, accept::Acceptor};
+
+pub(crate) use self::visitors::MAX_CONNECTIONS;
 
 /// Writes the metrics in Prometheus' text format, or says why it can't; `None` if
 /// there are none.
 pub type MetricsPage = Arc<dyn Fn() -> Option<Result<String, String>> + Send + Sync>;
 
-/// Some scrapers and probes, and room for a leak of theirs.
-const MAX_CONNECTIONS: usize = 64;
+/// Says whether new callers are welcome.
+pub type ReadinessProbe = Arc<dyn Fn() -> Readiness + Send + Sync>;
+
 /// A probe speaks in its first packet; those who do not make others wait.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 /// From the connection to the end of the answer, which a slow reader may hold up.
@@ -68,18 +74,18 @@ impl Admin {
     }
 
     /// Serves until it is dropped.
-    pub async fn run(self, metrics: MetricsPage, readiness: watch::Receiver<Readiness>) {
-        let acceptor = Acceptor::new(self.listener, MAX_CONNECTIONS);
+    pub async fn run(self, metrics: MetricsPage, readiness: ReadinessProbe) {
+        let acceptor = Acceptor::new(self.listener);
         let pages = Pages { metrics, readiness };
         let mut connections = JoinSet::new();
+        let mut visitors = Visitors::default();
         loop {
             tokio::select! {
-                (stream, place) = acceptor.accept() => {
-                    let pages = pages.clone();
-                    connections.spawn(async move {
-                        serve(stream, pages).await;
-                        drop(place);
-                    });
+                stream = acceptor.accept() => {
+                    visitors.make_room().await;
+                    let asked = Asked::default();
+                    let visit = Visit { pages: pages.clone(), asked: asked.clone() };
+                    visitors.add(asked, connections.spawn(serve(stream, visit)));
                 }
                 Some(_) = connections.join_next() => {}
             }
@@ -87,14 +93,14 @@ impl Admin {
     }
 }
 
-async fn serve(stream: TcpStream, pages: Pages) {
+async fn serve(stream: TcpStream, visit: Visit) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_header_size(MAX_HEADER_BYTES)
         // One request each: nobody holds a place by being there.
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), pages);
+        .serve_connection(TokioIo::new(stream), visit);
     if let Ok(Err(error)) = timeout(EXCHANGE_TIMEOUT, connection).await {
         tracing::debug!(?error, "a connection to the admin port broke");
     }
@@ -103,16 +109,24 @@ async fn serve(stream: TcpStream, pages: Pages) {
 #[derive(Clone)]
 struct Pages {
     metrics: MetricsPage,
-    readiness: watch::Receiver<Readiness>,
+    readiness: ReadinessProbe,
 }
 
-impl hyper::service::Service<Request<Incoming>> for Pages {
+/// The pages, for one visitor.
+struct Visit {
+    pages: Pages,
+    asked: Asked,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Visit {
     type Response = Response<String>;
     type Error = Infallible;
     type Future = Ready<Result<Response<String>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        ready(Ok(self.answer(request.method(), request.uri().path())))
+        self.asked.note();
+        let (method, path) = (request.method(), request.uri().path());
+        ready(Ok(self.pages.answer(method, path)))
     }
 }
 
@@ -156,9 +170,10 @@ impl Pages {
     }
 
     fn readiness(&self) -> Response<String> {
-        match *self.readiness.borrow() {
+        match (self.readiness)() {
             Readiness::Starting => page(StatusCode::SERVICE_UNAVAILABLE, "starting"),
             Readiness::Ready => page(StatusCode::OK, "ready"),
+            Readiness::Full => page(StatusCode::SERVICE_UNAVAILABLE, "full"),
             Readiness::Draining => page(StatusCode::SERVICE_UNAVAILABLE, "draining"),
         }
     }

@@ -18,7 +18,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::{runtime::Handle, time::timeout};
 
-use crate::buffered::Buffered;
+use crate::{buffered::Buffered, overflow::Overflow};
 
 /// Long enough for a caller to hear that it has its answer, and to stop.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -96,15 +96,23 @@ impl Drop for Inbound {
             return;
         };
         // Outside of a runtime there is no connection either.
-        if let Ok(runtime) = Handle::try_current()
-            && let Some(held) = self.leftovers.memory.try_hold(STREAM_BYTES)
-        {
-            let max_bytes = self.leftovers.max_bytes;
-            runtime.spawn(async move {
-                let _ = timeout(PATIENCE, throw_away(body, max_bytes)).await;
-                drop(held);
-            });
-        }
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let Some(held) = self.leftovers.memory.try_hold(STREAM_BYTES) else {
+            Overflow::UnreadBodies.count();
+            let throttle = "unread_bodies";
+            tracing::warn!(
+                throttle,
+                "too many requests send on although they are answered"
+            );
+            return;
+        };
+        let max_bytes = self.leftovers.max_bytes;
+        runtime.spawn(async move {
+            let _ = timeout(PATIENCE, throw_away(body, max_bytes)).await;
+            drop(held);
+        });
     }
 }
 

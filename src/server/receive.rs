@@ -61,7 +61,7 @@ impl Rejection {
     }
 
     pub(super) fn too_many_streams(max: usize) -> Self {
-        Self::new("overloaded", too_many_streams(max))
+        Self::new("too_many_streams", too_many_streams(max))
     }
 }
 

@@ -31,7 +31,10 @@ use super::{
     push::Push,
     queue::Queue,
 };
-use crate::{admission::Admission, buffered::Buffered, call::ToolName, logging};
+use crate::{
+    admission::Admission, buffered::Buffered, call::ToolName, connections::Connections, logging,
+    overflow,
+};
 
 /// Seconds; what the RPC conventions advise.
 const RPC_SECONDS: [f64; 14] = [
@@ -184,6 +187,7 @@ impl Metrics {
             observe_losses(&meter, &names::DROPPED_SPANS, move || queue.lost());
         }
         observe_losses(&meter, &names::DROPPED_LINES, logging::dropped_lines);
+        observe_losses(&meter, &names::OVERFLOWS, overflow::counts);
         let seconds = |metric: &Metric, bounds: &[f64]| {
             meter
                 .f64_histogram(metric.name)
@@ -241,6 +245,13 @@ impl Metrics {
         self.observe(&names::BUFFERED_LIMIT, buffered, Buffered::max);
     }
 
+    /// Reports on the connections of callers, too.
+    pub(super) fn watch_connections(&self, connections: &Connections) {
+        self.observe(&names::SERVER_CONNECTIONS, connections, Connections::open);
+        let limit = &names::SERVER_CONNECTIONS_LIMIT;
+        self.observe(limit, connections, Connections::max);
+    }
+
     fn observe<T>(&self, metric: &Metric, of: &T, read: fn(&T) -> usize)
     where
         T: Clone + Send + Sync + 'static,
@@ -289,8 +300,11 @@ fn observe_requests(meter: &Meter, running: &Arc<Running>) {
 }
 
 /// Reports how many were lost in each way.
-fn observe_losses<L>(meter: &Meter, metric: &Metric, losses: impl Fn() -> L + Send + Sync + 'static)
-where
+fn observe_losses<L>(
+    meter: &Meter,
+    metric: &'static Metric,
+    losses: impl Fn() -> L + Send + Sync + 'static,
+) where
     L: IntoIterator<Item = (&'static str, u64)>,
 {
     meter
@@ -298,8 +312,9 @@ where
         .with_unit(metric.unit)
         .with_description(metric.meaning)
         .with_callback(move |observer| {
+            let label = metric.attributes[0];
             for (reason, count) in losses() {
-                observer.observe(count, &[KeyValue::new(names::ERROR_TYPE, reason)]);
+                observer.observe(count, &[KeyValue::new(label, reason)]);
             }
         })
         .build();

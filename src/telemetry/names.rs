@@ -75,6 +75,8 @@ pub const TOOL_SERVICE: &str = "fanfare.tool_service";
 pub const CONTEXT_HEADER: &str = "fanfare.context.header";
 /// Why a request was not taken on.
 pub const REJECTION_REASON: &str = "fanfare.rejection.reason";
+/// A bound that was met: the setting, or what there is only so much of.
+pub const BOUND: &str = "fanfare.bound";
 
 /// An attribute of a span.
 #[derive(Clone, Copy, Debug)]
@@ -190,6 +192,15 @@ metrics! {
     BUFFERED_LIMIT = "fanfare.buffered.limit", "gauge", "By",
         &[],
         "how much that may be: `limits.max_buffered_bytes`";
+    SERVER_CONNECTIONS = "fanfare.connections", "gauge", "{connection}",
+        &[],
+        "open connections of callers";
+    SERVER_CONNECTIONS_LIMIT = "fanfare.connections.limit", "gauge", "{connection}",
+        &[],
+        "how many of them there may be: `server.max_connections`, or fewer if file descriptors are few";
+    OVERFLOWS = "fanfare.overflows", "counter", "{event}",
+        &[BOUND],
+        "how often a bound was met where nobody is told: `server.max_connections` and `admin_connections` (a connection was closed), `file_descriptors` (one had to wait), `unread_bodies` (of requests that were refused), `resolved_addresses` (of a name; some are left out)";
     ACTIVE_CALLS = "fanfare.tool.active_calls", "gauge", "{call}",
         &[TOOL_NAME],
         "calls that are with their tool";

@@ -10,7 +10,7 @@ use super::{
     address::{Address, Endpoint},
     dial::Network,
 };
-use crate::telemetry::attempt::Target;
+use crate::{overflow::Overflow, telemetry::attempt::Target};
 
 /// More addresses of one name are left out: connections are kept to each.
 const MAX_ADDRESSES: usize = 256;
@@ -23,6 +23,8 @@ struct Known {
     addresses: Vec<Arc<Address>>,
     /// The last answer was none.
     failed: bool,
+    /// It has more addresses than are used.
+    has_too_many: bool,
 }
 
 /// What a name server answered for one endpoint: addresses, or why there are none.
@@ -37,6 +39,7 @@ impl Endpoints {
                 addresses: endpoint.literal().map(address).into_iter().collect(),
                 endpoint,
                 failed: false,
+                has_too_many: false,
             }
         };
         Self(endpoints.map(known).collect())
@@ -95,7 +98,9 @@ impl Endpoints {
                     if was_failed {
                         tracing::info!(service, host, "resolved again");
                     }
-                    known.addresses = merged(known, sockets);
+                    let found = different(sockets);
+                    known.note_count(service, found.len());
+                    known.addresses = merged(known, found);
                 }
                 Err(reason) => {
                     if !was_failed {
@@ -112,10 +117,36 @@ impl Endpoints {
     }
 }
 
-/// The addresses of the answer: those that are known already stay what they are.
-fn merged(known: &Known, mut sockets: Vec<SocketAddr>) -> Vec<Arc<Address>> {
+impl Known {
+    /// Tells once if it has more addresses than are used.
+    fn note_count(&mut self, service: &str, addresses: usize) {
+        let has_too_many = addresses > MAX_ADDRESSES;
+        if has_too_many {
+            Overflow::ResolvedAddresses.count();
+        }
+        if has_too_many && !self.has_too_many {
+            let host = self.endpoint.host.as_str();
+            let used = MAX_ADDRESSES;
+            tracing::warn!(
+                service,
+                host,
+                addresses,
+                used,
+                "a name has too many addresses"
+            );
+        }
+        self.has_too_many = has_too_many;
+    }
+}
+
+fn different(mut sockets: Vec<SocketAddr>) -> Vec<SocketAddr> {
     sockets.sort_unstable();
     sockets.dedup();
+    sockets
+}
+
+/// The addresses of the answer: those that are known already stay what they are.
+fn merged(known: &Known, mut sockets: Vec<SocketAddr>) -> Vec<Arc<Address>> {
     sockets.truncate(MAX_ADDRESSES);
     let address = |socket| {
         let old = known.addresses.iter().find(|old| old.socket() == socket);

@@ -9,18 +9,18 @@ use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    sync::watch,
     time::{Instant, timeout},
 };
 
 use crate::support::{
     SECOND, Seen, call,
+    page::Page,
     process::{PATIENCE, Process, fanfare, message},
     request, seen,
 };
 
-/// Some more than the places that the page has.
-const CONNECTIONS: usize = 100;
+/// Several times the places that the page has.
+const CONNECTIONS: usize = 500;
 
 /// The service without tools, and where its page is.
 async fn service(server_keys: &str) -> (Process, SocketAddr) {
@@ -180,7 +180,6 @@ async fn in_the_drain_delay_it_is_not_ready_and_serves() {
 #[tokio::test]
 async fn those_who_say_nothing_do_not_keep_others_out() {
     let (mut process, address) = service("").await;
-    let start = Instant::now();
     let mut held = Vec::new();
     for index in 0..CONNECTIONS {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -192,10 +191,28 @@ async fn those_who_say_nothing_do_not_keep_others_out() {
         }
         held.push(stream);
     }
-    // Behind all of them: two rounds of places, 2 s each.
+    // Behind all of them, and long before they are closed for being silent.
+    let start = Instant::now();
     assert_eq!(get(address, "/healthz").await, line(200, "ok"));
     let waited = start.elapsed();
-    assert!(waited > SECOND && waited < 8 * SECOND, "{waited:?}");
+    assert!(waited < 2 * SECOND, "{waited:?}");
+    // The oldest gave way: at the bound they are counted, and logged.
+    let oldest = say_nothing_to_the_end(held.remove(1));
+    timeout(PATIENCE, oldest).await.expect("the end");
+    let page = Page::of_process(&process).await;
+    let gave_way = page.value(
+        "fanfare_overflows_total",
+        &[("fanfare_bound", "admin_connections")],
+    );
+    assert!(gave_way >= (CONNECTIONS - 200) as f64, "{gave_way}");
+    let warned = process.log().all(|line| line["level"] == "WARN");
+    assert!(
+        message(&warned[0]).contains("too many"),
+        "{:?}",
+        warned.first()
+    );
+    // Not a line for each.
+    assert!(warned.len() < 60, "{}", warned.len());
 
     // Nor do they keep the process.
     let mute = TcpStream::connect(address).await.unwrap();
@@ -206,13 +223,16 @@ async fn those_who_say_nothing_do_not_keep_others_out() {
     drop((held, mute));
 }
 
+async fn say_nothing_to_the_end(mut stream: TcpStream) {
+    // A reset is an end too.
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+}
+
 /// A page in this process, with these metrics.
 async fn page(metrics: fn() -> Option<Result<String, String>>) -> SocketAddr {
     let admin = admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = admin.local_addr().unwrap();
-    let readiness = watch::Sender::new(Readiness::Starting);
-    let pages = admin.run(Arc::new(metrics), readiness.subscribe());
-    tokio::spawn(pages);
+    tokio::spawn(admin.run(Arc::new(metrics), Arc::new(|| Readiness::Starting)));
     address
 }
 

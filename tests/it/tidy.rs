@@ -50,6 +50,8 @@ const WITH_TIMERS: &[&str] = &[
     "src/server/accept.rs",
     // A probe that does not speak, a scraper that does not read.
     "src/server/admin.rs",
+    // Those who make room for a probe.
+    "src/server/admin/visitors.rs",
     // First byte, keepalive, age.
     "src/server/connection.rs",
     // The deadline of a request that is not complete.

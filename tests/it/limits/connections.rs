@@ -2,13 +2,15 @@ use fanfare::tool::{Connect as _, Io};
 use http::StatusCode;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
     time::timeout,
 };
 
 use super::*;
 use crate::support::{
+    page::{self, Page},
     pipes::PipeConnect,
-    process::PATIENCE,
+    process::{PATIENCE, message},
     raw::{Answer, loopback},
 };
 
@@ -86,30 +88,110 @@ async fn headers_may_have_so_many_bytes() {
     assert_eq!(ask(&another, 1).await.unwrap().code(), Code::Ok);
 }
 
+/// Beyond the bound a connection is closed before anything is said on it: what gRPC's
+/// clients take for an address that does not work now. Whoever is there is served, and
+/// probes that ask for new callers say no.
 #[tokio::test]
-async fn so_many_connections_are_served_at_a_time() {
-    let mut config = config();
-    config.server.max_connections = 2;
-    let address = loopback(&config, registry([("tool", Scripted::answers_with(1))])).await;
+async fn a_connection_too_many_is_closed_at_once() {
+    let server = Process::serve("[server]\nlisten = \"127.0.0.1:0\"\nmax_connections = 2").await;
     let ask = async |client: &RawClient| {
-        let answer = client.ask(post(EXECUTE), body_of("tool")).await;
+        let answer = client.ask(post(EXECUTE), body_of("nobody")).await;
         assert_eq!(answer.unwrap().code(), Code::Ok);
     };
-    let one = RawClient::connect(address).await;
-    let two = RawClient::connect(address).await;
+    let one = RawClient::connect(server.address).await;
+    let two = RawClient::connect(server.address).await;
     ask(&one).await;
     ask(&two).await;
+    let readiness = async || page::of_admin(&server, "/readyz").await;
+    assert!(readiness().await.starts_with("HTTP/1.1 503 "));
 
-    // The kernel accepts it, nobody speaks to it.
-    let three = RawClient::connect(address).await;
-    let third = ask(&three);
-    let mut third = std::pin::pin!(third);
-    assert!(timeout(ms(300), &mut third).await.is_err());
+    for refused in 1..=50 {
+        let mut third = TcpStream::connect(server.address).await.unwrap();
+        let mut heard = Vec::new();
+        let end = timeout(PATIENCE, third.read_to_end(&mut heard)).await;
+        // A reset is an end too.
+        let _ = end.expect("the end");
+        assert_eq!(heard, b"", "it would count as a connection that works");
+        if refused == 50 {
+            break;
+        }
+    }
     ask(&two).await;
+    let page = Page::of_process(&server).await;
+    let bound = [("fanfare_bound", "server.max_connections")];
+    assert_eq!(page.value("fanfare_overflows_total", &bound), 50.0);
+    assert_eq!(page.value("fanfare_connections", &[]), 2.0);
+    assert_eq!(page.value("fanfare_connections_limit", &[]), 2.0);
+    let warned = server.log().all(|line| line["level"] == "WARN");
+    assert!(message(&warned[0]).contains("server.max_connections"));
+    assert!(warned.len() < 40, "{}", warned.len());
 
     drop(one);
-    third.await;
+    let there_is_room = async { while !readiness().await.starts_with("HTTP/1.1 200 ") {} };
+    timeout(PATIENCE, there_is_room).await.expect("room");
+    ask(&RawClient::connect(server.address).await).await;
     ask(&two).await;
+}
+
+/// Callers get what file descriptors are left when tools and operators have theirs.
+#[tokio::test]
+async fn callers_leave_file_descriptors_for_tools_and_operators() {
+    const LIMIT: u64 = 240;
+    let tools = Process::demo_tools().await;
+    let demo = fanfare::demo::config_toml(tools.address);
+    let toml = format!("[server]\nlisten = \"127.0.0.1:0\"\n{demo}");
+    let server = Process::serve_within(&toml, LIMIT).await;
+    let warned = server.log().all(|line| line["level"] == "WARN");
+    assert!(
+        message(&warned[0]).contains("too few file descriptors"),
+        "{warned:?}"
+    );
+    assert_eq!(warned[0]["limit"], LIMIT);
+    let callers = warned[0]["for_callers"].as_u64().expect("a count");
+    assert!((LIMIT / 2..LIMIT).contains(&callers), "{callers}");
+
+    let caller = RawClient::connect(server.address).await;
+    let list = post("/fanfare.v1.OrchestratorService/ListTools");
+    caller.ask(list, framed(&())).await.expect("an answer");
+    let mut idle = Vec::new();
+    for _ in 0..LIMIT {
+        idle.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    // All of them were seen: those that are too many are counted.
+    let bound = [("fanfare_bound", "server.max_connections")];
+    let page = async {
+        loop {
+            let page = Page::of_process(&server).await;
+            let closed = page.value("fanfare_overflows_total", &bound);
+            if closed >= (LIMIT + 1 - callers) as f64 {
+                return page;
+            }
+        }
+    };
+    let page = timeout(PATIENCE, page).await.expect("the operators' page");
+    assert_eq!(page.value("fanfare_connections", &[]), callers as f64);
+    let starved = [("fanfare_bound", "file_descriptors")];
+    assert_eq!(page.value("fanfare_overflows_total", &starved), 0.0);
+    // The tools can be dialed.
+    let answer = caller.ask(post(EXECUTE), body_of("echo")).await.unwrap();
+    let answer = &answer.messages::<pb::ExecuteToolsResponse>()[0];
+    assert!(matches!(seen(&answer.results[0]), Seen::Ok(_)));
+}
+
+#[tokio::test]
+async fn the_soft_limit_on_file_descriptors_is_raised() {
+    let server = Process::serve("[server]\nlisten = \"127.0.0.1:0\"").await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let open_files = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let numbers: Vec<_> = open_files
+        .unwrap()
+        .split_whitespace()
+        .filter(|word| word.chars().all(|c| c.is_ascii_digit()))
+        .collect();
+    assert_eq!(numbers.len(), 2, "{open_files:?}");
+    assert_eq!(numbers[0], numbers[1]);
 }
 
 /// Reads to the end, which must come some time; returns when it came.

@@ -11,6 +11,24 @@ use tokio::{
 
 use super::process::{PATIENCE, Process, message};
 
+/// What the operators' page of a process answers to a GET of `path`, head included.
+pub async fn of_admin(process: &Process, path: &str) -> String {
+    let lines = process
+        .log()
+        .all(|line| message(line).starts_with("admin on "));
+    let address = lines[0]["address"].as_str().expect("an address");
+    let answer = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer)
+    };
+    let answer = timeout(PATIENCE, answer).await.expect("an answer in time");
+    answer.expect("an answer")
+}
+
 /// What a page says.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
@@ -36,21 +54,7 @@ impl Page {
 
     /// The page of a process, now.
     pub async fn of_process(process: &Process) -> Self {
-        let lines = process
-            .log()
-            .all(|line| message(line).starts_with("admin on "));
-        let address = lines[0]["address"].as_str().expect("an address");
-        let answer = async {
-            let mut stream = TcpStream::connect(address).await?;
-            stream
-                .write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
-                .await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await?;
-            std::io::Result::Ok(answer)
-        };
-        let answer = timeout(PATIENCE, answer).await.expect("an answer in time");
-        let answer = answer.expect("an answer");
+        let answer = of_admin(process, "/metrics").await;
         Self::parse(answer.split_once("\r\n\r\n").expect("a body").1)
     }
 

@@ -59,16 +59,9 @@ impl Process {
 
     /// The same in an environment with these variables.
     pub async fn serve_in(toml: &str, environment: &[(&str, &str)]) -> Self {
-        let mut toml = toml.to_owned();
-        if !toml.contains("admin_listen") {
-            let admin = "[server]\nadmin_listen = \"127.0.0.1:0\"\n";
-            toml = toml.replacen("[server]\n", admin, 1);
-            assert!(toml.contains(admin), "no line is [server]");
-        }
-        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-        file.write_all(toml.as_bytes()).expect("to write it");
-        let path = file.path().to_str().expect("a path").to_owned();
-        Self::start_in(&["serve", "--config", &path], environment).await
+        let toml = with_admin(toml);
+        let path = toml.path().to_str().expect("a path");
+        Self::start_in(&["serve", "--config", path], environment).await
     }
 
     /// The service, on a port of its own, with the demo tools at `tools`;
@@ -81,14 +74,29 @@ impl Process {
         .await
     }
 
+    /// The service, as [`Process::serve`], with at most so many file descriptors.
+    pub async fn serve_within(toml: &str, descriptors: u64) -> Self {
+        let toml = with_admin(toml);
+        let path = toml.path().to_str().expect("a path");
+        let limit = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        let binary = env!("CARGO_BIN_EXE_fanfare");
+        let arguments = ["-c", &limit, binary, "serve", "--config", path];
+        Self::run(command("sh", &arguments)).await
+    }
+
     async fn start(arguments: &[&str]) -> Self {
         Self::start_in(arguments, &[]).await
     }
 
     async fn start_in(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = fanfare(arguments)
+        let mut command = fanfare(arguments);
+        command.envs(environment.iter().copied());
+        Self::run(command).await
+    }
+
+    async fn run(mut command: Command) -> Self {
+        let mut child = command
             .args(["--log-format", "json"])
-            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -162,9 +170,27 @@ impl Process {
     }
 }
 
+/// A file with this configuration, whose page for operators has a port of its own unless
+/// it says another.
+fn with_admin(toml: &str) -> tempfile::NamedTempFile {
+    let mut toml = toml.to_owned();
+    if !toml.contains("admin_listen") {
+        let admin = "[server]\nadmin_listen = \"127.0.0.1:0\"\n";
+        toml = toml.replacen("[server]\n", admin, 1);
+        assert!(toml.contains(admin), "no line is [server]");
+    }
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(toml.as_bytes()).expect("to write it");
+    file
+}
+
 /// The real binary, whatever the environment of the tests says.
 pub fn fanfare(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command(env!("CARGO_BIN_EXE_fanfare"), arguments)
+}
+
+fn command(program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     let ours = |name: &str| name == "RUST_LOG" || name.starts_with("OTEL_");
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
         command.env_remove(name);
