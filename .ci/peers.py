@@ -36,6 +36,7 @@ SCENARIOS = [
     (answers.no_json, ["python", "go"], {}),
     (answers.summary, ["python"], {}),
     (answers.expiries, TOOLS, {"count": 1000}),
+    (answers.lost_replica, ["python"], {}),
     (neighbours.large_context, ["python", "java"], {}),
     (neighbours.frozen_replica, ["python"], {"seconds": 30}),
     (neighbours.long_call, ["java", "go", "python"], {"seconds": 360, "keepalive": ""}),

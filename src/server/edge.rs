@@ -37,7 +37,7 @@ use crate::{
         Telemetry,
         rpc::{Ending, Record, Rpc},
     },
-    wire::status::{ACCEPTED_ENCODINGS, internal, no_time_left},
+    wire::status::{ACCEPTED_ENCODINGS, answer_is_late, internal, no_time_left},
 };
 
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -245,7 +245,7 @@ async fn call(
         // Answers are given earlier, by the reply margin.
         Err(_elapsed) => {
             record.reject("expired");
-            no_time_left().into_http()
+            answer_is_late().into_http()
         }
     };
     with_standard_code(response, record)

@@ -64,10 +64,13 @@ mod load;
 mod log_flood;
 /// Log lines: never in the way, never lost in silence.
 mod logs;
-/// Any completion order, any mix of outcomes: the same aggregate.
+/// What the process holds in memory while callers do not read.
 mod memory;
 /// Observations that JSON has no words for.
 mod no_json;
+/// Requests that are refused, and what that says of their tools.
+mod not_served;
+/// Any completion order, any mix of outcomes: the same aggregate.
 mod ordering;
 /// Tool services that are killed, freeze or are cut off, and come back.
 mod outages;
