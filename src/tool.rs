@@ -62,4 +62,4 @@ pub use breaker::{Breaker, BreakerState};
 pub use client::GrpcTool;
 pub use dial::{Connect, Internet, Io, Network};
 pub use policy::{Guard, ServiceGuard};
-pub use upstream::Upstream;
+pub use upstream::{Connectivity, Upstream};

@@ -246,6 +246,9 @@ metrics! {
     CONNECTIONS = "fanfare.tool_service.connections", "gauge", "{connection}",
         &[TOOL_SERVICE],
         "open connections to it";
+    CONNECTIVITY = "fanfare.tool_service.connectivity.state", "gauge", "{state}",
+        &[TOOL_SERVICE],
+        "whether it can be reached: 1 idle (not known), 2 connecting, 3 ready, 4 transient failure (not when last tried)";
     EJECTED = "fanfare.tool_service.ejected_addresses", "gauge", "{address}",
         &[TOOL_SERVICE],
         "addresses of it that are left alone because they kept failing";

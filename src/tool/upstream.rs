@@ -5,8 +5,11 @@
 //! at whatever address: an address that is down, slow or new costs no call anything,
 //! it is dialed beside. Which address is next is in `state.rs`, what is done in tasks
 //! of their own (dialing, asking name servers, closing what is idle) in `upkeep.rs`,
+//! what is done now and then in `keeping.rs`, whether it can be reached in `connectivity.rs`,
 //! what an address has in `place.rs`.
 
+mod connectivity;
+mod keeping;
 mod state;
 mod upkeep;
 
@@ -27,6 +30,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+pub use self::connectivity::Connectivity;
 use self::{state::State, upkeep::Names};
 use super::{
     address::{Address, Endpoint},

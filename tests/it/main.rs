@@ -78,6 +78,8 @@ mod outages;
 mod panics;
 /// `fanfare probe`: health, for those who start a command.
 mod probe;
+/// Which services can be reached, before any call.
+mod reachable;
 /// Requests as they arrive: in pieces, twice, compressed, or never.
 mod receiving;
 /// What h2 refuses, and what the log says of it.
