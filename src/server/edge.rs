@@ -22,6 +22,7 @@ use super::{
     leftover::{Inbound, Leftovers},
     methods::{self, Bounds, Method, check_message},
     open_ended::{OpenEnded, UntilAnswered},
+    parting::Work,
     protocol::{grpc_timeout, refuse_long_headers, refuse_other_protocols},
     receive::{ENCODING, Rejection, Until, receive},
     stream_task::ends_at,
@@ -32,7 +33,7 @@ use crate::{
     deadline::Deadline,
     drain::{Drain, DrainController, drain},
     logging::correlation::correlate,
-    place::Undelivered,
+    place::{InProgress, Undelivered},
     telemetry::{
         Telemetry,
         rpc::{Ending, Record, Rpc},
@@ -103,6 +104,7 @@ impl Edge {
             ending,
             open_ended: Arc::new(Semaphore::new(MAX_OPEN_ENDED)),
             lingering: Lingering::default(),
+            running: Arc::default(),
         };
         (FromPeer(Arc::new(from)), controller)
     }
@@ -113,13 +115,26 @@ impl Edge {
 pub(super) struct FromPeer(Arc<Connection>);
 
 #[derive(Debug)]
-struct Connection {
+pub(super) struct Connection {
     edge: Edge,
     peer: Option<IpAddr>,
     /// Of this connection: by age, or with the process.
     ending: Drain,
     open_ended: Arc<Semaphore>,
     lingering: Lingering,
+    /// See [`Work`].
+    running: Arc<()>,
+}
+
+impl FromPeer {
+    /// What is under way on the connection.
+    pub(super) fn work(&self) -> Work {
+        Work {
+            running: Arc::downgrade(&self.0.running),
+            requests: Arc::downgrade(&self.0),
+            answers: self.0.lingering.clone(),
+        }
+    }
 }
 
 impl hyper::service::Service<Request<Incoming>> for FromPeer {
@@ -193,6 +208,7 @@ async fn answer(
         .open_ended
         .then(|| connection.open_stream(deadline, method))
         .transpose()?;
+    let mut in_progress = None;
     let request = match method.request {
         methods::Request::Single {
             max_bytes,
@@ -210,7 +226,10 @@ async fn answer(
                 .map_err(|status| Rejection::new("invalid", status))?;
             // It is inflated already.
             head.headers.remove(ENCODING);
-            head.extensions.insert(Arc::new(received.held));
+            let running = Arc::clone(&connection.running);
+            let held = InProgress::new(received.held, running);
+            head.extensions.insert(held.clone());
+            in_progress = Some(held);
             Request::from_parts(head, Body::new(received.body))
         }
         methods::Request::Stream => request.map(|body| match &mut open_ended {
@@ -221,6 +240,7 @@ async fn answer(
     // On the heap, so that streams that wait for their request don't have it.
     let call = Box::pin(call(edge.routes.clone(), request, deadline, record));
     let response = call.await;
+    drop(in_progress);
     Ok(match open_ended {
         Some(stream) => stream.of(response),
         None => {
