@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use crate::{
     aggregate::Aggregate,
+    buffered::Held,
     call::{Completion, ToolCall},
     deadline::Deadline,
     fanout::FanOut,
     pb,
-    place::{InProgress, Place},
+    place::Place,
     telemetry::batch::BatchTelemetry,
     wire::{self, Arrival},
 };
@@ -24,7 +25,7 @@ pub struct Run {
     summary: bool,
     place: Place,
     /// The arguments are slices of it.
-    _request: Option<InProgress>,
+    _request: Option<Arc<Held>>,
     arrival: Arrival,
     deadline: Deadline,
     telemetry: BatchTelemetry,
@@ -46,7 +47,7 @@ impl Run {
         calls: Arc<[ToolCall]>,
         fan_out: FanOut,
         place: Place,
-        request: Option<InProgress>,
+        request: Option<Arc<Held>>,
         deadline: Deadline,
         wanted: Wanted,
         telemetry: BatchTelemetry,

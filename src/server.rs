@@ -15,7 +15,6 @@ mod edge;
 mod leftover;
 mod methods;
 mod open_ended;
-mod parting;
 mod protocol;
 mod receive;
 mod stream_task;

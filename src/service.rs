@@ -8,13 +8,13 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     admission::Admission,
-    buffered::Buffered,
+    buffered::{Buffered, Held},
     config::Limits,
     deadline::Deadline,
     drain::Drain,
     fanout::FanOut,
     pb::{self, orchestrator_service_server::OrchestratorService},
-    place::{CALL_BYTES, InProgress, Place, REQUEST_BYTES, Undelivered},
+    place::{CALL_BYTES, Place, REQUEST_BYTES, Undelivered},
     registry::Registry,
     run::{Run, Wanted},
     stream::{self, CompletionStream},
@@ -69,7 +69,7 @@ impl Orchestrator {
             return Err(draining());
         }
         // What was received for it.
-        let received: Option<InProgress> = request.extensions().get().cloned();
+        let received: Option<Arc<Held>> = request.extensions().get().cloned();
         let deadline = self.deadline(&request);
         let now = Instant::now();
         if deadline.remaining(now).is_zero() {

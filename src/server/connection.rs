@@ -60,8 +60,7 @@ pub(super) async fn serve<T>(
         timeout: Box::pin(sleep(settings.first_byte_timeout)),
         drained: drain.refusing(),
     };
-    let (io, heard) = Frames::of_client(opening);
-    let work = edge.work();
+    let (io, _) = Frames::of_client(opening);
     let mut builder = http2::Builder::new(StreamTasks);
     builder
         .timer(TokioTimer::new())
@@ -91,19 +90,7 @@ pub(super) async fn serve<T>(
         None => {
             connection.as_mut().graceful_shutdown();
             open_ended.refuse();
-            let given_up = async {
-                drain.refusing().await;
-                work.is_over(&heard).await;
-                tracing::debug!("closed a connection whose peer says nothing");
-                Ok(())
-            };
-            let end = async {
-                tokio::select! {
-                    result = connection => result,
-                    result = given_up => result,
-                }
-            };
-            let end = timeout(max_request_timeout + OVERTIME, end);
+            let end = timeout(max_request_timeout + OVERTIME, connection);
             end.await.unwrap_or(Ok(()))
         }
     };

@@ -22,7 +22,6 @@ use super::{
     leftover::{Inbound, Leftovers},
     methods::{self, Bounds, Method, check_message},
     open_ended::{OpenEnded, UntilAnswered},
-    parting::Work,
     protocol::{grpc_timeout, refuse_long_headers, refuse_other_protocols},
     receive::{ENCODING, Rejection, Until, receive},
     stream_task::ends_at,
@@ -33,12 +32,12 @@ use crate::{
     deadline::Deadline,
     drain::{Drain, DrainController, drain},
     logging::correlation::correlate,
-    place::{InProgress, Undelivered},
+    place::Undelivered,
     telemetry::{
         Telemetry,
         rpc::{Ending, Record, Rpc},
     },
-    wire::status::{ACCEPTED_ENCODINGS, answer_is_late, internal, no_time_left},
+    wire::status::{ACCEPTED_ENCODINGS, internal, no_time_left},
 };
 
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -104,7 +103,6 @@ impl Edge {
             ending,
             open_ended: Arc::new(Semaphore::new(MAX_OPEN_ENDED)),
             lingering: Lingering::default(),
-            running: Arc::default(),
         };
         (FromPeer(Arc::new(from)), controller)
     }
@@ -115,26 +113,13 @@ impl Edge {
 pub(super) struct FromPeer(Arc<Connection>);
 
 #[derive(Debug)]
-pub(super) struct Connection {
+struct Connection {
     edge: Edge,
     peer: Option<IpAddr>,
     /// Of this connection: by age, or with the process.
     ending: Drain,
     open_ended: Arc<Semaphore>,
     lingering: Lingering,
-    /// See [`Work`].
-    running: Arc<()>,
-}
-
-impl FromPeer {
-    /// What is under way on the connection.
-    pub(super) fn work(&self) -> Work {
-        Work {
-            running: Arc::downgrade(&self.0.running),
-            requests: Arc::downgrade(&self.0),
-            answers: self.0.lingering.clone(),
-        }
-    }
 }
 
 impl hyper::service::Service<Request<Incoming>> for FromPeer {
@@ -208,7 +193,6 @@ async fn answer(
         .open_ended
         .then(|| connection.open_stream(deadline, method))
         .transpose()?;
-    let mut in_progress = None;
     let request = match method.request {
         methods::Request::Single {
             max_bytes,
@@ -226,10 +210,7 @@ async fn answer(
                 .map_err(|status| Rejection::new("invalid", status))?;
             // It is inflated already.
             head.headers.remove(ENCODING);
-            let running = Arc::clone(&connection.running);
-            let held = InProgress::new(received.held, running);
-            head.extensions.insert(held.clone());
-            in_progress = Some(held);
+            head.extensions.insert(Arc::new(received.held));
             Request::from_parts(head, Body::new(received.body))
         }
         methods::Request::Stream => request.map(|body| match &mut open_ended {
@@ -240,7 +221,6 @@ async fn answer(
     // On the heap, so that streams that wait for their request don't have it.
     let call = Box::pin(call(edge.routes.clone(), request, deadline, record));
     let response = call.await;
-    drop(in_progress);
     Ok(match open_ended {
         Some(stream) => stream.of(response),
         None => {
@@ -265,7 +245,7 @@ async fn call(
         // Answers are given earlier, by the reply margin.
         Err(_elapsed) => {
             record.reject("expired");
-            answer_is_late().into_http()
+            no_time_left().into_http()
         }
     };
     with_standard_code(response, record)

@@ -3,16 +3,13 @@
 //! A caller must learn UNAVAILABLE of a tool that died, and whether anything was
 //! sent: gRPC libraries say UNKNOWN, CANCELLED or INTERNAL here.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 use tonic::Code;
 
 use super::{breaker::Owner, not_grpc};
-use crate::{
-    error::{CallError, Effect, Reason, ToolStatus},
-    telemetry::names,
-};
+use crate::error::{CallError, Effect, Reason, ToolStatus};
 
 const INTERNAL: i32 = Code::Internal as i32;
 
@@ -27,12 +24,7 @@ pub(super) enum Fault {
         setbacks: u32,
     },
     /// The circuit breaker is open. Nothing was sent.
-    CircuitOpen {
-        owner: Owner,
-        retry_after: Duration,
-        /// How it failed last.
-        last: Arc<str>,
-    },
+    CircuitOpen { owner: Owner, retry_after: Duration },
     /// There is no place with the tool, for this reason. Nothing was sent.
     Overloaded {
         reason: &'static str,
@@ -289,8 +281,8 @@ impl Fault {
             } => {
                 format!("can't connect to tool service {service}: {reason}")
             }
-            Self::CircuitOpen { owner, last, .. } => {
-                format!("{owner} keeps failing and is left alone for a while: {last}")
+            Self::CircuitOpen { owner, .. } => {
+                format!("{owner} keeps failing and is left alone for a while")
             }
             Self::Overloaded { reason, .. } => format!("the tool is busy: {reason}"),
             Self::Tool { message, .. } => message.clone(),
@@ -320,19 +312,6 @@ impl Fault {
             Self::Garbage(error) => {
                 format!("the tool's reply is no CallToolResponse: {error}")
             }
-        }
-    }
-
-    /// For those whose call it was not: without the words of whoever answered.
-    pub(super) fn message_for_others(&self) -> String {
-        match self {
-            Self::Tool { status, .. } => {
-                format!("it answered {}", names::code(status.code.into()))
-            }
-            Self::NotGrpc { status, .. } => {
-                format!("not gRPC, but HTTP status {status}, came back")
-            }
-            fault => fault.message(0),
         }
     }
 

@@ -1,16 +1,15 @@
 //! How messages are encoded: tonic's codec for prost, in a buffer that is as large
 //! as the message. One that grows by doubling takes up to twice that, for as long
-//! as the answer is not taken. What is no message is refused in our words.
+//! as the answer is not taken.
 
 use std::marker::PhantomData;
 
 use prost::Message;
 use tonic::{
     Status,
-    codec::{self, BufferSettings, DecodeBuf, EncodeBuf},
+    codec::{self, BufferSettings, EncodeBuf},
 };
-
-use super::status::malformed;
+use tonic_prost::ProstCodec;
 
 /// What the buffer of an RPC has to begin with. tonic's default of 8 KiB would be
 /// held by each idle stream.
@@ -21,10 +20,6 @@ const SEND_AT_BYTES: usize = 32 << 10;
 /// The codec of the generated services.
 #[derive(Clone, Debug)]
 pub struct Codec<T, U>(PhantomData<(T, U)>);
-
-/// Decodes a `U`.
-#[derive(Clone, Debug)]
-pub struct Decoder<U>(PhantomData<U>);
 
 /// Encodes a `T`.
 #[derive(Clone, Debug)]
@@ -44,25 +39,14 @@ where
     type Encode = T;
     type Decode = U;
     type Encoder = Encoder<T>;
-    type Decoder = Decoder<U>;
+    type Decoder = <ProstCodec<T, U> as codec::Codec>::Decoder;
 
     fn encoder(&mut self) -> Self::Encoder {
         Encoder(PhantomData)
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        Decoder(PhantomData)
-    }
-}
-
-impl<U: Message + Default> codec::Decoder for Decoder<U> {
-    type Item = U;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        U::decode(buffer)
-            .map(Some)
-            .map_err(|error| malformed(&error.to_string()))
+        ProstCodec::<T, U>::raw_decoder(BufferSettings::default())
     }
 }
 

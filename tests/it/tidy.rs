@@ -60,8 +60,6 @@ const WITH_TIMERS: &[&str] = &[
     "src/server/leftover.rs",
     // Health watches and reflection.
     "src/server/open_ended.rs",
-    // Peers that hold up the drain.
-    "src/server/parting.rs",
     // A request that does not become complete.
     "src/server/receive.rs",
     // The deadline of an answer that is not taken.
@@ -86,9 +84,7 @@ const WITH_TIMERS: &[&str] = &[
     "src/tool/reply.rs",
     // A call that no peer allows a stream looks again.
     "src/tool/upstream.rs",
-    // Idle connections, name servers and dials again.
-    "src/tool/upstream/keeping.rs",
-    // Slow dials and name servers.
+    // Slow dials and name servers; idle connections, name servers again.
     "src/tool/upstream/upkeep.rs",
 ];
 
