@@ -1,6 +1,9 @@
 //! Which trace the code that runs belongs to, for the lines that it logs. It is
 //! told by whoever polls a future on behalf of an RPC, and forgotten between.
 
+use futures_util::future::Either;
+use tokio::task::futures::TaskLocalFuture;
+
 tokio::task_local! {
     static IDS: Ids;
 }
@@ -18,10 +21,10 @@ pub struct Ids {
 
 /// Runs `future` as part of the span `ids`, if there is one. Tasks that it spawns
 /// are not part of it, unless they are wrapped too.
-pub async fn correlate<F: Future>(ids: Option<Ids>, future: F) -> F::Output {
+pub fn correlate<F: Future>(ids: Option<Ids>, future: F) -> Either<TaskLocalFuture<Ids, F>, F> {
     match ids {
-        Some(ids) => IDS.scope(ids, future).await,
-        None => future.await,
+        Some(ids) => Either::Left(IDS.scope(ids, future)),
+        None => Either::Right(future),
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::{
     cell::Cell,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll, ready},
 };
 
@@ -34,34 +34,34 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        tokio::spawn(async move {
-            let mut stream = pin!(stream);
-            let mut end = End::default();
-            std::future::poll_fn(|context| end.poll(stream.as_mut(), context)).await;
+        // In a box of its own: tokio moves a task several times before it runs.
+        tokio::spawn(StreamTask {
+            stream: Box::pin(stream),
+            ends_at: None,
+            timer: None,
         });
     }
 }
 
-#[derive(Default)]
-struct End {
-    at: Option<Instant>,
+struct StreamTask<F> {
+    stream: Pin<Box<F>>,
+    ends_at: Option<Instant>,
     /// Not before there is something to wait for: most answers are taken at once.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl End {
-    fn poll(
-        &mut self,
-        stream: Pin<&mut impl Future<Output = ()>>,
-        context: &mut Context<'_>,
-    ) -> Poll<()> {
-        ENDS.set(self.at);
-        let done = stream.poll(context);
-        self.at = ENDS.take();
-        let (Poll::Pending, Some(at)) = (done, self.at) else {
+impl<F: Future<Output = ()>> Future for StreamTask<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        ENDS.set(this.ends_at);
+        let done = this.stream.as_mut().poll(context);
+        this.ends_at = ENDS.take();
+        let (Poll::Pending, Some(at)) = (done, this.ends_at) else {
             return done;
         };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
         ready!(timer.as_mut().poll(context));
         tracing::debug!("an answer was not taken in time");
         Poll::Ready(())
