@@ -17,6 +17,7 @@ mod methods;
 mod open_ended;
 mod protocol;
 mod receive;
+mod services;
 mod stream_task;
 
 use std::{io, net::IpAddr, time::Duration};
@@ -28,7 +29,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tonic::{codec::CompressionEncoding, server::NamedService as _, service::Routes};
+use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
@@ -51,8 +52,7 @@ use crate::{
 use accept::Acceptor;
 use edge::Edge;
 use methods::MAX_NAME_REQUEST_BYTES;
-
-type OrchestratorServer = OrchestratorServiceServer<Orchestrator>;
+use services::Services;
 
 /// How long callers have to take the results of a drain that was cut short.
 const LAST_REPLIES: Duration = Duration::from_millis(500);
@@ -100,15 +100,8 @@ impl Server {
         if config.server.compression == config::Compression::Gzip {
             service = service.send_compressed(CompressionEncoding::Gzip);
         }
-        let mut server = Self::new(
-            Routes::new(service),
-            OrchestratorServer::NAME,
-            config,
-            buffered,
-            controller,
-            drain,
-        )
-        .await;
+        let mut server =
+            Self::new(Services::new(service), config, buffered, controller, drain).await;
         server.admission = Some(admission);
         server
     }
@@ -120,8 +113,7 @@ impl Server {
             .max_decoding_message_size(config.limits.max_request_bytes)
             .max_encoding_message_size(usize::MAX);
         Self::new(
-            Routes::new(service),
-            ToolServiceServer::<()>::NAME,
+            Services::new(service),
             config,
             Buffered::new(config.limits.max_buffered_bytes),
             controller,
@@ -131,18 +123,20 @@ impl Server {
     }
 
     async fn new(
-        routes: Routes,
-        service: &'static str,
+        services: Services,
         config: &Config,
         buffered: Buffered,
         controller: DrainController,
         drain: Drain,
     ) -> Self {
         let (health, health_service) = tonic_health::server::health_reporter();
-        let routes = routes.add_service(health_service);
-        let routes = with_reflection(routes, service, &config.server);
+        let service = services.name();
+        let services = services.with(|routes| {
+            let routes = routes.add_service(health_service);
+            with_reflection(routes, service, &config.server)
+        });
         let server = Self {
-            edge: Edge::new(routes, config, buffered),
+            edge: Edge::new(services, config, buffered),
             settings: config.server.clone(),
             max_request_timeout: config.limits.max_request_timeout,
             health,

@@ -35,6 +35,18 @@ pub struct Orchestrator {
     drain: Drain,
 }
 
+/// What the edge knows of a request, for its service.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestContext {
+    pub(crate) record: Arc<Record>,
+    /// As it was when the request arrived.
+    pub(crate) deadline: Deadline,
+    /// What was received for it.
+    pub(crate) received: Arc<Held>,
+    /// Where the edge looks for what it has to give back once it was handed on.
+    pub(crate) undelivered: Undelivered,
+}
+
 impl Orchestrator {
     /// Serves the tools of `registry` within `limits`, until `drain` says so.
     /// What requests hold comes out of `buffered`.
@@ -53,12 +65,26 @@ impl Orchestrator {
         &self.admission
     }
 
+    /// Starts a request; also returns where its place goes with what it answers.
     fn accept(
         &self,
-        request: Request<pb::ExecuteToolsRequest>,
+        mut request: Request<pb::ExecuteToolsRequest>,
         streams: bool,
-    ) -> Result<Run, Status> {
-        let record: Option<Arc<Record>> = request.extensions().get().cloned();
+    ) -> Result<(Run, Undelivered), Status> {
+        let now = Instant::now();
+        let context: Option<RequestContext> = request.extensions_mut().remove();
+        let (record, deadline, received, undelivered) = match context {
+            Some(it) => (
+                Some(it.record),
+                it.deadline,
+                Some(it.received),
+                it.undelivered,
+            ),
+            None => {
+                let deadline = Deadline::of_request(now, None, self.limits.max_request_timeout);
+                (None, deadline, None, Undelivered::default())
+            }
+        };
         let rejected = |reason| {
             if let Some(record) = &record {
                 record.reject(reason);
@@ -68,10 +94,6 @@ impl Orchestrator {
             rejected("draining");
             return Err(draining());
         }
-        // What was received for it.
-        let received: Option<Arc<Held>> = request.extensions().get().cloned();
-        let deadline = self.deadline(&request);
-        let now = Instant::now();
         if deadline.remaining(now).is_zero() {
             rejected("expired");
             return Err(no_time_left());
@@ -115,16 +137,8 @@ impl Orchestrator {
             max_bytes: self.limits.max_response_bytes,
             summary: streams && view == pb::AggregateView::Summary,
         };
-        Ok(Run::new(
-            calls, fan_out, place, received, deadline, wanted, telemetry,
-        ))
-    }
-
-    /// The deadline that the edge computed when the request arrived.
-    fn deadline<T>(&self, request: &Request<T>) -> Deadline {
-        let cap = self.limits.max_request_timeout;
-        let here = || Deadline::of_request(Instant::now(), None, cap);
-        request.extensions().get().copied().unwrap_or_else(here)
+        let run = Run::new(calls, fan_out, place, received, deadline, wanted, telemetry);
+        Ok((run, undelivered))
     }
 }
 
@@ -134,8 +148,8 @@ impl OrchestratorService for Orchestrator {
         &self,
         request: Request<pb::ExecuteToolsRequest>,
     ) -> Result<Response<pb::ExecuteToolsResponse>, Status> {
-        let undelivered = undelivered(&request);
-        let (answer, place) = self.accept(request, false)?.finish().await;
+        let (run, undelivered) = self.accept(request, false)?;
+        let (answer, place) = run.finish().await;
         undelivered.add(place);
         Ok(Response::new(answer))
     }
@@ -146,8 +160,7 @@ impl OrchestratorService for Orchestrator {
         &self,
         request: Request<pb::ExecuteToolsRequest>,
     ) -> Result<Response<CompletionStream>, Status> {
-        let undelivered = undelivered(&request);
-        let run = self.accept(request, true)?;
+        let (run, undelivered) = self.accept(request, true)?;
         Ok(Response::new(stream::start(run, undelivered).await))
     }
 
@@ -158,9 +171,4 @@ impl OrchestratorService for Orchestrator {
         let tools = self.registry.iter().map(wire::tool).collect();
         Ok(Response::new(pb::ListToolsResponse { tools }))
     }
-}
-
-/// Where the edge looks for what it has to give back once it was handed on.
-fn undelivered<T>(request: &Request<T>) -> Undelivered {
-    request.extensions().get().cloned().unwrap_or_default()
 }

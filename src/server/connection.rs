@@ -70,6 +70,8 @@ pub(super) async fn serve<T>(
         .max_header_list_size(settings.max_header_list_bytes * HEADER_LIST_MARGIN)
         .max_frame_size(MAX_FRAME_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
+        // Response-Headers of gRPC have none, and servers of gRPC send none.
+        .auto_date_header(false)
         .keep_alive_interval(settings.keepalive_interval)
         .keep_alive_timeout(settings.keepalive_timeout)
         // Streams that a peer may reset before they are served; after that it is

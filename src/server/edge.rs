@@ -4,17 +4,19 @@
 //! tonic would ignore a malformed `grpc-timeout`, start the clock only when the
 //! request is complete, and turn a panic into a reset stream.
 
-use std::{convert::Infallible, net::IpAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, future::ready, net::IpAddr, panic::AssertUnwindSafe, sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response, request::Parts};
 use hyper::body::Incoming;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},
 };
-use tonic::{Code, Status, body::Body, service::Routes};
-use tower::Service as _;
+use tonic::{Code, Status, body::Body};
 
 use super::{
     answer::{Answer, Lingering},
@@ -24,6 +26,7 @@ use super::{
     open_ended::{OpenEnded, UntilAnswered},
     protocol::{grpc_timeout, refuse_long_headers, refuse_other_protocols},
     receive::{ENCODING, Rejection, Until, receive},
+    services::{Responding, Services},
     stream_task::ends_at,
 };
 use crate::{
@@ -33,11 +36,12 @@ use crate::{
     drain::{Drain, DrainController, drain},
     logging::correlation::correlate,
     place::Undelivered,
+    service::RequestContext,
     telemetry::{
         Telemetry,
         rpc::{Ending, Record, Rpc},
     },
-    wire::status::{ACCEPTED_ENCODINGS, internal, no_time_left},
+    wire::status::{ACCEPTED_ENCODINGS, answer_is_late, internal, no_time_left},
 };
 
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -52,7 +56,7 @@ const HAND_ON_MARGIN: Duration = Duration::from_secs(2);
 /// The way in to the services.
 #[derive(Clone, Debug)]
 pub(super) struct Edge {
-    routes: Routes,
+    services: Services,
     max_header_list_bytes: usize,
     bounds: Bounds,
     receive_timeout: Duration,
@@ -65,13 +69,13 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    pub(super) fn new(routes: Routes, config: &Config, buffered: Buffered) -> Self {
+    pub(super) fn new(services: Services, config: &Config, buffered: Buffered) -> Self {
         let bounds = Bounds {
             max_bytes: config.limits.max_request_bytes,
             max_calls: config.limits.max_calls_per_request,
         };
         Self {
-            routes: routes.prepare(),
+            services,
             max_header_list_bytes: config.server.max_header_list_bytes as usize,
             bounds,
             receive_timeout: config.server.receive_timeout,
@@ -128,130 +132,136 @@ impl hyper::service::Service<Request<Incoming>> for FromPeer {
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        Box::pin(serve(Arc::clone(&self.0), request).map(Ok))
+        let arrival = Instant::now();
+        let connection = Arc::clone(&self.0);
+        let edge = &connection.edge;
+        let (head, body) = request.into_parts();
+        let body = Inbound::new(body, edge.leftovers.clone());
+        let undelivered = Undelivered::default();
+        if let Some(refusal) = refuse_other_protocols(&head) {
+            let response = connection.hold(refusal, undelivered);
+            return Box::pin(ready(Ok(response.map(Ending::of_none))));
+        }
+        let rpc = Rpc::start(&edge.telemetry, &head, arrival, connection.peer);
+        let record = Arc::clone(rpc.record());
+        let answer = answer(
+            Arc::clone(&connection),
+            (head, body),
+            arrival,
+            (record, undelivered.clone()),
+        );
+        let answer = correlate(rpc.record().ids(), answer);
+        Box::pin(answer.map(move |answer| {
+            let mut response = answer.unwrap_or_else(|Rejection { status, reason }| {
+                if let Some(reason) = reason {
+                    rpc.record().reject(reason);
+                }
+                status.into_http()
+            });
+            let encodings = HeaderValue::from_static(ACCEPTED_ENCODINGS);
+            response.headers_mut().insert(ACCEPT_ENCODING, encodings);
+            Ok(rpc.ends_with(connection.hold(response, undelivered)))
+        }))
     }
 }
 
-async fn serve(
+/// Not an `async fn`: that has its arguments twice
+/// (<https://github.com/rust-lang/rust/issues/62958>), and they are most of it.
+#[expect(clippy::manual_async_fn, reason = "see above")]
+fn answer(
     connection: Arc<Connection>,
-    request: Request<Incoming>,
-) -> Response<Ending<Answer>> {
-    let arrival = Instant::now();
-    let edge = &connection.edge;
-    let leftovers = edge.leftovers.clone();
-    let mut request = request.map(|body| Inbound::new(body, leftovers));
-    let undelivered = Undelivered::default();
-    let held = |response: Response<Body>, undelivered| {
-        let (buffered, lingering) = (edge.buffered.clone(), connection.lingering.clone());
-        response.map(|body| Answer::new(body, undelivered, buffered, lingering))
-    };
-    if let Some(refusal) = refuse_other_protocols(&request) {
-        return held(refusal, undelivered).map(Ending::of_none);
-    }
-    request.extensions_mut().insert(undelivered.clone());
-    let rpc = Rpc::start(&edge.telemetry, &request, arrival, connection.peer);
-    let record = Arc::clone(rpc.record());
-    let answer = correlate(record.ids(), answer(&connection, request, arrival, &record));
-    let mut response = match answer.await {
-        Ok(response) => response,
-        Err(Rejection { status, reason }) => {
-            if let Some(reason) = reason {
-                record.reject(reason);
-            }
-            status.into_http()
-        }
-    };
-    let encodings = HeaderValue::from_static(ACCEPTED_ENCODINGS);
-    response.headers_mut().insert(ACCEPT_ENCODING, encodings);
-    rpc.ends_with(held(response, undelivered))
-}
-
-async fn answer(
-    connection: &Connection,
-    mut request: Request<Inbound>,
+    (mut head, mut body): (Parts, Inbound),
     arrival: Instant,
-    record: &Arc<Record>,
-) -> Result<Response<Body>, Rejection> {
-    let edge = &connection.edge;
-    refuse_long_headers(&request, edge.max_header_list_bytes)
-        .map_err(|status| Rejection::new("too_large", status))?;
-    let timeout =
-        grpc_timeout(request.headers()).map_err(|status| Rejection::new("invalid", status))?;
-    let deadline = Deadline::of_request(arrival, timeout, edge.max_request_timeout);
-    record.set_deadline(deadline);
-    if deadline.remaining(arrival).is_zero() {
-        return Err(Rejection::new("expired", no_time_left()));
+    (record, undelivered): (Arc<Record>, Undelivered),
+) -> impl Future<Output = Result<Response<Body>, Rejection>> + Send {
+    async move {
+        let edge = &connection.edge;
+        refuse_long_headers(&head, edge.max_header_list_bytes)
+            .map_err(|status| Rejection::new("too_large", status))?;
+        let timeout =
+            grpc_timeout(&head.headers).map_err(|status| Rejection::new("invalid", status))?;
+        let deadline = Deadline::of_request(arrival, timeout, edge.max_request_timeout);
+        record.set_deadline(deadline);
+        if deadline.remaining(arrival).is_zero() {
+            return Err(Rejection::new("expired", no_time_left()));
+        }
+        let Some(method) = edge.bounds.method(head.uri.path()) else {
+            // They say that there is none.
+            let request = Request::from_parts(head, Body::new(body));
+            return Ok(call(edge.services.route(request), deadline, &record).await);
+        };
+        let mut open_ended = method
+            .open_ended
+            .then(|| connection.open_stream(deadline, method))
+            .transpose()?;
+        let response = match method.request {
+            methods::Request::Single {
+                max_bytes,
+                max_calls,
+            } => {
+                let until = Until {
+                    arrival,
+                    timeout: edge.receive_timeout,
+                    deadline: deadline.at,
+                };
+                let arriving = &edge.arriving;
+                let received =
+                    receive(&mut body, &head.headers, max_bytes, arriving, until).await?;
+                drop(body);
+                check_message(received.message(), max_calls)
+                    .map_err(|status| Rejection::new("invalid", status))?;
+                // It is inflated already.
+                head.headers.remove(ENCODING);
+                head.extensions.insert(RequestContext {
+                    record: Arc::clone(&record),
+                    deadline,
+                    received: Arc::new(received.held),
+                    undelivered,
+                });
+                edge.services.call(Request::from_parts(head, received.body))
+            }
+            methods::Request::Stream => {
+                let body = match &mut open_ended {
+                    Some(stream) => Body::new(UntilAnswered::new(body, stream)),
+                    None => Body::new(body),
+                };
+                edge.services.route(Request::from_parts(head, body))
+            }
+        };
+        let response = call(response, deadline, &record).await;
+        Ok(match open_ended {
+            Some(stream) => stream.of(response),
+            None => {
+                ends_at(deadline.at + HAND_ON_MARGIN);
+                response
+            }
+        })
     }
-    request.extensions_mut().insert(deadline);
-    request.extensions_mut().insert(Arc::clone(record));
-    let Some(method) = edge.bounds.method(request.uri().path()) else {
-        // They say that there is none.
-        let request = request.map(Body::new);
-        return Ok(call(edge.routes.clone(), request, deadline, record).await);
-    };
-    let mut open_ended = method
-        .open_ended
-        .then(|| connection.open_stream(deadline, method))
-        .transpose()?;
-    let request = match method.request {
-        methods::Request::Single {
-            max_bytes,
-            max_calls,
-        } => {
-            let until = Until {
-                arrival,
-                timeout: edge.receive_timeout,
-                deadline: deadline.at,
-            };
-            let (mut head, mut body) = request.into_parts();
-            let arriving = &edge.arriving;
-            let received = receive(&mut body, &head.headers, max_bytes, arriving, until).await?;
-            check_message(received.message(), max_calls)
-                .map_err(|status| Rejection::new("invalid", status))?;
-            // It is inflated already.
-            head.headers.remove(ENCODING);
-            head.extensions.insert(Arc::new(received.held));
-            Request::from_parts(head, Body::new(received.body))
-        }
-        methods::Request::Stream => request.map(|body| match &mut open_ended {
-            Some(stream) => Body::new(UntilAnswered::new(body, stream)),
-            None => Body::new(body),
-        }),
-    };
-    // On the heap, so that streams that wait for their request don't have it.
-    let call = Box::pin(call(edge.routes.clone(), request, deadline, record));
-    let response = call.await;
-    Ok(match open_ended {
-        Some(stream) => stream.of(response),
-        None => {
-            ends_at(deadline.at + HAND_ON_MARGIN);
-            response
-        }
-    })
 }
 
-async fn call(
-    mut routes: Routes,
-    request: Request<Body>,
-    deadline: Deadline,
-    record: &Record,
-) -> Response<Body> {
-    // `Routes` is always ready.
-    let call = AssertUnwindSafe(routes.call(request)).catch_unwind();
-    let response = match timeout_at(deadline.at, call).await {
+async fn call(response: Responding, deadline: Deadline, record: &Record) -> Response<Body> {
+    let response = AssertUnwindSafe(response).catch_unwind();
+    let response = match timeout_at(deadline.at, response).await {
         Ok(Ok(Ok(response))) => response,
         Ok(Ok(Err(impossible))) => match impossible {},
         Ok(Err(_panic)) => internal().into_http(),
         // Answers are given earlier, by the reply margin.
         Err(_elapsed) => {
             record.reject("expired");
-            no_time_left().into_http()
+            answer_is_late().into_http()
         }
     };
     with_standard_code(response, record)
 }
 
 impl Connection {
+    /// The response with what its body holds.
+    fn hold(&self, response: Response<Body>, undelivered: Undelivered) -> Response<Answer> {
+        let buffered = self.edge.buffered.clone();
+        let lingering = self.lingering.clone();
+        response.map(|body| Answer::new(body, undelivered, buffered, lingering))
+    }
+
     /// A place for one more open-ended stream.
     fn open_stream(&self, deadline: Deadline, method: Method) -> Result<OpenEnded, Rejection> {
         let held = self.edge.buffered.try_hold(OpenEnded::BYTES);

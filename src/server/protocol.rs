@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE},
+    request::Parts,
 };
 use tonic::{Status, body::Body};
 
@@ -17,10 +18,10 @@ use crate::{
 /// gRPC is POST with a content type of its own; HTTP's answers to anything else
 /// are the ones that a browser or curl understands
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
-pub(super) fn refuse_other_protocols<B>(request: &Request<B>) -> Option<Response<Body>> {
-    let kind = request.headers().get(CONTENT_TYPE);
+pub(super) fn refuse_other_protocols(request: &Parts) -> Option<Response<Body>> {
+    let kind = request.headers.get(CONTENT_TYPE);
     let mut refusal = Response::new(Body::empty());
-    if request.method() != http::Method::POST {
+    if request.method != http::Method::POST {
         *refusal.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
         refusal
             .headers_mut()
@@ -49,15 +50,15 @@ fn is_grpc(content_type: &[u8]) -> bool {
 
 /// HTTP/2 refuses longer headers with 431, which gRPC does not know: clients make
 /// UNKNOWN of it. So it is told to let somewhat more pass.
-pub(super) fn refuse_long_headers<B>(request: &Request<B>, max_bytes: usize) -> Result<(), Status> {
+pub(super) fn refuse_long_headers(request: &Parts, max_bytes: usize) -> Result<(), Status> {
     /// What each field counts beside its bytes (RFC 9113, 6.5.2).
     const FIELD_OVERHEAD: usize = 32;
     /// `:method`, `:scheme`, `:authority` and `:path`, with the first two's values.
     const PSEUDO_FIELDS: usize = 4 * FIELD_OVERHEAD + 7 + 7 + 10 + 5 + "POST".len() + "http".len();
-    let uri = request.uri();
+    let uri = &request.uri;
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let path = uri.path_and_query().map_or("", |path| path.as_str());
-    let fields = request.headers().iter();
+    let fields = request.headers.iter();
     let bytes = fields.fold(
         PSEUDO_FIELDS + authority.len() + path.len(),
         |sum, (name, value)| sum + name.as_str().len() + value.len() + FIELD_OVERHEAD,

@@ -6,6 +6,7 @@
 //! held; and a request reaches its service when it is complete, and only then.
 
 use std::{
+    mem::take,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -14,13 +15,14 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::poll_fn;
 use http::{HeaderMap, HeaderName};
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body as _;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use super::{
     arriving::{Arriving, Waiting},
     leftover::Inbound,
+    services::Complete,
 };
 use crate::{
     buffered::Held,
@@ -34,6 +36,8 @@ use crate::{
 /// A flag that says whether the message is compressed, and its length (gRPC over
 /// HTTP/2, Length-Prefixed-Message).
 const PREFIX_BYTES: usize = 5;
+/// Frames that are kept as they came until they are put together, once.
+const MAX_FRAMES: usize = 64;
 pub(super) const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// Why a request is not served.
@@ -152,19 +156,42 @@ struct Incoming<'a> {
 }
 
 /// What has come.
+#[derive(Default)]
 enum Collected {
+    #[default]
     Nothing,
     /// A frame as it came: mostly the whole request.
     Frame(Bytes),
-    Frames(Vec<u8>),
+    /// Some that came together, the first with all of the prefix.
+    Frames(Vec<Bytes>),
+    Copied(Vec<u8>),
 }
 
 impl Collected {
-    fn bytes(&self) -> &[u8] {
+    /// The first of the bytes: the prefix, if that has come.
+    fn first(&self) -> &[u8] {
         match self {
             Self::Nothing => &[],
             Self::Frame(bytes) => bytes,
-            Self::Frames(bytes) => bytes,
+            Self::Frames(frames) => &frames[0],
+            Self::Copied(bytes) => bytes,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Frames(frames) => frames.iter().map(Bytes::len).sum(),
+            _ => self.first().len(),
+        }
+    }
+
+    /// A copy that takes no more than it needs.
+    fn copied(self) -> Vec<u8> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Frame(frame) => frame.to_vec(),
+            Self::Frames(frames) => frames.concat(),
+            Self::Copied(bytes) => bytes,
         }
     }
 }
@@ -207,26 +234,30 @@ impl Incoming<'_> {
         if data.is_empty() {
             return Ok(());
         }
-        if matches!(self.bytes, Collected::Nothing) && self.waiting.is_none() {
-            self.bytes = Collected::Frame(data);
-        } else {
-            let needed = self.bytes.bytes().len() + data.len();
-            let mut bytes = match std::mem::replace(&mut self.bytes, Collected::Nothing) {
-                Collected::Nothing => Vec::new(),
-                Collected::Frame(bytes) => Vec::from(bytes),
-                Collected::Frames(bytes) => bytes,
-            };
-            let more = self.growth(&bytes, needed);
-            if let Some(waiting) = &mut self.waiting
-                && !waiting.try_grow(more)
-            {
-                return Err(Rejection::overloaded());
+        self.bytes = match take(&mut self.bytes) {
+            Collected::Nothing if self.waiting.is_none() => Collected::Frame(data),
+            Collected::Frame(first) if first.len() >= PREFIX_BYTES => {
+                Collected::Frames(vec![first, data])
             }
-            bytes.reserve_exact(bytes.capacity() - bytes.len() + more);
-            bytes.extend_from_slice(&data);
-            self.bytes = Collected::Frames(bytes);
-        }
+            Collected::Frames(mut frames) if frames.len() < MAX_FRAMES => {
+                frames.push(data);
+                Collected::Frames(frames)
+            }
+            so_far => self.copy(so_far.copied(), &data)?,
+        };
         self.check()
+    }
+
+    fn copy(&mut self, mut bytes: Vec<u8>, data: &[u8]) -> Result<Collected, Rejection> {
+        let more = self.growth(&bytes, bytes.len() + data.len());
+        if let Some(waiting) = &mut self.waiting
+            && !waiting.try_grow(more)
+        {
+            return Err(Rejection::overloaded());
+        }
+        bytes.reserve_exact(bytes.capacity() - bytes.len() + more);
+        bytes.extend_from_slice(data);
+        Ok(Collected::Copied(bytes))
     }
 
     /// How much more room there must be for `needed` bytes: twice as much as before,
@@ -243,8 +274,8 @@ impl Incoming<'_> {
 
     /// Checks what is known as soon as it is.
     fn check(&self) -> Result<(), Rejection> {
-        let bytes = self.bytes.bytes();
-        let most = match bytes.first() {
+        let first = self.bytes.first();
+        let most = match first.first() {
             Some(0) => self.max_bytes,
             // The length of what it stands for is known when it is inflated.
             Some(1) if self.gzip => max_compressed(self.max_bytes),
@@ -259,14 +290,14 @@ impl Incoming<'_> {
                 ));
             }
         };
-        let Some(length) = length(bytes) else {
+        let Some(length) = length(first) else {
             return Ok(());
         };
         if length > most {
             let status = request_too_large(self.max_bytes);
             return Err(Rejection::new("too_large", status));
         }
-        if bytes.len() > PREFIX_BYTES + length {
+        if self.bytes.len() > PREFIX_BYTES + length {
             // As grpc-go and grpc-java say.
             return Err(Rejection::malformed("there is more than one message"));
         }
@@ -276,10 +307,10 @@ impl Incoming<'_> {
     /// Gets ready for what does not come at once. A frame as it came would keep alive
     /// all that was read from the connection with it.
     fn wait(&mut self, headers: &HeaderMap, arriving: &Arriving) -> Result<(), Rejection> {
-        let bytes = Vec::from(self.bytes.bytes());
+        let bytes = take(&mut self.bytes).copied();
         let waiting = arriving.try_wait(bytes.capacity(), headers);
         self.waiting = Some(waiting.ok_or_else(Rejection::overloaded)?);
-        self.bytes = Collected::Frames(bytes);
+        self.bytes = Collected::Copied(bytes);
         Ok(())
     }
 
@@ -293,10 +324,9 @@ impl Incoming<'_> {
     }
 
     fn complete(mut self, arriving: &Arriving) -> Result<Received, Rejection> {
-        let bytes = match std::mem::replace(&mut self.bytes, Collected::Nothing) {
-            Collected::Nothing => Bytes::new(),
+        let bytes = match take(&mut self.bytes) {
             Collected::Frame(bytes) => bytes,
-            Collected::Frames(bytes) => bytes.into(),
+            several => several.copied().into(),
         };
         let Some(length) = length(&bytes) else {
             return Err(Rejection::malformed(if bytes.is_empty() {
@@ -345,29 +375,4 @@ impl Incoming<'_> {
 fn length(bytes: &[u8]) -> Option<usize> {
     let [_, length @ ..] = bytes.first_chunk::<PREFIX_BYTES>()?;
     Some(u32::from_be_bytes(*length) as usize)
-}
-
-/// The body of a complete request: one message, ready to be read.
-#[derive(Debug)]
-pub(super) struct Complete(Bytes);
-
-impl Body for Complete {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let data = std::mem::take(&mut self.0);
-        Poll::Ready((!data.is_empty()).then(|| Ok(Frame::data(data))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.len() as u64)
-    }
 }

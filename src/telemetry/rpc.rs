@@ -14,7 +14,7 @@ use std::{
     time::SystemTime,
 };
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Response, request::Parts};
 use opentelemetry::{
     KeyValue,
     trace::{SpanContext, SpanId, TraceId},
@@ -78,13 +78,13 @@ pub(crate) struct Rpc {
 
 impl Rpc {
     /// An RPC that arrived just now from `peer`.
-    pub(crate) fn start<B>(
+    pub(crate) fn start(
         telemetry: &Telemetry,
-        request: &Request<B>,
+        request: &Parts,
         arrival: Instant,
         peer: Option<IpAddr>,
     ) -> Self {
-        let path = request.uri().path().trim_start_matches('/');
+        let path = request.uri.path().trim_start_matches('/');
         let last = names::METHODS.len() - 1;
         let method = names::METHODS[..last]
             .iter()
@@ -93,7 +93,7 @@ impl Rpc {
         telemetry.0.running[method].fetch_add(1, Ordering::Relaxed);
         Self {
             record: Arc::new(Record {
-                trace: Trace::of(telemetry, request.headers(), names::METHODS[method]),
+                trace: Trace::of(telemetry, &request.headers, names::METHODS[method]),
                 telemetry: telemetry.clone(),
                 method,
                 arrival,

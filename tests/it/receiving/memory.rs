@@ -113,7 +113,7 @@ async fn requests_that_do_not_become_complete_get_half_of_the_budget_at_most() {
     }
     // So has what comes in pieces: the oldest make room for it.
     let client = setup.connect().await;
-    let answer = ask_in_parts(&client, EXECUTE, &[&large[..10], &large[10..]]).await;
+    let answer = ask_in_parts(&client, EXECUTE, &[&large[..10], &large[10..]], true).await;
     assert_eq!(answer.code(), Code::Ok);
 }
 
