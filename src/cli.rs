@@ -167,6 +167,7 @@ async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
     };
     let registry = Registry::new(&config);
     telemetry.watch(registry.gauges(), registry.breaker_gauges());
+    let connecting = registry.connect();
     let server = Server::orchestrator(&config, registry)
         .await
         .with_telemetry(telemetry.clone());
@@ -179,6 +180,7 @@ async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
         None => None,
     };
     announce(&listener, config.tools.len())?;
+    tokio::spawn(connecting);
     server.run(listener, shutdown).await;
     if let Some(admin) = admin {
         admin.abort();

@@ -265,8 +265,7 @@ pub struct Tool {
     /// otherwise.
     pub idempotent: bool,
     /// The most calls with the tool at a time; others wait for a turn, and each
-    /// request gets one in its turn. One that was cancelled is with the tool until
-    /// its stream is reset: some milliseconds, or up to 5 s after many cancels.
+    /// request gets one in its turn.
     ///
     /// Default: `max_in_flight_calls`, that is no bound of its own. What a tool
     /// bears, its operator knows.

@@ -162,6 +162,8 @@ impl FanOut {
     }
 
     fn start_waiting(&mut self) {
+        // Of all: starting one is no more than making its future.
+        let mut now = None;
         while self.running < self.concurrency_limit && self.next_to_start < self.slots.len() {
             let index = self.next_to_start;
             self.next_to_start += 1;
@@ -175,7 +177,7 @@ impl FanOut {
                 deadline: slot.deadline,
             };
             slot.state = State::Running {
-                since: Instant::now(),
+                since: *now.get_or_insert_with(Instant::now),
             };
             match catch_unwind(AssertUnwindSafe(|| tool.call(invocation))) {
                 Ok(call) => {

@@ -2,16 +2,21 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, stream};
+
 use crate::{
     call::ToolName,
     config::{self, Config},
     fanout::Tool,
     telemetry::{BreakerGauges, ServiceGauges},
     tool::{
-        Breaker, BreakerState, Connect, GrpcTool, Guard, Internet, Network, OnePlace, ServiceGuard,
-        Upstream,
+        Breaker, BreakerState, Connect, Connectivity, GrpcTool, Guard, Internet, Network, OnePlace,
+        ServiceGuard, Upstream,
     },
 };
+
+/// How many tool services are connected to at a time at the start.
+const CONNECTING_AT_A_TIME: usize = 16;
 
 /// The tools, by name.
 #[derive(Clone, Default)]
@@ -32,7 +37,13 @@ struct Entry {
     description: String,
     tool: Arc<dyn Tool>,
     /// If a tool service runs it.
-    guard: Option<Arc<Guard>>,
+    remote: Option<Remote>,
+}
+
+#[derive(Clone)]
+struct Remote {
+    upstream: Arc<Upstream>,
+    guard: Arc<Guard>,
 }
 
 /// A tool, for those who list them.
@@ -49,10 +60,13 @@ pub struct Listed<'a> {
     /// Of its circuit breaker or that of its service, the worse; `None` if it has
     /// none.
     pub breaker_state: Option<BreakerState>,
+    /// Whether its service can be reached; `None` if it has none.
+    pub connectivity: Option<Connectivity>,
 }
 
 impl Registry {
-    /// The tools of `config`, reached over TCP. Connects to none of them yet.
+    /// The tools of `config`, reached over TCP. Connects to none of them yet: see
+    /// [`Registry::connect`].
     pub fn new(config: &Config) -> Self {
         Self::with_network(config, |service| Arc::new(Internet::of(service)))
     }
@@ -83,13 +97,16 @@ impl Registry {
             // The configuration was checked: its tools name services it has.
             if let Some(Service { upstream, guard }) = registry.services.get(&tool.service) {
                 let max_result_bytes = config.limits.max_result_bytes;
-                let upstream = Arc::clone(upstream);
-                let guard = Arc::new(Guard::new(name.as_str(), tool, Arc::clone(guard)));
-                let client = GrpcTool::new(upstream, Arc::clone(&guard), tool, max_result_bytes);
+                let remote = Remote {
+                    upstream: Arc::clone(upstream),
+                    guard: Arc::new(Guard::new(name.as_str(), tool, Arc::clone(guard))),
+                };
+                let (upstream, guard) = (Arc::clone(upstream), Arc::clone(&remote.guard));
+                let client = GrpcTool::new(upstream, guard, tool, max_result_bytes);
                 let entry = Entry {
                     description: tool.description.clone(),
                     tool: Arc::new(client),
-                    guard: Some(guard),
+                    remote: Some(remote),
                 };
                 registry.tools.insert(name.clone(), entry);
             }
@@ -102,7 +119,7 @@ impl Registry {
         let entry = Entry {
             description,
             tool,
-            guard: None,
+            remote: None,
         };
         self.tools.insert(name, entry);
     }
@@ -119,19 +136,42 @@ impl Registry {
             description: &entry.description,
             timeout: entry.tool.timeout(),
             idempotent: entry.tool.idempotent(),
-            breaker_state: entry.guard.as_ref().map(|guard| guard.state()),
+            breaker_state: entry.remote.as_ref().map(|remote| remote.guard.state()),
+            connectivity: entry.remote.as_ref().map(|it| it.upstream.connectivity()),
         })
+    }
+
+    /// Connects to each tool service once, some at a time, so that it is known, and
+    /// logged, which of them can't be reached. Calls need not wait for it.
+    pub fn connect(&self) -> impl Future<Output = ()> + Send + use<> {
+        let services = self.services.values();
+        let upstreams: Vec<_> = services.map(|it| Arc::clone(&it.upstream)).collect();
+        async move {
+            let connecting = stream::iter(upstreams);
+            let connect = |upstream: Arc<Upstream>| async move { upstream.connect().await };
+            connecting
+                .for_each_concurrent(CONNECTING_AT_A_TIME, connect)
+                .await;
+        }
     }
 
     /// What there is to see of each tool service, for metrics.
     pub fn gauges(&self) -> impl Iterator<Item = ServiceGauges> {
         self.services.iter().map(|(name, service)| {
-            let (upstream, ejected) =
-                (Arc::clone(&service.upstream), Arc::clone(&service.upstream));
+            let read = |what: fn(&Upstream) -> u64| -> Box<dyn Fn() -> u64 + Send + Sync> {
+                let upstream = Arc::clone(&service.upstream);
+                Box::new(move || what(&upstream))
+            };
             ServiceGauges {
                 breaker: breaker_gauges(name, &service.guard, ServiceGuard::breaker),
-                connections: Box::new(move || upstream.connections() as u64),
-                ejected: Box::new(move || ejected.ejected() as u64),
+                connections: read(|upstream| upstream.connections() as u64),
+                connectivity: read(|upstream| match upstream.connectivity() {
+                    Connectivity::Idle => 1,
+                    Connectivity::Connecting => 2,
+                    Connectivity::Ready => 3,
+                    Connectivity::TransientFailure => 4,
+                }),
+                ejected: read(|upstream| upstream.ejected() as u64),
             }
         })
     }
@@ -139,8 +179,8 @@ impl Registry {
     /// What there is to see of each tool's own circuit breaker, for metrics.
     pub fn breaker_gauges(&self) -> impl Iterator<Item = BreakerGauges> {
         self.tools.iter().filter_map(|(name, entry)| {
-            let guard = entry.guard.as_ref()?;
-            Some(breaker_gauges(name.as_str(), guard, Guard::breaker))
+            let remote = entry.remote.as_ref()?;
+            Some(breaker_gauges(name.as_str(), &remote.guard, Guard::breaker))
         })
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     error::{CallError, Effect, Reason, Violation},
     pb::{self, tool_execution_result},
     registry::Listed,
-    tool::BreakerState,
+    tool::{BreakerState, Connectivity},
 };
 
 use status::Violations;
@@ -305,11 +305,19 @@ pub fn tool(listed: Listed<'_>) -> pb::Tool {
         Some(BreakerState::Open) => pb::BreakerState::Open,
         Some(BreakerState::HalfOpen) => pb::BreakerState::HalfOpen,
     };
+    let connectivity_state = match listed.connectivity {
+        None => pb::ConnectivityState::Unspecified,
+        Some(Connectivity::Idle) => pb::ConnectivityState::Idle,
+        Some(Connectivity::Connecting) => pb::ConnectivityState::Connecting,
+        Some(Connectivity::Ready) => pb::ConnectivityState::Ready,
+        Some(Connectivity::TransientFailure) => pb::ConnectivityState::TransientFailure,
+    };
     pb::Tool {
         name: listed.name.as_str().to_owned(),
         description: listed.description.to_owned(),
         timeout: Some(duration(listed.timeout)),
         idempotent: listed.idempotent,
         breaker_state: breaker_state.into(),
+        connectivity_state: connectivity_state.into(),
     }
 }

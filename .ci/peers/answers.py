@@ -2,15 +2,26 @@
 
 import json
 import subprocess
+import time
 
+import grpc
+from google.rpc import error_details_pb2, status_pb2
 
-from processes import free_ports
-from rig import EXECUTE, Rig, at_once, calls, count_of, info, reason, request
+from processes import LIMIT, fail, free_ports
+from rig import EXECUTE, Rig, at_once, calls, count_of, info, reason, request, services
 
 CALLERS = ["python", "go", "node"]
 HEALTH = "/grpc.health.v1.Health/Check"
 NOT_FOUND, INTERNAL, UNIMPLEMENTED, RESOURCE_EXHAUSTED, UNAVAILABLE = 5, 13, 12, 8, 14
 KIB = 1024
+# An ordinary one, of a service config.
+RETRY_POLICY = {
+    "maxAttempts": 3,
+    "initialBackoff": "0.1s",
+    "maxBackoff": "1s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
 
 
 def hedged_pushback(rig: Rig, peer: str) -> None:
@@ -135,3 +146,45 @@ def expiries(rig: Rig, peer: str, count: int = 400) -> None:
     ends = count_of(results, lambda r: (reason(r), info(r).get("limit"), r["error"]["message"]))
     wrong = {end: n for end, n in ends.items() if end[:2] != ("DEADLINE_EXCEEDED", "call")}
     assert not wrong, f"{sum(wrong.values())} of {len(results)}: {wrong}"
+
+
+def lost_replica(rig: Rig, peer: str) -> None:
+    """A replica is killed while a tool runs: a retry policy by code runs it twice, README's rule once."""
+    port = rig.tool(peer)
+    policy = [{"name": [{}], "retryPolicy": RETRY_POLICY}]
+    for method_config, runs in ([], 1), (policy, 2):
+        replicas = [rig.fanfare(port, sleep="") for _ in range(2)]
+        before = rig.ask(port, "calls").get("sleep", 0)
+        count = lambda: rig.ask(port, "calls").get("sleep", 0) - before
+        settings = [
+            ("grpc.default_authority", "fanfare.internal"),
+            ("grpc.service_config", json.dumps({"methodConfig": method_config})),
+        ]
+        target = ",".join(f"127.0.0.1:{replica.port}" for replica in replicas)
+        with grpc.insecure_channel(f"ipv4:{target}", settings) as channel:
+            stub = services.OrchestratorServiceStub(channel)
+            call = stub.ExecuteTools.future(request(calls("sleep", seconds=1)), timeout=LIMIT)
+            until = time.monotonic() + LIMIT
+            while not count():
+                if time.monotonic() > until:
+                    fail("the tool does not run")
+                time.sleep(0.02)
+            replicas[0].process.kill()
+            # What is `retryable` would be sent again here; this is not.
+            told = refusal(call.exception())
+            assert told == {}, told
+            # The other replica serves, and what it refuses says so.
+            assert refusal(stub.ExecuteTools.future(request([])).exception()) == {
+                "reason": "INVALID_REQUEST", "effect": "not_started", "retryable": "false",
+            }  # fmt: skip
+        assert (call.exception() is None) == (runs == 2), call.exception()
+        assert count() == runs, f"the tool ran {count()} times"
+
+
+def refusal(error: grpc.RpcError | None) -> dict:
+    """What the `ErrorInfo` of an error says; empty if there is none."""
+    info = error_details_pb2.ErrorInfo()
+    for key, value in (error.trailing_metadata() or ()) if error else ():
+        if key == "grpc-status-details-bin":
+            status_pb2.Status.FromString(value).details[0].Unpack(info)
+    return dict(info.metadata) | {"reason": info.reason} if info.reason else {}

@@ -91,6 +91,13 @@ impl<'a> Attempt<'a> {
         self.start
     }
 
+    /// Whether there is context for the tool.
+    pub(crate) fn has_context(&self) -> bool {
+        self.batch.is_some_and(|batch| {
+            batch.record.traced().is_some() || batch.record.trace.headers.is_something()
+        })
+    }
+
     /// Writes the context that the tool gets, for which there is so much `room`.
     pub(crate) fn inject(&self, headers: &mut HeaderMap, room: usize) {
         let Some(batch) = self.batch else { return };

@@ -203,7 +203,7 @@ metrics! {
         "how often a bound was met where nobody is told: `server.max_connections` and `admin_connections` (a connection was closed), `file_descriptors` (one had to wait), `unread_bodies` (of requests that were refused), `resolved_addresses` (of a name; some are left out)";
     ACTIVE_CALLS = "fanfare.tool.active_calls", "gauge", "{call}",
         &[TOOL_NAME],
-        "calls that are with their tool; those that were cancelled, until their stream is reset";
+        "calls that are with their tool";
     QUEUE_LENGTH = "fanfare.tool.queue.length", "gauge", "{call}",
         &[TOOL_NAME],
         "calls that wait for their turn";
@@ -246,6 +246,9 @@ metrics! {
     CONNECTIONS = "fanfare.tool_service.connections", "gauge", "{connection}",
         &[TOOL_SERVICE],
         "open connections to it";
+    CONNECTIVITY = "fanfare.tool_service.connectivity.state", "gauge", "{state}",
+        &[TOOL_SERVICE],
+        "whether it can be reached: 1 idle (not known), 2 connecting, 3 ready, 4 transient failure (not when last tried)";
     EJECTED = "fanfare.tool_service.ejected_addresses", "gauge", "{address}",
         &[TOOL_SERVICE],
         "addresses of it that are left alone because they kept failing";

@@ -124,6 +124,14 @@ impl Propagators {
 }
 
 impl Headers {
+    /// Whether there is a header to write, or one that is left out.
+    pub(super) fn is_something(&self) -> bool {
+        self.traceparent.is_some()
+            || self.tracestate.is_some()
+            || self.baggage.is_some()
+            || self.over_limits != LeftOut::default()
+    }
+
     pub(super) fn state(&self) -> &str {
         let state = self.tracestate.as_ref();
         state

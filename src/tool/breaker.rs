@@ -19,7 +19,7 @@ mod owner;
 use std::{
     mem,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -119,6 +119,11 @@ impl Breaker {
         self.opened.load(Ordering::Relaxed)
     }
 
+    /// How the last attempt failed that counted.
+    pub(super) fn last_failure(&self) -> Arc<str> {
+        Arc::clone(&self.machine().last_failure)
+    }
+
     /// If no attempt may be sent now: for how long.
     pub(super) fn is_shut(&self) -> Option<Duration> {
         if self.state() == BreakerState::Closed {
@@ -163,9 +168,9 @@ impl Breaker {
         }
     }
 
-    /// Notes how an attempt ended. Returns whether that is news: attempts that are
-    /// lost together are so only once.
-    pub(super) fn settle(&self, ticket: Ticket, end: End) -> bool {
+    /// Notes how an attempt ended, and `how` in words if it failed. Returns whether that
+    /// is news: attempts that are lost together are so only once.
+    pub(super) fn settle(&self, ticket: Ticket, end: End, how: impl FnOnce() -> String) -> bool {
         let answers = self.answers.load(Ordering::Relaxed);
         if end == End::Answered {
             // Two at a time may count as one.
@@ -179,7 +184,7 @@ impl Breaker {
         if end == End::Unknown && ticket.trial.is_none() {
             return true;
         }
-        self.failed(ticket, end, answers)
+        self.failed(ticket, end, answers, how)
     }
 
     fn close_if(&self, good_news: fn(&mut Machine) -> bool) {
@@ -192,7 +197,7 @@ impl Breaker {
         }
     }
 
-    fn failed(&self, ticket: Ticket, end: End, answers: u32) -> bool {
+    fn failed(&self, ticket: Ticket, end: End, answers: u32, how: impl FnOnce() -> String) -> bool {
         let mut machine = self.machine();
         let losses = self.losses.load(Ordering::Relaxed);
         let is_news = match end {
@@ -206,14 +211,16 @@ impl Breaker {
         let counts = end != End::Unknown && is_news && ticket.answers == answers;
         if counts {
             machine.unreachable = matches!(end, End::Unsent(_));
+            machine.last_failure = how().into();
         }
         let now = Instant::now();
         let opened = machine.failed(ticket.trial, counts, answers, now, fastrand::f64());
         self.show(&machine);
+        let last = Arc::clone(&machine.last_failure);
         drop(machine);
         if let Some(open_time) = opened {
             self.opened.fetch_add(1, Ordering::Relaxed);
-            self.owner.is_left_alone(open_time);
+            self.owner.is_left_alone(open_time, &last);
         }
         is_news
     }
@@ -236,6 +243,7 @@ struct Machine {
     answers: u32,
     /// Whether the last failure was that the service could not be reached.
     unreachable: bool,
+    last_failure: Arc<str>,
     /// As of so many setbacks.
     setbacks: u32,
     open: Option<Open>,
@@ -259,6 +267,7 @@ impl Machine {
             failures: 0,
             answers: 0,
             unreachable: false,
+            last_failure: Arc::default(),
             setbacks: 0,
             open: None,
             opening: 0,

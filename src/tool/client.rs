@@ -20,7 +20,7 @@ use super::{
     grpc, observation, payload,
     policy::{Guard, Policy},
     reply,
-    upstream::{Lease, Terms, Upstream},
+    upstream::{Lease, Upstream},
 };
 use crate::{
     buffered::Buffered,
@@ -89,18 +89,14 @@ impl Inner {
         trail: &Trail,
     ) -> Result<Bytes, Fault> {
         let request = |uri, max_header_list| {
-            let timeout = invocation.deadline().remaining(Instant::now());
-            let number = invocation.next_attempt();
-            let call = (invocation.call(), number);
+            let deadline = invocation.deadline();
+            let call = (invocation.call(), invocation.next_attempt());
             let gzip = self.upstream.gzip();
             let inject = |headers: &mut _, room| attempt.inject(headers, room);
-            grpc::request(uri, max_header_list, timeout, call, gzip, inject)
+            let inject = attempt.has_context().then_some(inject);
+            grpc::request(uri, max_header_list, deadline, call, gzip, inject)
         };
-        let terms = Terms {
-            invocation,
-            answers: &self.answers,
-            bulkhead: self.policy.bulkhead(),
-        };
+        let terms = (invocation.deadline().at, &self.answers);
         let mut lease = self.upstream.send(trail.last(), terms, request).await?;
         invocation.sent();
         self.policy.reached();

@@ -3,13 +3,16 @@
 //! A caller must learn UNAVAILABLE of a tool that died, and whether anything was
 //! sent: gRPC libraries say UNKNOWN, CANCELLED or INTERNAL here.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, StatusCode};
 use tonic::Code;
 
 use super::{breaker::Owner, not_grpc};
-use crate::error::{CallError, Effect, Reason, ToolStatus};
+use crate::{
+    error::{CallError, Effect, Reason, ToolStatus},
+    telemetry::names,
+};
 
 const INTERNAL: i32 = Code::Internal as i32;
 
@@ -24,7 +27,12 @@ pub(super) enum Fault {
         setbacks: u32,
     },
     /// The circuit breaker is open. Nothing was sent.
-    CircuitOpen { owner: Owner, retry_after: Duration },
+    CircuitOpen {
+        owner: Owner,
+        retry_after: Duration,
+        /// How it failed last.
+        last: Arc<str>,
+    },
     /// There is no place with the tool, for this reason. Nothing was sent.
     Overloaded {
         reason: &'static str,
@@ -281,8 +289,8 @@ impl Fault {
             } => {
                 format!("can't connect to tool service {service}: {reason}")
             }
-            Self::CircuitOpen { owner, .. } => {
-                format!("{owner} keeps failing and is left alone for a while")
+            Self::CircuitOpen { owner, last, .. } => {
+                format!("{owner} keeps failing and is left alone for a while: {last}")
             }
             Self::Overloaded { reason, .. } => format!("the tool is busy: {reason}"),
             Self::Tool { message, .. } => message.clone(),
@@ -312,6 +320,19 @@ impl Fault {
             Self::Garbage(error) => {
                 format!("the tool's reply is no CallToolResponse: {error}")
             }
+        }
+    }
+
+    /// For those whose call it was not: without the words of whoever answered.
+    pub(super) fn message_for_others(&self) -> String {
+        match self {
+            Self::Tool { status, .. } => {
+                format!("it answered {}", names::code(status.code.into()))
+            }
+            Self::NotGrpc { status, .. } => {
+                format!("not gRPC, but HTTP status {status}, came back")
+            }
+            fault => fault.message(0),
         }
     }
 

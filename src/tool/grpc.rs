@@ -2,20 +2,19 @@
 //! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>): HEADERS and one
 //! length-prefixed message.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
     header::{CONTENT_TYPE, TE, USER_AGENT},
 };
-use prost::{
-    Message as _,
-    encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
-};
+use prost::encoding::{self, WireType, encode_key, encode_varint, string, uint32};
+
+use tokio::time::Instant;
 
 use super::link::Outgoing;
-use crate::{call::ToolCall, frames::FIELD_BYTES, gzip::deflate, pb};
+use crate::{call::ToolCall, deadline::Deadline, frames::FIELD_BYTES, gzip::deflate};
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// How the message is compressed that says that it is.
@@ -32,18 +31,20 @@ pub(super) const PREFIX_BYTES: usize = 5;
 /// more DATA frame is cheaper then.
 const UNCOPIED_BYTES: usize = 4096;
 
-/// A request to `uri` for one attempt at `call`, which tells the tool what time is
-/// left; compressed if `gzip`, and if that makes it shorter. `add_headers` learns how much the peer takes beside what is there, of header
-/// lists of `max_header_list` bytes (RFC 9113, 6.5.2).
+/// A request to `uri` for one attempt at `call`, made now, which tells the tool that it
+/// has time until `deadline`; compressed if `gzip`, and if that makes it shorter.
+/// `add_headers` learns how much the peer takes beside what is there, of header lists of
+/// `max_header_list` bytes (RFC 9113, 6.5.2).
 pub(super) fn request(
     uri: Uri,
     max_header_list: Option<u32>,
-    timeout: Duration,
+    deadline: Deadline,
     (call, attempt): (&ToolCall, u32),
     gzip: bool,
-    add_headers: impl FnOnce(&mut HeaderMap, usize),
+    add_headers: Option<impl FnOnce(&mut HeaderMap, usize)>,
 ) -> Outgoing {
-    let mut head = head(uri, timeout);
+    let made = Instant::now();
+    let mut head = head(uri, deadline.remaining(made));
     let compressed = if gzip {
         compressed(call, attempt)
     } else {
@@ -57,9 +58,16 @@ pub(super) fn request(
         }
         None => message(call, attempt),
     };
-    let room = room(&head, max_header_list);
-    add_headers(head.headers_mut(), room);
-    Outgoing { head, body, rest }
+    if let Some(add_headers) = add_headers {
+        let room = room(&head, max_header_list);
+        add_headers(head.headers_mut(), room);
+    }
+    Outgoing {
+        made,
+        head,
+        body,
+        rest,
+    }
 }
 
 /// How much may be added to a head.
@@ -91,16 +99,24 @@ fn room(head: &Request<()>, max_header_list: Option<u32>) -> usize {
 }
 
 fn head(uri: Uri, timeout: Duration) -> Request<()> {
+    /// What all requests have; a copy costs less than the hashes of the names.
+    static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(UNDERSTOOD));
+        headers.insert(TIMEOUT, HeaderValue::from_static("0u"));
+        headers
+    });
     let mut request = Request::new(());
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_2;
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(TE, HeaderValue::from_static("trailers"));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(UNDERSTOOD));
-    headers.insert(TIMEOUT, timeout_value(timeout));
+    let mut headers = HEADERS.clone();
+    if let Some(value) = headers.get_mut(TIMEOUT) {
+        *value = timeout_value(timeout);
+    }
     *request.headers_mut() = headers;
     request
 }
@@ -109,13 +125,23 @@ fn head(uri: Uri, timeout: Duration) -> Request<()> {
 fn timeout_value(timeout: Duration) -> HeaderValue {
     const MAX: u128 = 99_999_999;
     let micros = timeout.as_micros();
-    let text = if micros <= MAX {
-        format!("{micros}u")
+    let (mut count, unit) = if micros <= MAX {
+        (micros as u32, b'u')
     } else {
-        format!("{}m", timeout.as_millis().min(MAX))
+        (timeout.as_millis().min(MAX) as u32, b'm')
     };
+    let mut text = [unit; 9];
+    let mut start = text.len() - 1;
+    loop {
+        start -= 1;
+        text[start] = b'0' + (count % 10) as u8;
+        count /= 10;
+        if count == 0 {
+            break;
+        }
+    }
     // Digits and a letter are a valid value.
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("0u"))
+    HeaderValue::from_bytes(&text[start..]).unwrap_or(HeaderValue::from_static("0u"))
 }
 
 /// A compressed `CallToolRequest` in its frame, if that is shorter.
@@ -131,38 +157,86 @@ fn compressed(call: &ToolCall, attempt: u32) -> Option<Bytes> {
 }
 
 /// A `CallToolRequest` in its frame: in one piece, or with large arguments in a
-/// second.
+/// second. It is written field by field: the generated message owns its strings.
 fn message(call: &ToolCall, attempt: u32) -> (Bytes, Option<Bytes>) {
-    const ARGUMENTS_TAG: u32 = 3;
-    let mut message = pb::CallToolRequest {
-        id: call.id.clone(),
-        name: call.name.clone(),
-        arguments: call.arguments.clone(),
-        attempt,
-    };
-    let apart = message
-        .arguments
-        .take_if(|arguments| arguments.len() >= UNCOPIED_BYTES);
-    let inline = message.encoded_len();
-    // Tag and length of the arguments: the order of fields does not matter.
-    let rest = apart.as_ref().map_or(0, |arguments| {
-        1 + encoded_len_varint(arguments.len() as u64) + arguments.len()
-    });
-    let mut head = BytesMut::with_capacity(PREFIX_BYTES + inline + 8);
+    const ID: u32 = 1;
+    const NAME: u32 = 2;
+    const ARGUMENTS: u32 = 3;
+    const ATTEMPT: u32 = 4;
+    let arguments = call.arguments.as_ref();
+    let length = string::encoded_len(ID, &call.id)
+        + string::encoded_len(NAME, &call.name)
+        + uint32::encoded_len(ATTEMPT, &attempt)
+        + arguments.map_or(0, |arguments| {
+            encoding::bytes::encoded_len(ARGUMENTS, arguments)
+        });
+    let apart = arguments.filter(|arguments| arguments.len() >= UNCOPIED_BYTES);
+    let copied = length - apart.map_or(0, Bytes::len);
+    let mut head = BytesMut::with_capacity(PREFIX_BYTES + copied);
     head.put_u8(0);
     // The limit on requests is far below 4 GiB.
-    head.put_u32(u32::try_from(inline + rest).unwrap_or(u32::MAX));
-    message.encode_raw(&mut head);
-    if let Some(arguments) = &apart {
-        encode_key(ARGUMENTS_TAG, WireType::LengthDelimited, &mut head);
+    head.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    string::encode(ID, &call.id, &mut head);
+    string::encode(NAME, &call.name, &mut head);
+    uint32::encode(ATTEMPT, &attempt, &mut head);
+    // Last, so that they can go apart: the order of fields does not matter.
+    if let Some(arguments) = arguments {
+        encode_key(ARGUMENTS, WireType::LengthDelimited, &mut head);
         encode_varint(arguments.len() as u64, &mut head);
+        if apart.is_none() {
+            head.put_slice(arguments);
+        }
     }
-    (head.freeze(), apart)
+    (head.freeze(), apart.cloned())
 }
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
+    use crate::pb::CallToolRequest;
+
+    #[test]
+    fn a_message_is_what_the_generated_code_reads_in_one_piece_or_two() {
+        let lengths = [0, 1, 200, UNCOPIED_BYTES - 1, UNCOPIED_BYTES, 100_000];
+        let arguments = lengths.map(|length| Some(Bytes::from(vec![7; length])));
+        for arguments in [None].into_iter().chain(arguments) {
+            for (id, attempt) in [("", 0), ("an id", 1), ("\u{e9}", u32::MAX)] {
+                let call = ToolCall {
+                    id: id.to_owned(),
+                    name: "tool".to_owned(),
+                    arguments: arguments.clone(),
+                    timeout: None,
+                };
+                let (head, rest) = message(&call, attempt);
+                let length = arguments.as_ref().map_or(0, Bytes::len);
+                assert_eq!(rest.is_some(), length >= UNCOPIED_BYTES);
+                let framed = [head, rest.unwrap_or_default()].concat();
+                let (prefix, message) = framed.split_at(PREFIX_BYTES);
+                assert_eq!(prefix[0], 0);
+                assert_eq!(prefix[1..], (message.len() as u32).to_be_bytes());
+                let read = CallToolRequest::decode(message).unwrap();
+                assert_eq!((read.id, read.name), (call.id, call.name));
+                assert_eq!((read.arguments, read.attempt), (arguments.clone(), attempt));
+            }
+        }
+    }
+
+    #[test]
+    fn timeouts_have_at_most_eight_digits() {
+        for (micros, text) in [
+            (0, "0u"),
+            (7, "7u"),
+            (1_000_000, "1000000u"),
+            (99_999_999, "99999999u"),
+            (100_000_000, "100000m"),
+            (99_999_999_000, "99999999m"),
+            (u64::MAX, "99999999m"),
+        ] {
+            assert_eq!(timeout_value(Duration::from_micros(micros)), text);
+        }
+    }
 
     #[test]
     fn the_room_is_what_the_peer_takes_less_what_is_there() {

@@ -32,9 +32,8 @@ use tokio::{
 pub(super) use self::driver::{Driver, End};
 use super::{
     address::Address,
-    cancelled::{Cancelled, Exchange, Given},
+    cancelled::{Cancelled, Exchange},
     dial::Io,
-    linger::Linger,
     liveness::{Keepalive, Liveness, Signals},
     pool::Load,
 };
@@ -75,9 +74,6 @@ pub(super) struct Link {
     state: Arc<State>,
 }
 
-/// The calls that are left on a connection that gets no more.
-pub(super) struct Leaving(Arc<State>);
-
 struct State {
     address: Arc<Address>,
     /// Calls in flight.
@@ -90,13 +86,13 @@ struct State {
     closed: AtomicBool,
     worn: AtomicBool,
     /// To the task that resets them.
-    cancelled: UnboundedSender<Given>,
+    cancelled: UnboundedSender<(Exchange, Instant)>,
     heard: Arc<Heard>,
     signals: Arc<Signals>,
 }
 
-/// A call on a link, which counts it until it has ended. One that was sent and has not
-/// ended is to be cancelled.
+/// A call on a link, which counts it until it has ended. Dropping it before cancels it:
+/// its stream is reset, at the pace that the peer bears.
 pub(super) struct Call {
     state: Arc<State>,
     /// From when it is sent until it has ended.
@@ -107,6 +103,8 @@ pub(super) struct Call {
 
 /// A request with its body, in one piece or two.
 pub(super) struct Outgoing {
+    /// When it was made, which is when it is sent.
+    pub(super) made: Instant,
     pub(super) head: Request<()>,
     pub(super) body: Bytes,
     pub(super) rest: Option<Bytes>,
@@ -196,12 +194,6 @@ impl Link {
         self.state.worn.load(Ordering::Relaxed)
     }
 
-    /// What is left on it, if there is anything: it takes no more calls.
-    pub(super) fn leaving(&self) -> Option<Leaving> {
-        let leaving = Leaving(Arc::clone(&self.state));
-        (leaving.calls() > 0).then_some(leaving)
-    }
-
     /// Whether it is the same connection.
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.state, &other.state)
@@ -223,14 +215,16 @@ impl Link {
     /// # Errors
     /// If the connection has closed, or the service asked to leave it. Nothing
     /// was sent then.
-    pub(super) fn send(
-        &mut self,
-        call: &mut Call,
-        Outgoing { head, body, rest }: Outgoing,
-    ) -> Result<(), h2::Error> {
+    pub(super) fn send(&mut self, call: &mut Call, request: Outgoing) -> Result<(), h2::Error> {
         // Beyond the peer's limit on streams, h2 keeps the request until one
         // ends; a handle with such a request can't send another, so each call
         // has its own.
+        let Outgoing {
+            made,
+            head,
+            body,
+            rest,
+        } = request;
         let (response, mut stream) = self.sender.send_request(head, false)?;
         // If the stream ends meanwhile, the response says how.
         let sent = stream.send_data(body, rest.is_none());
@@ -240,16 +234,9 @@ impl Link {
         call.exchange = Some(Exchange {
             stream,
             response: Some(response),
-            begun: Instant::now(),
+            begun: made,
         });
         Ok(())
-    }
-}
-
-impl Leaving {
-    /// Calls in flight.
-    pub(super) fn calls(&self) -> usize {
-        self.0.calls.load(Ordering::Relaxed)
     }
 }
 
@@ -289,29 +276,17 @@ impl Call {
     pub(super) fn is_over(&mut self) {
         self.exchange = None;
     }
-
-    /// Cancels it, unless it is over: its stream is reset, at the pace that the peer
-    /// bears, and counts until then, as does what `linger` says.
-    pub(super) fn cancel(&mut self, linger: impl FnOnce(Instant) -> Linger) {
-        let Some(exchange) = self.exchange.take() else {
-            return;
-        };
-        let now = Instant::now();
-        let given = Given {
-            exchange,
-            cancelled: now,
-            linger: linger(now),
-        };
-        self.state.calls.fetch_add(1, Ordering::Relaxed);
-        if self.state.cancelled.send(given).is_err() {
-            // So is the connection.
-            self.state.calls.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            let cancelled = (exchange, Instant::now());
+            if self.state.cancelled.send(cancelled).is_ok() {
+                // It counts until it is reset.
+                return;
+            }
+        }
         self.state.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,17 +1,14 @@
 //! Errors on the wire: the one table of what each failure looks like to a caller.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use prost::Message as _;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _, pb};
+use tonic_types::pb;
 
 use crate::{
     admission::Full,
-    error::{CallError, Reason, Violation, summary},
+    error::{CallError, Effect, Reason, Violation, summary},
 };
 
 /// `ErrorInfo.domain` of every error that Fanfare names.
@@ -60,15 +57,10 @@ impl Violations {
 
 impl From<Violations> for Status {
     fn from(Violations(violations): Violations) -> Self {
-        let told = violations.iter().take(MAX_VIOLATIONS);
-        let told: Vec<_> = told
-            .map(|v| FieldViolation::new(&v.field, &v.description))
-            .collect();
-        Self::with_error_details(
-            Code::InvalidArgument,
-            summary(&violations),
-            ErrorDetails::with_bad_request(told),
-        )
+        let message = summary(&violations);
+        let told = detail("BadRequest", &bad_request(violations));
+        let failure = NotServed::refused(Code::InvalidArgument, "INVALID_REQUEST", Again::InVain);
+        failure.with(told).says(message)
     }
 }
 
@@ -80,52 +72,124 @@ impl From<Full> for Status {
     }
 }
 
-/// The answer to a request that this process has no memory for: nothing was started.
+/// Why a request was not served: what its `ErrorInfo` says, and more details.
+///
+/// There is one in every status of ours. The same codes come from a caller's own gRPC
+/// library, for a connection that was lost or a deadline of its own, and then tools may
+/// have run.
+struct NotServed {
+    code: Code,
+    reason: &'static str,
+    effect: Effect,
+    again: Again,
+    more: Option<prost_types::Any>,
+}
+
+/// Whether the same request sent again has a chance, and does no side effect twice.
+#[derive(PartialEq)]
+enum Again {
+    MayHelp,
+    InVain,
+}
+
+impl NotServed {
+    /// No tool was called.
+    fn refused(code: Code, reason: &'static str, again: Again) -> Self {
+        Self {
+            code,
+            reason,
+            effect: Effect::NotStarted,
+            again,
+            more: None,
+        }
+    }
+
+    /// Tools may have run.
+    fn begun(code: Code, reason: &'static str) -> Self {
+        Self {
+            effect: Effect::Maybe,
+            ..Self::refused(code, reason, Again::InVain)
+        }
+    }
+
+    fn with(self, more: prost_types::Any) -> Self {
+        Self {
+            more: Some(more),
+            ..self
+        }
+    }
+
+    fn says(self, message: impl Into<String>) -> Status {
+        let message = message.into();
+        let info = error_info(self.reason, self.effect, self.again == Again::MayHelp);
+        let mut details = vec![detail("ErrorInfo", &info)];
+        details.extend(self.more);
+        let whole = pb::Status {
+            code: self.code as i32,
+            message: message.clone(),
+            details,
+        };
+        Status::with_details(self.code, message, whole.encode_to_vec().into())
+    }
+}
+
+/// The answer to a request that this process has no memory for.
 pub fn overloaded() -> Status {
     shed("the server holds as many bytes of requests and answers as it may")
 }
 
 fn shed(message: impl Into<String>) -> Status {
-    let mut details = ErrorDetails::with_error_info("OVERLOADED", DOMAIN, HashMap::new());
-    details.set_retry_info(Some(RETRY_DELAY));
-    Status::with_error_details(Code::ResourceExhausted, message, details)
+    let retry_delay = Some(super::duration(RETRY_DELAY));
+    NotServed::refused(Code::ResourceExhausted, "OVERLOADED", Again::MayHelp)
+        .with(detail("RetryInfo", &pb::RetryInfo { retry_delay }))
+        .says(message)
 }
 
-/// The answer while the process shuts down: nothing was started.
+/// The answer while the process shuts down.
 pub fn draining() -> Status {
-    Status::unavailable("the server is draining, send the request to another one")
+    NotServed::refused(Code::Unavailable, "DRAINING", Again::MayHelp)
+        .says("the server is draining, send the request to another one")
 }
 
-/// The answer to a request that arrives with no time left.
+/// The answer to a request that has no time left when it is complete.
 pub fn no_time_left() -> Status {
-    Status::deadline_exceeded("the request arrived after its deadline: no tool was called")
-}
-
-/// The answer to a request whose headers are too long.
-pub fn headers_too_long(bytes: usize, max: usize) -> Status {
-    Status::resource_exhausted(format!(
-        "the headers are {bytes} bytes, the limit is {max} (server.max_header_list_bytes)"
-    ))
+    expired("the request was not complete before its deadline: no tool was called")
 }
 
 /// The answer to a request that is not complete after `timeout`.
 pub fn not_complete(timeout: Duration) -> Status {
     let timeout = humantime::format_duration(timeout);
-    Status::deadline_exceeded(format!(
+    expired(format!(
         "the request was not complete after {timeout} (server.receive_timeout): no tool was called"
+    ))
+}
+
+fn expired(message: impl Into<String>) -> Status {
+    NotServed::refused(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", Again::MayHelp).says(message)
+}
+
+/// The answer to a request whose headers are too long.
+pub fn headers_too_long(bytes: usize, max: usize) -> Status {
+    too_large(format!(
+        "the headers are {bytes} bytes, the limit is {max} (server.max_header_list_bytes)"
     ))
 }
 
 /// The answer to a request over the limit.
 pub fn request_too_large(max: usize) -> Status {
-    Status::resource_exhausted(format!(
+    too_large(format!(
         "the request is too large: it may have {max} bytes, uncompressed"
     ))
 }
 
+fn too_large(message: String) -> Status {
+    NotServed::refused(Code::ResourceExhausted, "REQUEST_TOO_LARGE", Again::InVain).says(message)
+}
+
 /// The answer to a body that is not one message of gRPC.
 pub fn malformed(how: &str) -> Status {
-    Status::internal(format!("the request is malformed: {how}"))
+    NotServed::refused(Code::Internal, "INVALID_REQUEST", Again::InVain)
+        .says(format!("the request is malformed: {how}"))
 }
 
 /// The answer to a request in a compression other than [`ACCEPTED_ENCODINGS`].
@@ -133,52 +197,52 @@ pub fn unknown_compression(name: &str) -> Status {
     const MAX_ENCODING_NAME_BYTES: usize = 100;
     let end = name.floor_char_boundary(MAX_ENCODING_NAME_BYTES);
     let name = &name[..end];
-    Status::unimplemented(format!(
+    NotServed::refused(Code::Unimplemented, "INVALID_REQUEST", Again::InVain).says(format!(
         "grpc-encoding {name:?} is not known here, only {ACCEPTED_ENCODINGS}"
     ))
 }
 
-/// The answer to a request whose caller went away before it was complete.
+/// The answer to a request whose caller went away before it was complete: nobody reads it.
 pub fn cancelled() -> Status {
     Status::cancelled("the caller cancelled the request")
 }
 
 /// The answer to one open-ended stream too many.
 pub fn too_many_streams(max: usize) -> Status {
-    Status::resource_exhausted(format!(
+    NotServed::refused(Code::ResourceExhausted, "TOO_MANY_STREAMS", Again::MayHelp).says(format!(
         "a connection may have {max} health watches and reflection streams at a time"
     ))
 }
 
 /// The end of a stream that would not end by itself.
 pub fn stream_is_old() -> Status {
-    Status::deadline_exceeded("the stream is as old as it may be: open another")
+    expired("the stream is as old as it may be: open another")
+}
+
+/// The answer to a request that was begun and whose answer is not there in time.
+pub fn answer_is_late() -> Status {
+    NotServed::begun(Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
+        .says("the answer was not ready by the request's deadline")
 }
 
 /// The answer to a stream's caller that read too slowly.
 pub fn read_too_slowly() -> Status {
-    Status::deadline_exceeded("the results were not read by the request's deadline")
+    NotServed::begun(Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
+        .says("the results were not read by the request's deadline")
 }
 
 /// The answer when something of ours broke: the log has the details.
 pub fn internal() -> Status {
-    Status::internal("internal error")
+    NotServed::begun(Code::Internal, "INTERNAL").says("internal error")
 }
 
 /// A failed call, as its result shows it.
 pub fn of_call_error(error: CallError) -> pb::Status {
-    let mut metadata = BTreeMap::from([
-        ("effect".to_owned(), error.effect.as_str().to_owned()),
-        ("retryable".to_owned(), error.retryable.to_string()),
-    ]);
+    let mut info = error_info(error.reason.as_str(), error.effect, error.retryable);
     if let Reason::DeadlineExceeded(limit) = error.reason {
-        metadata.insert("limit".to_owned(), limit.as_str().to_owned());
+        let limit = limit.as_str().to_owned();
+        info.metadata.insert("limit".to_owned(), limit);
     }
-    let info = ErrorInfo {
-        reason: error.reason.as_str().to_owned(),
-        domain: DOMAIN.to_owned(),
-        metadata,
-    };
     let mut details = vec![detail("ErrorInfo", &info)];
     if let Some(delay) = error.retry_after {
         let retry_delay = Some(super::duration(delay));
@@ -211,6 +275,17 @@ pub fn of_call_error(error: CallError) -> pb::Status {
         code,
         message: error.message,
         details,
+    }
+}
+
+fn error_info(reason: &str, effect: Effect, retryable: bool) -> ErrorInfo {
+    ErrorInfo {
+        reason: reason.to_owned(),
+        domain: DOMAIN.to_owned(),
+        metadata: BTreeMap::from([
+            ("effect".to_owned(), effect.as_str().to_owned()),
+            ("retryable".to_owned(), retryable.to_string()),
+        ]),
     }
 }
 

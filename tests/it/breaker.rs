@@ -100,6 +100,9 @@ async fn a_service_that_can_not_be_reached_is_left_alone_until_it_can() {
         let refused = result(&client, "").await;
         assert_eq!((seen(&refused), refused.attempts), (left_alone(), 0));
         assert_eq!(error_info(error(&refused)).metadata["retryable"], "true");
+        let last = "can't connect to tool service tools: ";
+        let message = &error(&refused).message;
+        assert!(message.contains(last), "{message}");
         assert!(length(refused.duration) < ms(5));
         wait = retry_after(&refused);
         assert!(!wait.is_zero() && wait <= SECOND, "{wait:?}");
@@ -293,6 +296,8 @@ async fn a_killed_process_is_found_again_within_a_second() {
     };
     let opened = log.wait_for("it opens", is("leaving it alone")).await;
     assert_eq!(opened["level"], "WARN");
+    let reason = opened["reason"].as_str().expect("a reason");
+    assert!(reason.contains("onnect"), "{reason}");
 
     let _restarted = Process::demo_tools_at(place.address).await;
     let listening = Instant::now();

@@ -64,10 +64,12 @@ mod load;
 mod log_flood;
 /// Log lines: never in the way, never lost in silence.
 mod logs;
-/// What callers that do not read cost in memory.
+/// What the process holds in memory while callers do not read.
 mod memory;
 /// Observations that JSON has no words for.
 mod no_json;
+/// Requests that are refused, and what that says of their tools.
+mod not_served;
 /// Any completion order, any mix of outcomes: the same aggregate.
 mod ordering;
 /// Tool services that are killed, freeze or are cut off, and come back.
@@ -76,6 +78,8 @@ mod outages;
 mod panics;
 /// `fanfare probe`: health, for those who start a command.
 mod probe;
+/// Which services can be reached, before any call.
+mod reachable;
 /// Requests as they arrive: in pieces, twice, compressed, or never.
 mod receiving;
 /// What h2 refuses, and what the log says of it.
@@ -104,7 +108,6 @@ mod tool_faults;
 mod tool_tls;
 /// An error without results is one HEADERS frame that ends its stream.
 mod trailers_only;
-/// Answers that nobody takes.
-mod unread;
 /// Callers that are killed, frozen or gone.
+mod unread;
 mod vanishing_callers;

@@ -9,6 +9,7 @@ use fanfare::{
 };
 use futures_util::future::BoxFuture;
 use tonic::Code;
+use tonic_types::{ErrorDetail, StatusExt as _};
 
 use crate::support::{
     SECOND, Seen, call, config, error, failed, ms, pipes, request, seen,
@@ -49,8 +50,16 @@ async fn read(
 #[track_caller]
 fn assert_internal(status: &tonic::Status) {
     assert_eq!(
-        (status.code(), status.message(), status.details()),
-        (Code::Internal, "internal error", &[][..])
+        (status.code(), status.message()),
+        (Code::Internal, "internal error")
+    );
+    let details = status.get_error_details_vec();
+    let [ErrorDetail::ErrorInfo(info)] = &details[..] else {
+        panic!("{details:?}");
+    };
+    assert_eq!(
+        (&*info.reason, &*info.metadata["effect"]),
+        ("INTERNAL", "maybe")
     );
 }
 

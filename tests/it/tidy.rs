@@ -84,7 +84,9 @@ const WITH_TIMERS: &[&str] = &[
     "src/tool/reply.rs",
     // A call that no peer allows a stream looks again.
     "src/tool/upstream.rs",
-    // Slow dials and name servers; idle connections, name servers again.
+    // Idle connections, name servers and dials again.
+    "src/tool/upstream/keeping.rs",
+    // Slow dials and name servers.
     "src/tool/upstream/upkeep.rs",
 ];
 

@@ -25,6 +25,8 @@ pub struct ServiceGauges {
     pub breaker: BreakerGauges,
     /// Open connections.
     pub connections: Read,
+    /// Whether it can be reached: a `ConnectivityState`.
+    pub connectivity: Read,
     /// Addresses that get no calls.
     pub ejected: Read,
 }
@@ -62,6 +64,8 @@ impl Metrics {
         self.gauge(metric, of_services(metric, |s| (s.breaker.state)()));
         let metric = &names::CONNECTIONS;
         self.gauge(metric, of_services(metric, |s| (s.connections)()));
+        let metric = &names::CONNECTIVITY;
+        self.gauge(metric, of_services(metric, |s| (s.connectivity)()));
         let metric = &names::EJECTED;
         self.gauge(metric, of_services(metric, |s| (s.ejected)()));
         let metric = &names::BREAKER_OPENINGS;

@@ -27,7 +27,7 @@ fn sent(breaker: &Breaker) -> Ticket {
 
 fn fail(breaker: &Breaker, end: End) {
     let ticket = sent(breaker);
-    breaker.settle(ticket, end);
+    breaker.settle(ticket, end, String::new);
 }
 
 #[test]
@@ -67,7 +67,9 @@ fn calls_that_are_lost_together_are_one_failure() {
     let breaker = breaker();
     for _ in 0..2 {
         let tickets: Vec<_> = (0..200).map(|_| sent(&breaker)).collect();
-        let news = tickets.into_iter().map(|t| breaker.settle(t, End::Lost));
+        let news = tickets
+            .into_iter()
+            .map(|t| breaker.settle(t, End::Lost, String::new));
         assert_eq!(news.filter(|&news| news).count(), 1);
     }
     assert_eq!(breaker.state(), BreakerState::Closed);
@@ -80,7 +82,7 @@ fn calls_that_are_lost_together_are_one_failure() {
     // Each of those that got no answer in time says it again.
     let tickets = [sent(&breaker), sent(&breaker), sent(&breaker)];
     for ticket in tickets {
-        assert!(breaker.settle(ticket, End::TimedOut));
+        assert!(breaker.settle(ticket, End::TimedOut, String::new));
     }
     assert_eq!(breaker.state(), BreakerState::Open);
 }
@@ -92,7 +94,7 @@ fn what_fails_while_others_are_answered_does_not_count() {
     fail(&breaker, End::Answered);
     for (index, ticket) in tickets.into_iter().enumerate() {
         let end = [End::Lost, End::TimedOut][index % 2];
-        breaker.settle(ticket, end);
+        breaker.settle(ticket, end, String::new);
     }
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
@@ -105,7 +107,7 @@ fn an_answer_that_comes_late_closes_it_too() {
         fail(&breaker, End::Lost);
     }
     assert_eq!(breaker.state(), BreakerState::Open);
-    breaker.settle(slow, End::Answered);
+    breaker.settle(slow, End::Answered, String::new);
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 

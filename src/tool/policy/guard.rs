@@ -123,9 +123,10 @@ impl Guard {
         self.service.breaker.reached();
     }
 
-    /// Notes how an attempt ended. Returns whether that is news: attempts that are
-    /// lost together are so only once. What a tool answers always is (gRFC A6).
-    pub(super) fn settle(&self, pass: Pass, end: AttemptEnd) -> bool {
+    /// Notes how an attempt ended, and `how` in words if it failed. Returns whether that
+    /// is news: attempts that are lost together are so only once. What a tool answers
+    /// always is (gRFC A6).
+    pub(super) fn settle(&self, pass: Pass, end: AttemptEnd, how: impl Fn() -> String) -> bool {
         let (tool, service) = match end {
             AttemptEnd::Answered => (End::Answered, End::Answered),
             // What is behind them, a restart perhaps, meets all that are under way.
@@ -136,8 +137,8 @@ impl Guard {
             AttemptEnd::Lost => (End::Unknown, End::Lost),
             AttemptEnd::Unknown => (End::Unknown, End::Unknown),
         };
-        let of_tool = self.breaker.settle(pass.tool, tool);
-        let of_service = self.service.breaker.settle(pass.service, service);
+        let of_tool = self.breaker.settle(pass.tool, tool, &how);
+        let of_service = self.service.breaker.settle(pass.service, service, &how);
         of_service && (of_tool || end == AttemptEnd::Unwell)
     }
 }
@@ -146,6 +147,7 @@ fn circuit_open(breaker: &Breaker, retry_after: Duration) -> Fault {
     Fault::CircuitOpen {
         owner: breaker.owner().clone(),
         retry_after,
+        last: breaker.last_failure(),
     }
 }
 

@@ -61,7 +61,7 @@ impl Policy {
         let result = attempt().await;
         match result {
             Ok(observation) => {
-                watch.end(AttemptEnd::Answered);
+                watch.end(AttemptEnd::Answered, String::new);
                 self.guard.service.budget.answered();
                 Ok(observation)
             }
@@ -78,7 +78,7 @@ impl Policy {
                         AttemptEnd::Unknown
                     }
                 };
-                let is_news = watch.end(end);
+                let is_news = watch.end(end, || fault.message_for_others());
                 Err(Failure {
                     fault,
                     is_news,
@@ -100,14 +100,14 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Whether that is news.
-    fn end(&mut self, end: AttemptEnd) -> bool {
+    /// Whether that is news; `how` it failed, in words.
+    fn end(&mut self, end: AttemptEnd, how: impl Fn() -> String) -> bool {
         let answered = matches!(end, AttemptEnd::Answered | AttemptEnd::Unwell);
         if let (true, true, Some(hedging)) = (answered, self.is_first, &self.policy.hedging) {
             hedging.answered(self.start.elapsed());
         }
         let pass = self.pass.take();
-        pass.is_none_or(|pass| self.policy.guard.settle(pass, end))
+        pass.is_none_or(|pass| self.policy.guard.settle(pass, end, how))
     }
 
     fn out_of_time(&self) -> AttemptEnd {
@@ -133,6 +133,9 @@ impl Drop for Watch<'_> {
         } else {
             AttemptEnd::Unknown
         };
-        self.end(end);
+        let elapsed = self.start.elapsed();
+        self.end(end, || {
+            format!("no answer within {} ms", elapsed.as_millis())
+        });
     }
 }

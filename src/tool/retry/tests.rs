@@ -30,6 +30,7 @@ fn barred() -> Fault {
     Fault::CircuitOpen {
         owner: Owner::Service("weather".into()),
         retry_after: ms(500),
+        last: "it is down".into(),
     }
 }
 

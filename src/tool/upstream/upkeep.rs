@@ -1,16 +1,16 @@
 //! What an upstream does beside the calls, each in a task of its own that no call
 //! can cancel: it dials, asks name servers, and closes what is idle. A service that
-//! is not in use has no tasks.
+//! is not in use has no tasks, unless it could not be reached.
 
 use std::{
     pin::pin,
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{Upstream, state::State};
+use super::{Upstream, connectivity::Connectivity, keeping::keep, state::State};
 use crate::{
     logging::peer::connected_to,
     tool::{
@@ -64,6 +64,11 @@ impl Names {
     /// Whether calls should wait for the addresses.
     pub(super) fn is_awaited(&self) -> bool {
         self.stale && self.lookup == Lookup::Running
+    }
+
+    /// Whether there are no addresses because asking for them failed.
+    pub(super) fn have_failed(&self) -> bool {
+        self.stale && self.trouble.is_some()
     }
 
     /// Why there are no addresses.
@@ -258,7 +263,7 @@ impl Upstream {
     }
 
     /// Asks for the addresses, unless that was done within `pause`.
-    fn look_up(self: &Arc<Self>, state: &mut State, now: Instant, pause: Duration) {
+    pub(super) fn look_up(self: &Arc<Self>, state: &mut State, now: Instant, pause: Duration) {
         let names = &mut state.names;
         let just_asked = names.asked.is_some_and(|asked| now < asked + pause);
         if !names.endpoints.have_names() || names.lookup != Lookup::None || just_asked {
@@ -292,7 +297,12 @@ impl Upstream {
         let mut state = self.state();
         state.setbacks = state.setbacks.wrapping_add(1);
         state.names.lookup = Lookup::Slow;
-        state.names.trouble = Some(format!("no answer from the resolver within {limit:?}"));
+        let reason = format!("no answer from the resolver within {limit:?}");
+        if state.names.trouble.is_none() {
+            let service = self.service.as_str();
+            tracing::warn!(service, reason, "can't resolve");
+        }
+        state.names.trouble = Some(reason);
         state.use_addresses();
         self.changed.notify_waiters();
     }
@@ -323,12 +333,14 @@ impl Upstream {
     }
 
     /// Closes what is idle; says whether there is still something to look after.
-    fn sweep(&self) -> bool {
+    pub(super) fn sweep(&self) -> bool {
         let mut state = self.state();
         let now = Instant::now();
         state.places.iter_mut().for_each(|place| place.sweep(now));
         let in_use = |place: &Place| place.has_links() || place.dialing > 0;
-        let kept = state.places.iter().any(in_use) || state.names.lookup != Lookup::None;
+        let kept = state.places.iter().any(in_use)
+            || state.names.lookup != Lookup::None
+            || state.connectivity() == Connectivity::TransientFailure;
         state.kept = kept;
         if !kept && state.names.endpoints.have_names() {
             // Others may have these addresses when the service is needed again.
@@ -355,25 +367,5 @@ impl State {
         }
         self.names.stale = self.places.is_empty();
         self.look_again();
-    }
-}
-
-async fn keep(this: Weak<Upstream>, sweep: Duration, refresh: Duration) {
-    let start = Instant::now();
-    let mut sweeps = interval_at(start + sweep, sweep);
-    let mut refreshes = interval_at(start + refresh, refresh);
-    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    refreshes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let is_refresh = tokio::select! {
-            _ = sweeps.tick() => false,
-            _ = refreshes.tick() => true,
-        };
-        let Some(this) = this.upgrade() else { return };
-        if is_refresh {
-            this.look_up(&mut this.state(), Instant::now(), refresh / 2);
-        } else if !this.sweep() {
-            return;
-        }
     }
 }

@@ -51,8 +51,12 @@ async fn both(client: &Client) -> [(Seen, BreakerState); 2] {
 #[tokio::test(start_paused = true)]
 async fn what_a_tool_does_leaves_its_siblings_alone() {
     let own_error = failed(Code::Unavailable, "TOOL_FAILED", "done");
-    let cases = [("hang", expired("maybe", "tool")), ("busy", own_error)];
-    for (what, expected) in cases {
+    let cases = [
+        ("hang", expired("maybe", "tool"), "no answer within 2000 ms"),
+        // Its words are for its caller only.
+        ("busy", own_error, "it answered UNAVAILABLE"),
+    ];
+    for (what, expected, last) in cases {
         let service = Service::start(move |call| async move {
             match call.id.get(..4) {
                 Some("hang") => pending().await,
@@ -73,7 +77,8 @@ async fn what_a_tool_does_leaves_its_siblings_alone() {
         assert_eq!(sibling, (answered(), BreakerState::Closed), "{what}");
         let refused = result(&client, "").await;
         let message = &error(&refused).message;
-        assert!(message.starts_with("tool tool keeps failing"), "{message}");
+        let expected = format!("tool tool keeps failing and is left alone for a while: {last}");
+        assert_eq!(*message, expected);
         sleep(retry_after(&refused)).await;
         for fine in both(&client).await {
             assert_eq!(fine, (answered(), BreakerState::Closed), "{what}");
@@ -242,6 +247,8 @@ async fn a_slow_tool_does_not_take_its_service_down() {
         .wait_for("it opens", |line| line["tool"] == "sleep")
         .await;
     assert_eq!(message(&opened), "a tool keeps failing: leaving it alone");
+    let reason = opened["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("no answer within "), "{reason}");
 }
 
 /// Nothing answers any more, no ping either: its tools' own breakers open first, then

@@ -34,7 +34,7 @@ fn guards() -> [Guard; 2] {
 /// An attempt that ends so; whether that is news.
 fn attempt(guard: &Guard, end: AttemptEnd) -> bool {
     let pass = guard.admit().expect("a closed breaker");
-    guard.settle(pass, end)
+    guard.settle(pass, end, String::new)
 }
 
 /// Whose breaker bars the tool's calls.
@@ -110,7 +110,9 @@ fn attempts_that_are_lost_together_are_one_failure_and_slow_ones_one_each() {
     ] {
         let [guard, _] = guards();
         let passes: Vec<_> = (0..9).map(|_| guard.admit().unwrap()).collect();
-        let told = passes.into_iter().filter(|&pass| guard.settle(pass, end));
+        let told = passes
+            .into_iter()
+            .filter(|&pass| guard.settle(pass, end, String::new));
         assert_eq!(told.count(), news, "{end:?}");
         assert_eq!(barred_by(&guard), expected, "{end:?}");
     }
@@ -132,12 +134,12 @@ async fn a_trial_of_the_one_is_not_used_up_where_the_other_bars_it() {
     let trial = fast.admit().unwrap();
     assert_eq!(barred_by(&slow), service());
     assert_eq!(slow.breaker.state(), BreakerState::Open);
-    fast.settle(trial, AttemptEnd::Answered);
+    fast.settle(trial, AttemptEnd::Answered, String::new);
     // The slow one's is still to be had, and only by itself.
     let trial = slow.admit().unwrap();
     assert_eq!(slow.state(), BreakerState::HalfOpen);
     assert_eq!([&slow, &fast].map(barred_by), [tool("slow"), None]);
-    slow.settle(trial, AttemptEnd::Answered);
+    slow.settle(trial, AttemptEnd::Answered, String::new);
     assert_eq!([&slow, &fast].map(barred_by), [None, None]);
 }
 
@@ -176,17 +178,17 @@ proptest! {
                     _ => AttemptEnd::Unknown,
                 };
                 if let Some((index, pass)) = passes.pop() {
-                    guards[index].settle(pass, end);
+                    guards[index].settle(pass, end, String::new);
                 }
             }
             for (index, pass) in passes.drain(..) {
-                guards[index].settle(pass, AttemptEnd::Unknown);
+                guards[index].settle(pass, AttemptEnd::Unknown, String::new);
             }
             advance(Duration::from_millis(500)).await;
             for guard in &guards {
                 let pass = guard.admit().map_err(|fault| format!("{fault:?}"));
                 let pass = pass.unwrap();
-                guard.settle(pass, AttemptEnd::Answered);
+                guard.settle(pass, AttemptEnd::Answered, String::new);
                 assert_eq!(guard.state(), BreakerState::Closed);
             }
         });
