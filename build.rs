@@ -12,9 +12,7 @@ use prost_types::{
     DescriptorProto, FileDescriptorSet,
     field_descriptor_proto::{Label, Type},
 };
-use protox::file::{
-    ChainFileResolver, DescriptorSetFileResolver, GoogleFileResolver, IncludeFileResolver,
-};
+use protox::file::{ChainFileResolver, GoogleFileResolver, IncludeFileResolver};
 
 /// `error_details.proto` is not imported by ours: reflection serves it, so that
 /// grpcurl can print the details of an error.
@@ -51,12 +49,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The contract with its imports. `google/rpc/*` comes out of `tonic-types`,
-/// which carries its descriptors, so nothing is vendored.
+/// The contract with its imports, which lie beside it, so that others compile it, too.
 fn compile() -> Result<FileDescriptorSet, Box<dyn Error>> {
     let mut resolver = ChainFileResolver::new();
     resolver.add(IncludeFileResolver::new("proto".into()));
-    resolver.add(DescriptorSetFileResolver::decode(google_rpc()?.as_slice())?);
     resolver.add(GoogleFileResolver::new());
 
     let mut compiler = protox::Compiler::with_file_resolver(resolver);
@@ -65,18 +61,6 @@ fn compile() -> Result<FileDescriptorSet, Box<dyn Error>> {
     Ok(FileDescriptorSet::decode(
         compiler.encode_file_descriptor_set().as_slice(),
     )?)
-}
-
-/// `tonic-types` names its files `status.proto` and `error_details.proto`; the
-/// rest of the world imports them from `google/rpc/`.
-fn google_rpc() -> Result<Vec<u8>, Box<dyn Error>> {
-    let mut set = FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
-    for file in &mut set.file {
-        if file.package() == "google.rpc" && !file.name().starts_with("google/rpc/") {
-            file.name = Some(format!("google/rpc/{}", file.name()));
-        }
-    }
-    Ok(set.encode_to_vec())
 }
 
 fn make_payloads_opaque(message: &mut DescriptorProto) {

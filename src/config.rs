@@ -171,7 +171,9 @@ pub struct Server {
     /// Default 0 s. Where load balancers learn of the end only later, set it to
     /// the time that they need, and `terminationGracePeriodSeconds` higher.
     pub drain_delay: Duration,
-    /// How long requests in flight may take to finish after that.
+    /// How long requests in flight may take to finish after that. The process does not
+    /// wait for callers: those who say nothing lose their connection a second after
+    /// there is nothing left to do on it, and 5 s after if they do not read an answer.
     ///
     /// Default 25 s: Kubernetes kills 30 s after its SIGTERM by default.
     pub drain_timeout: Duration,
@@ -265,7 +267,8 @@ pub struct Tool {
     /// otherwise.
     pub idempotent: bool,
     /// The most calls with the tool at a time; others wait for a turn, and each
-    /// request gets one in its turn.
+    /// request gets one in its turn. One that was cancelled is with the tool until
+    /// its stream is reset: some milliseconds, or up to 5 s after many cancels.
     ///
     /// Default: `max_in_flight_calls`, that is no bound of its own. What a tool
     /// bears, its operator knows.

@@ -54,6 +54,21 @@ impl Place {
     }
 }
 
+/// A request that is complete, until the outcome of its calls is known: what it holds,
+/// and a share of what tells its connection that something runs. Clones share it.
+#[derive(Clone, Debug)]
+pub struct InProgress {
+    _shared: Arc<(Held, Arc<()>)>,
+}
+
+impl InProgress {
+    /// That holds `held` and `running`.
+    pub fn new(held: Held, running: Arc<()>) -> Self {
+        let _shared = Arc::new((held, running));
+        Self { _shared }
+    }
+}
+
 /// The place of what was put into an answer and is still to be handed on. The edge
 /// sends one along with each request; clones share it.
 #[derive(Clone, Debug, Default)]

@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use crate::{
     aggregate::Aggregate,
-    buffered::Held,
     call::{Completion, ToolCall},
     deadline::Deadline,
     fanout::FanOut,
     pb,
-    place::Place,
+    place::{InProgress, Place},
     telemetry::batch::BatchTelemetry,
     wire::{self, Arrival},
 };
@@ -25,7 +24,7 @@ pub struct Run {
     summary: bool,
     place: Place,
     /// The arguments are slices of it.
-    _request: Option<Arc<Held>>,
+    _request: Option<InProgress>,
     arrival: Arrival,
     deadline: Deadline,
     telemetry: BatchTelemetry,
@@ -47,7 +46,7 @@ impl Run {
         calls: Arc<[ToolCall]>,
         fan_out: FanOut,
         place: Place,
-        request: Option<Arc<Held>>,
+        request: Option<InProgress>,
         deadline: Deadline,
         wanted: Wanted,
         telemetry: BatchTelemetry,

@@ -15,6 +15,7 @@ mod edge;
 mod leftover;
 mod methods;
 mod open_ended;
+mod parting;
 mod protocol;
 mod receive;
 mod services;

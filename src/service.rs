@@ -8,13 +8,13 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     admission::Admission,
-    buffered::{Buffered, Held},
+    buffered::Buffered,
     config::Limits,
     deadline::Deadline,
     drain::Drain,
     fanout::FanOut,
     pb::{self, orchestrator_service_server::OrchestratorService},
-    place::{CALL_BYTES, Place, REQUEST_BYTES, Undelivered},
+    place::{CALL_BYTES, InProgress, Place, REQUEST_BYTES, Undelivered},
     registry::Registry,
     run::{Run, Wanted},
     stream::{self, CompletionStream},
@@ -42,7 +42,7 @@ pub(crate) struct RequestContext {
     /// As it was when the request arrived.
     pub(crate) deadline: Deadline,
     /// What was received for it.
-    pub(crate) received: Arc<Held>,
+    pub(crate) received: InProgress,
     /// Where the edge looks for what it has to give back once it was handed on.
     pub(crate) undelivered: Undelivered,
 }

@@ -38,6 +38,7 @@ mod eject;
 mod failure;
 mod grpc;
 mod hedge;
+mod linger;
 mod link;
 mod liveness;
 mod not_grpc;

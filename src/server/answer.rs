@@ -182,6 +182,11 @@ impl http_body::Body for Answer {
 }
 
 impl Lingering {
+    /// Whether any answer shares it, beside the connection and who asks.
+    pub(super) fn are_some(&self) -> bool {
+        Arc::strong_count(&self.0) > 2
+    }
+
     fn try_add(&self, bytes: usize) -> Option<Linger> {
         let bytes = bytes.max(LEAST_BYTES);
         let fits = |now: usize| Some(now + bytes).filter(|&then| then <= LINGERING_BYTES);

@@ -200,6 +200,13 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::{future::poll_fn, time::Duration};
+
+    use tokio::{
+        task::{JoinSet, yield_now},
+        time::timeout,
+    };
+
     use super::*;
 
     const MIB: usize = 1 << 20;
@@ -277,5 +284,31 @@ mod tests {
         // Inflated, it may be larger than what came.
         let waiting = wait(&arriving, MIB).expect("room");
         assert_eq!(waiting.complete(2 * MIB).expect("room").bytes(), 2 * MIB);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn whoever_gives_way_hears_of_it() {
+        const STREAMS: usize = 1000;
+        let process = Buffered::new(32 * MIB);
+        let arriving = Arriving::new(process.clone(), MIB);
+        let mut streams = JoinSet::new();
+        for number in 0..STREAMS {
+            let connection = arriving.on_another_connection();
+            streams.spawn(async move {
+                let mut waiting = wait(&connection, MIB).expect("room");
+                yield_now().await;
+                // Others come meanwhile, and may be faster.
+                let _ = waiting.try_grow(number % 3);
+                poll_fn(|context| waiting.poll_evicted(context)).await;
+            });
+        }
+        // There is room for sixteen, and no more than as many came last.
+        for _ in 16..STREAMS {
+            let ended = timeout(Duration::from_secs(30), streams.join_next()).await;
+            ended.expect("the next to give way").expect("one").unwrap();
+        }
+        streams.shutdown().await;
+        assert!(arriving.queue.lock().waiting.is_empty());
+        assert_eq!((process.held(), arriving.incomplete.held()), (0, 0));
     }
 }

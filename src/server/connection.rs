@@ -60,7 +60,8 @@ pub(super) async fn serve<T>(
         timeout: Box::pin(sleep(settings.first_byte_timeout)),
         drained: drain.refusing(),
     };
-    let (io, _) = Frames::of_client(opening);
+    let (io, heard) = Frames::of_client(opening);
+    let work = edge.work();
     let mut builder = http2::Builder::new(StreamTasks);
     builder
         .timer(TokioTimer::new())
@@ -92,7 +93,19 @@ pub(super) async fn serve<T>(
         None => {
             connection.as_mut().graceful_shutdown();
             open_ended.refuse();
-            let end = timeout(max_request_timeout + OVERTIME, connection);
+            let given_up = async {
+                drain.refusing().await;
+                work.is_over(&heard).await;
+                tracing::debug!("closed a connection whose peer says nothing");
+                Ok(())
+            };
+            let end = async {
+                tokio::select! {
+                    result = connection => result,
+                    result = given_up => result,
+                }
+            };
+            let end = timeout(max_request_timeout + OVERTIME, end);
             end.await.unwrap_or(Ok(()))
         }
     };

@@ -24,6 +24,7 @@ use super::{
     leftover::{Inbound, Leftovers},
     methods::{self, Bounds, Method, check_message},
     open_ended::{OpenEnded, UntilAnswered},
+    parting::Work,
     protocol::{grpc_timeout, refuse_long_headers, refuse_other_protocols},
     receive::{ENCODING, Rejection, Until, receive},
     services::{Responding, Services},
@@ -35,7 +36,7 @@ use crate::{
     deadline::Deadline,
     drain::{Drain, DrainController, drain},
     logging::correlation::correlate,
-    place::Undelivered,
+    place::{InProgress, Undelivered},
     service::RequestContext,
     telemetry::{
         Telemetry,
@@ -107,6 +108,7 @@ impl Edge {
             ending,
             open_ended: Arc::new(Semaphore::new(MAX_OPEN_ENDED)),
             lingering: Lingering::default(),
+            running: Arc::default(),
         };
         (FromPeer(Arc::new(from)), controller)
     }
@@ -117,13 +119,26 @@ impl Edge {
 pub(super) struct FromPeer(Arc<Connection>);
 
 #[derive(Debug)]
-struct Connection {
+pub(super) struct Connection {
     edge: Edge,
     peer: Option<IpAddr>,
     /// Of this connection: by age, or with the process.
     ending: Drain,
     open_ended: Arc<Semaphore>,
     lingering: Lingering,
+    /// See [`Work`].
+    running: Arc<()>,
+}
+
+impl FromPeer {
+    /// What is under way on the connection.
+    pub(super) fn work(&self) -> Work {
+        Work {
+            running: Arc::downgrade(&self.0.running),
+            requests: Arc::downgrade(&self.0),
+            answers: self.0.lingering.clone(),
+        }
+    }
 }
 
 impl hyper::service::Service<Request<Incoming>> for FromPeer {
@@ -194,6 +209,7 @@ fn answer(
             .open_ended
             .then(|| connection.open_stream(deadline, method))
             .transpose()?;
+        let mut in_progress = None;
         let response = match method.request {
             methods::Request::Single {
                 max_bytes,
@@ -212,10 +228,13 @@ fn answer(
                     .map_err(|status| Rejection::new("invalid", status))?;
                 // It is inflated already.
                 head.headers.remove(ENCODING);
+                let running = Arc::clone(&connection.running);
+                let held = InProgress::new(received.held, running);
+                in_progress = Some(held.clone());
                 head.extensions.insert(RequestContext {
                     record: Arc::clone(&record),
                     deadline,
-                    received: Arc::new(received.held),
+                    received: held,
                     undelivered,
                 });
                 edge.services.call(Request::from_parts(head, received.body))
@@ -229,6 +248,7 @@ fn answer(
             }
         };
         let response = call(response, deadline, &record).await;
+        drop(in_progress);
         Ok(match open_ended {
             Some(stream) => stream.of(response),
             None => {

@@ -323,3 +323,23 @@ pub(crate) fn turn_has_come(invocation: &Invocation) {
         }
     }
 }
+
+/// A stream that is with its tool although its call has ended. Counted until this is
+/// dropped.
+#[derive(Debug)]
+pub(crate) struct StillActive(Arc<ToolGauges>);
+
+impl StillActive {
+    /// Of a call whose stream is still to be reset.
+    pub(crate) fn of(invocation: &Invocation) -> Option<Self> {
+        let gauges = &BatchTrace::of(invocation)?.state(invocation.index()).gauges;
+        gauges.active.fetch_add(1, Ordering::Relaxed);
+        Some(Self(Arc::clone(gauges)))
+    }
+}
+
+impl Drop for StillActive {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}

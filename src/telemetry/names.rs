@@ -203,7 +203,7 @@ metrics! {
         "how often a bound was met where nobody is told: `server.max_connections` and `admin_connections` (a connection was closed), `file_descriptors` (one had to wait), `unread_bodies` (of requests that were refused), `resolved_addresses` (of a name; some are left out)";
     ACTIVE_CALLS = "fanfare.tool.active_calls", "gauge", "{call}",
         &[TOOL_NAME],
-        "calls that are with their tool";
+        "calls that are with their tool; those that were cancelled, until their stream is reset";
     QUEUE_LENGTH = "fanfare.tool.queue.length", "gauge", "{call}",
         &[TOOL_NAME],
         "calls that wait for their turn";

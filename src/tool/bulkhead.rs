@@ -6,10 +6,13 @@
 //! the same request, or the one being served. That makes joining, leaving and
 //! serving a look-up in a sorted map. A call that would wait past its deadline is
 //! told so at once.
+//!
+//! A stream that is still to be reset when nobody waits for its call any more is with
+//! the tool until then ([`Lingering`]).
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -39,6 +42,13 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     bulkhead: &'a Bulkhead,
+    since: Instant,
+}
+
+/// The place of a stream that outlasts its call. Given back when dropped.
+#[derive(Debug)]
+pub(super) struct Lingering {
+    bulkhead: Arc<Bulkhead>,
     since: Instant,
 }
 
@@ -122,6 +132,16 @@ impl Bulkhead {
         }))
     }
 
+    /// A place for a stream whose call is about to give its own back, beyond the bound
+    /// if need be: it is there.
+    pub(super) fn linger(self: &Arc<Self>, now: Instant) -> Lingering {
+        self.state().running += 1;
+        Lingering {
+            bulkhead: Arc::clone(self),
+            since: now,
+        }
+    }
+
     fn place(&self, since: Instant) -> Place<'_> {
         Place {
             bulkhead: self,
@@ -129,9 +149,11 @@ impl Bulkhead {
         }
     }
 
-    /// Gives a place to whose turn it is.
-    fn pass_on(state: &mut State) {
-        while let Some(call) = state.queue.pop() {
+    /// Gives a place to whose turn it is, unless there are too many with the tool.
+    fn pass_on(&self, state: &mut State) {
+        while state.running <= self.max_concurrency
+            && let Some(call) = state.queue.pop()
+        {
             // Those who have gone have left the queue, or are about to.
             if call.send(()).is_ok() {
                 return;
@@ -163,7 +185,7 @@ impl Drop for Waiting<'_> {
         let mut state = self.bulkhead.state();
         if state.queue.remove(self.turn).is_none() {
             // Its turn has come meanwhile.
-            Bulkhead::pass_on(&mut state);
+            self.bulkhead.pass_on(&mut state);
         }
     }
 }
@@ -174,7 +196,18 @@ impl Drop for Place<'_> {
         let mut state = self.bulkhead.state();
         let average = state.service_time.unwrap_or(took);
         state.service_time = Some(average + (took - average) * WEIGHT);
-        Bulkhead::pass_on(&mut state);
+        self.bulkhead.pass_on(&mut state);
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let more = self.since.elapsed().as_secs_f64();
+        let mut state = self.bulkhead.state();
+        // The call itself has been counted.
+        let average = state.service_time.unwrap_or_default();
+        state.service_time = Some(average + more * WEIGHT);
+        self.bulkhead.pass_on(&mut state);
     }
 }
 

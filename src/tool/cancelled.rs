@@ -1,8 +1,9 @@
 //! The calls of a connection that nobody waits for any more: their streams are reset
 //! at the pace that the peer bears (`pacer.rs`), unless they end before.
 //!
-//! Until then they are calls like others, for the peer's limit on streams and for the
-//! load of the connection. What still comes on them is dropped.
+//! Until then they are calls like others: for the peer's limit on streams, for the load
+//! of the connection, and for what may be with their tool at a time. What still comes on
+//! them is dropped.
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,7 @@ use tokio::{
 };
 
 use super::{
+    linger::Linger,
     liveness::Signals,
     pacer::{Pacer, Turn},
 };
@@ -35,6 +37,14 @@ pub(super) struct Exchange {
     pub(super) begun: Instant,
 }
 
+/// A call that nobody waits for any more.
+pub(super) struct Given {
+    pub(super) exchange: Exchange,
+    pub(super) cancelled: Instant,
+    /// What it takes until its stream is reset or has ended.
+    pub(super) linger: Linger,
+}
+
 /// What is to be done with the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -48,7 +58,7 @@ pub(super) enum Next {
 
 /// The cancelled calls of one connection.
 pub(super) struct Cancelled {
-    arriving: UnboundedReceiver<(Exchange, Instant)>,
+    arriving: UnboundedReceiver<Given>,
     waiting: BTreeMap<u64, Waiting>,
     ending: FuturesUnordered<Ending>,
     taken: u64,
@@ -63,13 +73,11 @@ struct Waiting {
     stream: SendStream<Bytes>,
     begun: Instant,
     cancelled: Instant,
+    _linger: Linger,
 }
 
 impl Cancelled {
-    pub(super) fn new(
-        arriving: UnboundedReceiver<(Exchange, Instant)>,
-        signals: Arc<Signals>,
-    ) -> Self {
+    pub(super) fn new(arriving: UnboundedReceiver<Given>, signals: Arc<Signals>) -> Self {
         Self {
             arriving,
             waiting: BTreeMap::new(),
@@ -94,12 +102,12 @@ impl Cancelled {
 
     /// Takes in those that have come.
     pub(super) fn take(&mut self, context: &mut Context<'_>) {
-        while let Poll::Ready(Some((exchange, cancelled))) = self.arriving.poll_recv(context) {
+        while let Poll::Ready(Some(given)) = self.arriving.poll_recv(context) {
             let Exchange {
                 stream,
                 response,
                 begun,
-            } = exchange;
+            } = given.exchange;
             let id = self.taken;
             self.taken += 1;
             if let Some(response) = response {
@@ -109,7 +117,8 @@ impl Cancelled {
             let waiting = Waiting {
                 stream,
                 begun,
-                cancelled,
+                cancelled: given.cancelled,
+                _linger: given.linger,
             };
             self.waiting.insert(id, waiting);
         }
@@ -160,6 +169,14 @@ impl Cancelled {
             break;
         }
         next
+    }
+
+    /// Gives back what they take, as their connection ends. Returns how many they were;
+    /// there will be no others.
+    pub(super) fn give_up(&mut self) -> usize {
+        self.arriving.close();
+        let arriving = std::iter::from_fn(|| self.arriving.try_recv().ok()).count();
+        arriving + std::mem::take(&mut self.waiting).len()
     }
 
     fn wait_until(&mut self, at: Instant, context: &mut Context<'_>) -> Poll<()> {

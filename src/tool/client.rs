@@ -20,7 +20,7 @@ use super::{
     grpc, observation, payload,
     policy::{Guard, Policy},
     reply,
-    upstream::{Lease, Upstream},
+    upstream::{Lease, Terms, Upstream},
 };
 use crate::{
     buffered::Buffered,
@@ -96,7 +96,11 @@ impl Inner {
             let inject = attempt.has_context().then_some(inject);
             grpc::request(uri, max_header_list, deadline, call, gzip, inject)
         };
-        let terms = (invocation.deadline().at, &self.answers);
+        let terms = Terms {
+            invocation,
+            answers: &self.answers,
+            bulkhead: self.policy.bulkhead(),
+        };
         let mut lease = self.upstream.send(trail.last(), terms, request).await?;
         invocation.sent();
         self.policy.reached();

@@ -32,8 +32,9 @@ use tokio::{
 pub(super) use self::driver::{Driver, End};
 use super::{
     address::Address,
-    cancelled::{Cancelled, Exchange},
+    cancelled::{Cancelled, Exchange, Given},
     dial::Io,
+    linger::Linger,
     liveness::{Keepalive, Liveness, Signals},
     pool::Load,
 };
@@ -74,6 +75,9 @@ pub(super) struct Link {
     state: Arc<State>,
 }
 
+/// The calls that are left on a connection that gets no more.
+pub(super) struct Leaving(Arc<State>);
+
 struct State {
     address: Arc<Address>,
     /// Calls in flight.
@@ -86,13 +90,13 @@ struct State {
     closed: AtomicBool,
     worn: AtomicBool,
     /// To the task that resets them.
-    cancelled: UnboundedSender<(Exchange, Instant)>,
+    cancelled: UnboundedSender<Given>,
     heard: Arc<Heard>,
     signals: Arc<Signals>,
 }
 
-/// A call on a link, which counts it until it has ended. Dropping it before cancels it:
-/// its stream is reset, at the pace that the peer bears.
+/// A call on a link, which counts it until it has ended. One that was sent and has not
+/// ended is to be cancelled.
 pub(super) struct Call {
     state: Arc<State>,
     /// From when it is sent until it has ended.
@@ -194,6 +198,12 @@ impl Link {
         self.state.worn.load(Ordering::Relaxed)
     }
 
+    /// What is left on it, if there is anything: it takes no more calls.
+    pub(super) fn leaving(&self) -> Option<Leaving> {
+        let leaving = Leaving(Arc::clone(&self.state));
+        (leaving.calls() > 0).then_some(leaving)
+    }
+
     /// Whether it is the same connection.
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.state, &other.state)
@@ -240,6 +250,13 @@ impl Link {
     }
 }
 
+impl Leaving {
+    /// Calls in flight.
+    pub(super) fn calls(&self) -> usize {
+        self.0.calls.load(Ordering::Relaxed)
+    }
+}
+
 impl Call {
     /// Where it went.
     pub(super) fn address(&self) -> &Arc<Address> {
@@ -276,17 +293,29 @@ impl Call {
     pub(super) fn is_over(&mut self) {
         self.exchange = None;
     }
+
+    /// Cancels it, unless it is over: its stream is reset, at the pace that the peer
+    /// bears, and counts until then, as does what `linger` says.
+    pub(super) fn cancel(&mut self, linger: impl FnOnce(Instant) -> Linger) {
+        let Some(exchange) = self.exchange.take() else {
+            return;
+        };
+        let now = Instant::now();
+        let given = Given {
+            exchange,
+            cancelled: now,
+            linger: linger(now),
+        };
+        self.state.calls.fetch_add(1, Ordering::Relaxed);
+        if self.state.cancelled.send(given).is_err() {
+            // So is the connection.
+            self.state.calls.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if let Some(exchange) = self.exchange.take() {
-            let cancelled = (exchange, Instant::now());
-            if self.state.cancelled.send(cancelled).is_ok() {
-                // It counts until it is reset.
-                return;
-            }
-        }
         self.state.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{
     address::Address,
     eject::{Health, Rules},
-    link::Link,
+    link::{Leaving, Link},
     pool::{self, Load},
     redial::Redial,
 };
@@ -22,6 +22,8 @@ const NEW: Duration = Duration::from_secs(1);
 pub(super) struct Place {
     pub(super) address: Arc<Address>,
     links: Vec<Kept>,
+    /// Connections that get no more calls, with those that they still have.
+    leaving: Vec<Leaving>,
     /// Dials under way, and how many of them have not taken long yet.
     pub(super) dialing: usize,
     pub(super) fresh: usize,
@@ -46,6 +48,7 @@ impl Place {
         Self {
             address,
             links: Vec::new(),
+            leaving: Vec::new(),
             dialing: 0,
             fresh: 0,
             redial: Redial::default(),
@@ -61,7 +64,8 @@ impl Place {
 
     /// Calls in flight.
     pub(super) fn calls(&self) -> usize {
-        self.loads().map(|load| load.calls).sum()
+        let leaving = self.leaving.iter().map(Leaving::calls);
+        self.loads().map(|load| load.calls).chain(leaving).sum()
     }
 
     /// Open connections.
@@ -205,6 +209,7 @@ impl Place {
             return false;
         };
         let kept = self.links.remove(index);
+        self.leaving.extend(kept.link.leaving());
         let is_failure = now < kept.since + NEW && link.begun() <= 1;
         if is_failure {
             self.closes_new_ones(now);
@@ -216,10 +221,14 @@ impl Place {
     /// dials that failed.
     pub(super) fn prune(&mut self, now: Instant) -> bool {
         let mut is_failure = false;
+        self.leaving.retain(|leaving| leaving.calls() > 0);
         self.links.retain(|kept| {
             let is_open = kept.link.load().is_open;
             if kept.link.is_worn() {
                 self.redial.worn(now);
+            }
+            if !is_open {
+                self.leaving.extend(kept.link.leaving());
             }
             is_failure |= !is_open && now < kept.since + NEW && kept.link.begun() == 0;
             is_open
@@ -252,3 +261,6 @@ impl Place {
 pub(super) fn sweep_interval(idle: Duration) -> Duration {
     (idle / SWEEPS).max(Duration::from_millis(1))
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,7 @@ use crate::{config, fanout::Invocation, telemetry::batch::turn_has_come};
 #[derive(Debug)]
 pub(super) struct Policy {
     guard: Arc<Guard>,
-    bulkhead: Bulkhead,
+    bulkhead: Arc<Bulkhead>,
     retries: RetryPolicy,
     hedging: Option<Hedging>,
     patience: Duration,
@@ -40,11 +40,16 @@ impl Policy {
     pub(super) fn new(guard: Arc<Guard>, tool: &config::Tool) -> Self {
         Self {
             guard,
-            bulkhead: Bulkhead::new(tool.max_concurrency, tool.max_queue),
+            bulkhead: Arc::new(Bulkhead::new(tool.max_concurrency, tool.max_queue)),
             retries: RetryPolicy::new(tool),
             hedging: tool.hedge.map(Hedging::new),
             patience: guarded::patience(tool),
         }
+    }
+
+    /// The places with the tool.
+    pub(super) fn bulkhead(&self) -> &Arc<Bulkhead> {
+        &self.bulkhead
     }
 
     /// Notes that an attempt was sent, on a connection that works.

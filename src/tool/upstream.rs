@@ -6,10 +6,11 @@
 //! it is dialed beside. Which address is next is in `state.rs`, what is done in tasks
 //! of their own (dialing, asking name servers, closing what is idle) in `upkeep.rs`,
 //! what is done now and then in `keeping.rs`, whether it can be reached in `connectivity.rs`,
-//! what an address has in `place.rs`.
+//! what an address has in `place.rs`, a call that was sent in `lease.rs`.
 
 mod connectivity;
 mod keeping;
+mod lease;
 mod state;
 mod upkeep;
 
@@ -23,14 +24,14 @@ use std::{
     time::Duration,
 };
 
-use h2::RecvStream;
-use http::{Response, Uri};
+use http::Uri;
 use tokio::{
     sync::{Notify, futures::Notified},
     time::{Instant, timeout},
 };
 
 pub use self::connectivity::Connectivity;
+pub(super) use self::lease::{Lease, Terms};
 use self::{state::State, upkeep::Names};
 use super::{
     address::{Address, Endpoint},
@@ -76,16 +77,6 @@ struct Settings {
     idle: Duration,
     refresh: Duration,
     rules: Rules,
-}
-
-/// An attempt at a call that was sent. If nobody has said how it ended when it is
-/// dropped, it was cancelled or ran out of time.
-pub(super) struct Lease<'a> {
-    upstream: &'a Upstream,
-    call: Call,
-    deadline: Instant,
-    answers: &'a Answers,
-    ended: bool,
 }
 
 enum Pick<'a> {
@@ -167,9 +158,8 @@ impl Upstream {
 
     /// Sends a request, which `request` makes for the URI that it gets and the largest
     /// header list that the peer takes; not to the address `avoid`, if another one can
-    /// be had. It has time until `deadline`, and is for a tool with these `answers`. A
-    /// connection that turns out to be
-    /// closed costs nothing: nothing was sent, and another one is taken.
+    /// be had. A connection that turns out to be closed costs nothing: nothing was sent,
+    /// and another one is taken.
     ///
     /// # Errors
     /// [`Fault::NoConnection`]: since this was called, each of the addresses could
@@ -177,7 +167,7 @@ impl Upstream {
     pub(super) async fn send<'a>(
         self: &'a Arc<Self>,
         avoid: Option<SocketAddr>,
-        (deadline, answers): (Instant, &'a Answers),
+        terms: Terms<'a>,
         request: impl Fn(Uri, Option<u32>) -> Outgoing,
     ) -> Result<Lease<'a>, Fault> {
         // When this began to be not easy.
@@ -198,13 +188,7 @@ impl Upstream {
             let uri = call.address().endpoint().method_uri.clone();
             let max_header_list = link.max_header_list();
             if link.send(&mut call, request(uri, max_header_list)).is_ok() {
-                return Ok(Lease {
-                    upstream: self,
-                    call,
-                    deadline,
-                    answers,
-                    ended: false,
-                });
+                return Ok(Lease::new(self, call, terms));
             }
             self.retire(&link);
         }
@@ -332,50 +316,6 @@ impl Upstream {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Lease<'_> {
-    /// Where the attempt went.
-    pub(super) fn address(&self) -> &Address {
-        self.call.address()
-    }
-
-    /// What the service answers.
-    pub(super) async fn response(&mut self) -> Result<Response<RecvStream>, Fault> {
-        self.call.response().await.map_err(Fault::unanswered)
-    }
-
-    /// Notes that its stream has ended: there is nothing to reset.
-    pub(super) fn is_over(&mut self) {
-        self.call.is_over();
-    }
-
-    /// Notes how the attempt ended: with an answer, or with this fault. To be left
-    /// out if it did not end.
-    pub(super) fn ended(mut self, fault: Option<&Fault>) {
-        self.ended = true;
-        let address = self.call.address();
-        let speaks_against_it = fault.map_or(Some(false), Fault::speaks_against_address);
-        if speaks_against_it == Some(false) {
-            self.answers.note();
-        }
-        match speaks_against_it {
-            Some(true) => {
-                tracing::debug!(address = %self.address(), ?fault, "a call was lost");
-                self.upstream.ended(address, true);
-            }
-            Some(false) if address.is_suspect() => self.upstream.ended(address, false),
-            _ => {}
-        }
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        if !self.ended && Instant::now() >= self.deadline {
-            self.upstream.timed_out(&self.call, self.answers);
-        }
     }
 }
 

@@ -108,6 +108,7 @@ mod tool_faults;
 mod tool_tls;
 /// An error without results is one HEADERS frame that ends its stream.
 mod trailers_only;
-/// Callers that are killed, frozen or gone.
+/// Answers that nobody takes.
 mod unread;
+/// Callers that are killed, frozen or gone.
 mod vanishing_callers;

@@ -1,4 +1,9 @@
-use std::{future::pending, net::SocketAddr, sync::mpsc, time::Duration};
+use std::{
+    future::pending,
+    net::SocketAddr,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use fanfare::{
     config::Config,
@@ -22,6 +27,7 @@ use crate::support::{
     SECOND, Seen, amid_others, call, failed,
     hostile::Hostile,
     ms,
+    observed::Observed,
     pipes::{self, Client},
     request, results, seen,
     service::Service,
@@ -253,6 +259,61 @@ async fn what_is_cancelled_ends_within_seconds_and_the_others_stay() {
     assert_eq!(seen(&next[0]), amid_others::ok());
     assert_eq!(service.dials(), 2);
     assert_eq!(seen(&other.await.unwrap()[0]), amid_others::ok());
+}
+
+/// What is cancelled and not yet reset is still with its tool, and nobody gets its
+/// place before.
+#[tokio::test(start_paused = true)]
+async fn no_more_are_with_a_tool_than_may_be_while_cancelled_ones_wait_for_their_reset() {
+    let service = Service::start(|call| async move {
+        match (call.name.as_str(), call.id.as_str()) {
+            ("hang", "") => pending().await,
+            ("hang", "lone") => {}
+            ("hang", _) => sleep(10 * SECOND).await,
+            _ => sleep(60 * SECOND).await,
+        }
+        Ok(())
+    })
+    .await;
+    let bounded = ONE_CONNECTION.replacen("timeout", "max_concurrency = 400\ntimeout", 1);
+    let config = Config::parse(&bounded).expect("a configuration");
+    let registry = Registry::with_connect(&config, |_| Arc::new(service.clone()));
+    let observed = Observed::of(&config, registry, &[]).await;
+    let with_tool = || {
+        let page = observed.observer.page();
+        page.value("fanfare_tool_active_calls", &[("gen_ai_tool_name", "hang")])
+    };
+    let client = observed.client.clone();
+    let other = tokio::spawn({
+        let client = client.clone();
+        async move { results(&client, vec![call("", "work")]).await }
+    });
+    service.works_on(1).await;
+    let batch = tokio::spawn({
+        let mut client = client.clone();
+        async move { client.execute_tools(request(hanging(400))).await }
+    });
+    service.works_on(401).await;
+
+    batch.abort();
+    let start = Instant::now();
+    let lone = results(&client, vec![call("lone", "hang")]).await;
+
+    // It waits for the first of them, not for all.
+    assert_eq!(seen(&lone[0]), amid_others::ok());
+    assert!(start.elapsed() < ms(100), "{:?}", start.elapsed());
+    sleep(ms(250)).await;
+    let cancelled = service.cancelled();
+    assert!((150..200).contains(&cancelled), "{cancelled}");
+    assert_eq!(with_tool(), (400 - cancelled) as f64);
+    // The batch itself, sent again, waits for them no longer than that takes.
+    let again = (0..400).map(|index| call(&index.to_string(), "hang"));
+    let again = results(&client, again.collect()).await;
+    assert!(again.iter().all(|result| seen(result) == amid_others::ok()));
+    assert!(start.elapsed() < 17 * SECOND, "{:?}", start.elapsed());
+    assert_eq!((service.cancelled(), service.most()), (400, 401));
+    assert_eq!(with_tool(), 0.0);
+    other.abort();
 }
 
 /// When nobody else is on it, a connection that would need long is closed.

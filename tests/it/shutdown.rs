@@ -4,6 +4,8 @@ mod cut_short;
 mod exit_codes;
 /// What health says before, during and after.
 mod health;
+/// Peers that are frozen, or do not read.
+mod partings;
 
 use std::net::SocketAddr;
 

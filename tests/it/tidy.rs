@@ -60,6 +60,8 @@ const WITH_TIMERS: &[&str] = &[
     "src/server/leftover.rs",
     // Health watches and reflection.
     "src/server/open_ended.rs",
+    // Peers that hold up the drain.
+    "src/server/parting.rs",
     // A request that does not become complete.
     "src/server/receive.rs",
     // The deadline of an answer that is not taken.

@@ -72,6 +72,27 @@ async fn who_leaves_the_line_takes_no_place_along() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_lingers_has_its_place_beyond_the_bound_if_need_be() {
+    let bulkhead = Arc::new(Bulkhead::new(1, 10));
+    let running = place(&bulkhead, 1);
+    let mut turn = std::pin::pin!(line(&bulkhead, 1).turn());
+    // Of two attempts at one call.
+    let lingering = [(); 2].map(|()| bulkhead.linger(Instant::now()));
+    drop(running);
+    for one in lingering {
+        assert!(turn.as_mut().now_or_never().is_none());
+        tokio::time::advance(SECOND).await;
+        drop(one);
+    }
+    drop(turn.as_mut().now_or_never().expect("its turn to have come"));
+    let state = bulkhead.state();
+    assert_eq!(state.running, 0);
+    // The call and what was left of it took three seconds; the next took none.
+    let average = 3.0 * WEIGHT * (1.0 - WEIGHT);
+    assert!((state.service_time.unwrap() - average).abs() < 0.01);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_can_not_have_a_turn_in_time_is_refused_at_once() {
     let bulkhead = Bulkhead::new(2, 3);
     let places = [place(&bulkhead, 1), place(&bulkhead, 1)];

@@ -140,6 +140,8 @@ impl Drop for Driver {
     fn drop(&mut self) {
         self.state.closed.store(true, Ordering::Relaxed);
         self.state.signals.end();
+        let left = self.cancelled.give_up();
+        self.state.calls.fetch_sub(left, Ordering::Relaxed);
         self.changed.notify_waiters();
     }
 }

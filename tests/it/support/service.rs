@@ -51,6 +51,7 @@ struct Memory {
     met: Mutex<Vec<Met>>,
     dropped: AtomicUsize,
     running: watch::Sender<usize>,
+    most: AtomicUsize,
 }
 
 /// An attempt that the service met.
@@ -178,6 +179,11 @@ impl Service {
         *self.memory.running.borrow()
     }
 
+    /// On how many it has worked at a time.
+    pub fn most(&self) -> usize {
+        self.memory.most.load(Ordering::SeqCst)
+    }
+
     /// How often somebody wanted a connection.
     pub fn dials(&self) -> usize {
         self.dials.load(Ordering::SeqCst)
@@ -220,7 +226,10 @@ impl ToolService for Tools {
             attempt: request.attempt,
             at: Instant::now(),
         });
-        self.memory.running.send_modify(|running| *running += 1);
+        self.memory.running.send_modify(|running| {
+            *running += 1;
+            self.memory.most.fetch_max(*running, Ordering::SeqCst);
+        });
         let mut running = Running(&self.memory, true);
         let result = (self.behaviour)(request).await;
         running.1 = false;

@@ -1,0 +1,62 @@
+//! What an address has counts as long as it is there.
+
+use http::Uri;
+use tokio::{io::duplex, sync::Notify};
+
+use super::*;
+use crate::{
+    config::Service,
+    tool::{address::Endpoint, link::Driver, liveness::Keepalive},
+};
+
+async fn connected(address: &Arc<Address>) -> (Link, Driver) {
+    let (ours, theirs) = duplex(1 << 16);
+    tokio::spawn(async move {
+        let mut server = h2::server::handshake(theirs).await.expect("a handshake");
+        while server.accept().await.is_some() {}
+    });
+    let keepalive = Keepalive {
+        interval: Duration::from_secs(30),
+        timeout: Duration::from_secs(20),
+        pace: Arc::default(),
+    };
+    let changed = Arc::new(Notify::new());
+    let link = Link::open(Box::new(ours), keepalive, Arc::clone(address), changed).await;
+    link.expect("a connection")
+}
+
+#[tokio::test]
+async fn the_calls_of_a_connection_that_gets_no_more_are_its_addresss_load() {
+    let uri = Uri::from_static("http://127.0.0.1:1");
+    let endpoint = Arc::new(Endpoint::new(&uri, &Service::new(uri.clone())));
+    let address = Arc::new(Address::new(([127, 0, 0, 1], 1).into(), endpoint));
+    let rules = Rules {
+        after_failures: 5,
+        time: Duration::from_secs(1),
+        max_time: Duration::from_secs(1),
+        max_percent: 50,
+    };
+    let mut place = Place::new(Arc::clone(&address));
+    let now = Instant::now();
+    // One takes leave, the other closes.
+    for closes in [false, true] {
+        let (link, driver) = connected(&address).await;
+        (place.dialing, place.fresh) = (1, 1);
+        place.dialed(Ok(link.clone()), true, now, &rules, true);
+        let calls = [link.begin(), link.begin()];
+        assert_eq!(place.calls(), 2);
+
+        if closes {
+            drop(driver);
+            place.prune(now);
+        } else {
+            place.retire(&link, now);
+        }
+
+        assert_eq!((place.has_links(), place.calls()), (false, 2));
+        drop(calls);
+        assert_eq!(place.calls(), 0);
+        place.prune(now);
+        assert!(place.leaving.is_empty());
+    }
+}
