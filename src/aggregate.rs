@@ -120,7 +120,7 @@ impl Aggregate {
             Ok(observation) => {
                 let message = format!(
                     "the observation of {} bytes does not fit: all results together may be \
-                     {limit} bytes",
+                     {limit} bytes (limits.max_response_bytes)",
                     observation.len()
                 );
                 completion.outcome = Err(CallError::new(

@@ -59,7 +59,10 @@ pub fn parse_request(
         violations.add("calls", "must not be empty");
     } else if count > limits.max_calls {
         let max = limits.max_calls;
-        violations.add("calls", format!("must be at most {max} calls, are {count}"));
+        violations.add(
+            "calls",
+            format!("must be at most {max} calls (limits.max_calls_per_request), are {count}"),
+        );
         // Checking each of too many calls would be work for nothing.
         return Err(violations);
     }

@@ -22,7 +22,7 @@ use super::{
     answer::{Answer, Lingering},
     arriving::Arriving,
     leftover::{Inbound, Leftovers},
-    methods::{self, Bounds, Method, check_message},
+    methods::{self, Bounds, Method, Served, check_message},
     open_ended::{OpenEnded, UntilAnswered},
     parting::Work,
     protocol::{grpc_timeout, refuse_long_headers, refuse_other_protocols},
@@ -42,7 +42,7 @@ use crate::{
         Telemetry,
         rpc::{Ending, Record, Rpc},
     },
-    wire::status::{ACCEPTED_ENCODINGS, answer_is_late, internal, no_time_left},
+    wire::status::{ACCEPTED_ENCODINGS, answer_is_late, internal, no_such_method, no_time_left},
 };
 
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -74,6 +74,7 @@ impl Edge {
         let bounds = Bounds {
             max_bytes: config.limits.max_request_bytes,
             max_calls: config.limits.max_calls_per_request,
+            served: Served::of(services.name(), config.server.reflection),
         };
         Self {
             services,
@@ -201,9 +202,9 @@ fn answer(
             return Err(Rejection::new("expired", no_time_left()));
         }
         let Some(method) = edge.bounds.method(head.uri.path()) else {
-            // They say that there is none.
-            let request = Request::from_parts(head, Body::new(body));
-            return Ok(call(edge.services.route(request), deadline, &record).await);
+            let status = no_such_method(head.uri.path(), &edge.bounds.served.names());
+            let reason = None;
+            return Err(Rejection { status, reason });
         };
         let mut open_ended = method
             .open_ended
@@ -211,18 +212,14 @@ fn answer(
             .transpose()?;
         let mut in_progress = None;
         let response = match method.request {
-            methods::Request::Single {
-                max_bytes,
-                max_calls,
-            } => {
+            methods::Request::Single { max, max_calls } => {
                 let until = Until {
                     arrival,
                     timeout: edge.receive_timeout,
                     deadline: deadline.at,
                 };
                 let arriving = &edge.arriving;
-                let received =
-                    receive(&mut body, &head.headers, max_bytes, arriving, until).await?;
+                let received = receive(&mut body, &head.headers, max, arriving, until).await?;
                 drop(body);
                 check_message(received.message(), max_calls)
                     .map_err(|status| Rejection::new("invalid", status))?;

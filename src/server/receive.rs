@@ -22,6 +22,7 @@ use tonic::Status;
 use super::{
     arriving::{Arriving, Waiting},
     leftover::Inbound,
+    methods::MaxSize,
     services::Complete,
 };
 use crate::{
@@ -44,7 +45,8 @@ pub(super) const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding")
 #[derive(Debug)]
 pub(super) struct Rejection {
     pub(super) status: Status,
-    /// In metrics and the log; `None` if nobody was refused.
+    /// In metrics and the log; `None` for what is no request of a method here, or whose
+    /// caller left.
     pub(super) reason: Option<&'static str>,
 }
 
@@ -95,11 +97,11 @@ pub(super) struct Until {
     pub(super) deadline: Instant,
 }
 
-/// Receives the message of `body`, which has at most `max_bytes`.
+/// Receives the message of `body`, which has at most `max`.
 pub(super) async fn receive(
     body: &mut Inbound,
     headers: &HeaderMap,
-    max_bytes: usize,
+    max: MaxSize,
     arriving: &Arriving,
     until: Until,
 ) -> Result<Received, Rejection> {
@@ -107,7 +109,7 @@ pub(super) async fn receive(
     let mut incoming = Incoming {
         body,
         bytes: Collected::Nothing,
-        max_bytes,
+        max,
         gzip,
         waiting: None,
     };
@@ -149,7 +151,7 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Rejection> {
 struct Incoming<'a> {
     body: &'a mut Inbound,
     bytes: Collected,
-    max_bytes: usize,
+    max: MaxSize,
     gzip: bool,
     /// What is held for a request that does not come at once.
     waiting: Option<Waiting>,
@@ -276,9 +278,9 @@ impl Incoming<'_> {
     fn check(&self) -> Result<(), Rejection> {
         let first = self.bytes.first();
         let most = match first.first() {
-            Some(0) => self.max_bytes,
+            Some(0) => self.max.bytes,
             // The length of what it stands for is known when it is inflated.
-            Some(1) if self.gzip => max_compressed(self.max_bytes),
+            Some(1) if self.gzip => max_compressed(self.max.bytes),
             Some(1) => {
                 return Err(Rejection::malformed(
                     "the message is compressed, grpc-encoding does not say how",
@@ -294,7 +296,7 @@ impl Incoming<'_> {
             return Ok(());
         };
         if length > most {
-            let status = request_too_large(self.max_bytes);
+            let status = request_too_large(self.max.bytes, self.max.setting);
             return Err(Rejection::new("too_large", status));
         }
         if self.bytes.len() > PREFIX_BYTES + length {
@@ -355,10 +357,11 @@ impl Incoming<'_> {
 
     /// The message that `compressed` stands for, as if it had come like that.
     fn inflated(&self, compressed: &[u8]) -> Result<Bytes, Rejection> {
-        let message = inflate(compressed, self.max_bytes).map_err(|error| match error {
-            InflateError::TooLarge => {
-                Rejection::new("too_large", request_too_large(self.max_bytes))
-            }
+        let message = inflate(compressed, self.max.bytes).map_err(|error| match error {
+            InflateError::TooLarge => Rejection::new(
+                "too_large",
+                request_too_large(self.max.bytes, self.max.setting),
+            ),
             InflateError::Corrupt => Rejection::malformed("the message is no gzip"),
         })?;
         let mut bytes = Vec::with_capacity(PREFIX_BYTES + message.len());

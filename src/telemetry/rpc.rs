@@ -190,9 +190,17 @@ impl Record {
         let _ = self.deadline.set(deadline);
     }
 
-    /// Notes why it is not taken on.
+    /// Notes why it is not taken on. If that is a bound of the process, it is for
+    /// operators to know.
     pub(crate) fn reject(&self, reason: &'static str) {
-        let _ = self.rejection.set(reason);
+        let bound = match reason {
+            "overloaded" => Some("limits.max_in_flight_calls"),
+            "buffers_full" => Some("limits.max_buffered_bytes"),
+            _ => None,
+        };
+        if let (Ok(()), Some(bound)) = (self.rejection.set(reason), bound) {
+            tracing::warn!(throttle = bound, bound, "turned a request away: at {bound}");
+        }
     }
 
     pub(super) fn method(&self) -> &'static str {

@@ -15,6 +15,8 @@ use crate::{
 };
 
 const INTERNAL: i32 = Code::Internal as i32;
+/// The setting that bounds replies.
+const MAX_RESULT: &str = "limits.max_result_bytes";
 
 /// Why there is no observation.
 #[derive(Debug)]
@@ -306,14 +308,14 @@ impl Fault {
                 format!("not gRPC, but HTTP status {status}, came back{colon}{quote}")
             }
             Self::TooLarge { bytes: None } => {
-                format!("the tool's reply inflates to more than the limit of {max_bytes} bytes")
+                format!("the tool's reply inflates to more than {max_bytes} bytes ({MAX_RESULT})")
             }
             Self::TooLarge { bytes: Some(bytes) } => {
-                format!("the tool's reply of {bytes} bytes is over the limit of {max_bytes}")
+                format!("the tool's reply of {bytes} bytes is over {max_bytes} ({MAX_RESULT})")
             }
             Self::NoMemory { bytes } => format!(
                 "there is no room for the tool's reply of {bytes} bytes: this server holds as \
-                 many as it may for its callers"
+                 many as it may for its callers (limits.max_buffered_bytes)"
             ),
             Self::Incomplete(what) => format!("the tool's reply is incomplete: {what}"),
             Self::Invalid(what) => format!("the tool's reply is invalid: {what}"),

@@ -20,7 +20,8 @@ const CALLS: u32 = 1;
 pub fn check_call_count(message: &[u8], max: usize) -> Result<(), Violations> {
     if has_more_calls(message, max).unwrap_or(false) {
         let mut violations = Violations::default();
-        violations.add("calls", format!("must be at most {max} calls, are more"));
+        let most = format!("must be at most {max} calls (limits.max_calls_per_request), are more");
+        violations.add("calls", most);
         return Err(violations);
     }
     Ok(())

@@ -67,7 +67,8 @@ impl From<Violations> for Status {
 impl From<Full> for Status {
     fn from(Full { max }: Full) -> Self {
         shed(format!(
-            "too many calls in flight: this server takes {max} at a time"
+            "too many calls in flight: this server takes {max} at a time \
+             (limits.max_in_flight_calls)"
         ))
     }
 }
@@ -135,7 +136,10 @@ impl NotServed {
 
 /// The answer to a request that this process has no memory for.
 pub fn overloaded() -> Status {
-    shed("the server holds as many bytes of requests and answers as it may")
+    shed(
+        "the server holds as many bytes of requests and answers as it may \
+         (limits.max_buffered_bytes)",
+    )
 }
 
 fn shed(message: impl Into<String>) -> Status {
@@ -175,10 +179,20 @@ pub fn headers_too_long(bytes: usize, max: usize) -> Status {
     ))
 }
 
-/// The answer to a request over the limit.
-pub fn request_too_large(max: usize) -> Status {
+/// The answer to a request over the limit, which is `setting` or the method's own.
+pub fn request_too_large(max: usize, setting: Option<&str>) -> Status {
+    let whose = setting.unwrap_or("the limit of this method");
     too_large(format!(
-        "the request is too large: it may have {max} bytes, uncompressed"
+        "the request is too large: it may have {max} bytes, uncompressed ({whose})"
+    ))
+}
+
+/// The answer to a method that is not among those of `services`, which are named.
+pub fn no_such_method(path: &str, services: &str) -> Status {
+    const MAX_PATH_BYTES: usize = 200;
+    let path = &path[..path.floor_char_boundary(MAX_PATH_BYTES)];
+    NotServed::refused(Code::Unimplemented, "INVALID_REQUEST", Again::InVain).says(format!(
+        "there is no method {path:?} here: this server has {services}"
     ))
 }
 

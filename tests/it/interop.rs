@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use fanfare::{
+    config::Config,
     demo::tools::DemoTools,
     json::value_from_json,
     pb::{
@@ -20,7 +21,12 @@ use prost::Message as _;
 use serde_json::json;
 use tonic::{Code, Request, Response, Status};
 
-use crate::support::{Seen, bare, call, call_with, config, error, pipes, request, seen};
+use crate::support::{
+    Seen, call, call_with, config, error, error_info,
+    pipes::{self, PipeConnect},
+    raw::{RawClient, framed_bytes, post},
+    request, results, seen,
+};
 
 const EXECUTE_TOOLS: &str = "/fanfare.v1.OrchestratorService/ExecuteTools";
 
@@ -264,23 +270,45 @@ async fn a_tools_message_survives_with_its_whitespace_and_unicode() {
     }
 }
 
-/// gRPC's `unimplemented_method` and `unimplemented_service`.
+/// gRPC's `unimplemented_method` and `unimplemented_service`. The status says what was
+/// asked for, and what there is.
 #[tokio::test(start_paused = true)]
 async fn unknown_methods_are_unimplemented() {
-    let server = Server::orchestrator(&config(), Registry::default()).await;
-    let mut caller = bare::Bare::over(bare::pipe_to(&server)).await;
+    let server = Arc::new(Server::orchestrator(&config(), Registry::default()).await);
+    let caller = RawClient::of_server(&server).await;
+    let long = format!("/{}", "x".repeat(1000));
     for path in [
         "/fanfare.v1.OrchestratorService/Unimplemented",
         "/fanfare.v1.ToolService/CallTool",
         "/fanfare.v2.OrchestratorService/ExecuteTools",
         "/grpc.testing.UnimplementedService/UnimplementedCall",
         "/",
+        &long,
     ] {
-        let answer = caller.call(path, &[], Some(Vec::new())).await;
-        assert_eq!(
-            answer.expect("an answer").code,
-            Code::Unimplemented,
-            "{path}"
+        let answer = caller.ask(post(path), framed_bytes(b"")).await.unwrap();
+        assert_eq!(answer.code(), Code::Unimplemented, "{path}");
+        let asked = &path[..path.len().min(200)];
+        let expected = format!(
+            "there is no method {asked:?} here: this server has \
+             fanfare.v1.OrchestratorService, grpc.health.v1.Health, \
+             grpc.reflection.v1.ServerReflection, grpc.reflection.v1alpha.ServerReflection"
         );
+        assert_eq!(answer.status().message(), expected);
     }
+}
+
+/// An endpoint that leads to a Fanfare instead of to tools.
+#[tokio::test(start_paused = true)]
+async fn a_tool_service_that_is_none_says_what_it_is() {
+    let other = Arc::new(Server::orchestrator(&config(), Registry::default()).await);
+    let toml = "[services.s]\nendpoint = 'http://s'\n[tools.tool]\nservice = 's'\n";
+    let config = Config::parse(toml).expect("a configuration");
+    let registry = Registry::with_connect(&config, |_| Arc::new(PipeConnect(Arc::clone(&other))));
+    let client = pipes::client(&config, registry).await;
+    let results = results(&client, vec![call("", "tool")]).await;
+    let failed = error(&results[0]);
+    assert_eq!(failed.code, Code::Unimplemented as i32);
+    assert_eq!(error_info(failed).reason, "TOOL_FAILED");
+    let expected = r#"there is no method "/fanfare.v1.ToolService/CallTool" here: this server has fanfare.v1."#;
+    assert!(failed.message.starts_with(expected), "{}", failed.message);
 }

@@ -2,6 +2,7 @@ use fanfare::tool::Connect as _;
 
 use super::*;
 use crate::support::{
+    ledger,
     pipes::PipeConnect,
     raw::{Answer, STREAM, loopback},
 };
@@ -28,6 +29,33 @@ fn assert_shed(status: &Status) {
     assert_eq!(status.code(), Code::ResourceExhausted);
     let retry = status.get_details_retry_info().expect("RetryInfo");
     assert!(retry.retry_delay.expect("a delay") > ms(0));
+}
+
+/// The operator is told of the bound, and not as often as callers meet it.
+#[tokio::test]
+async fn what_is_shed_is_a_warning() {
+    let tools = Process::demo_tools().await;
+    let limits = "max_calls_per_request = 2\nmax_in_flight_calls = 2";
+    let server = Process::serve_demo("", limits, tools.address).await;
+    let mut client = server.client().await;
+    for _ in 0..100 {
+        let calls = request(vec![call("", "hang"), call("", "hang")]);
+        let mut client = client.clone();
+        tokio::spawn(async move { client.execute_tools(calls).await });
+    }
+    ledger::started(&tools, 2).await;
+    assert_shed(
+        &client
+            .execute_tools(request(vec![call("", "echo")]))
+            .await
+            .unwrap_err(),
+    );
+    let warned = |line: &serde_json::Value| {
+        line["bound"] == "limits.max_in_flight_calls" && line["level"] == "WARN"
+    };
+    server.log().wait_for("a warning", warned).await;
+    let count = server.log().all(warned).len();
+    assert!(count < 60, "{count}");
 }
 
 #[tokio::test(start_paused = true)]

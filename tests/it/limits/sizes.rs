@@ -33,6 +33,11 @@ async fn a_request_may_have_so_many_bytes() {
         let status = client.execute_tools(request_of(limit + 1)).await;
         let status = status.unwrap_err();
         assert_eq!(status.code(), Code::ResourceExhausted);
+        let expected = format!(
+            "the request is too large: it may have {limit} bytes, uncompressed \
+             (limits.max_request_bytes)"
+        );
+        assert_eq!(status.message(), expected);
         assert!(status.get_details_retry_info().is_none());
         let stream = client.stream_execute_tools(request_of(limit + 1)).await;
         assert_eq!(stream.unwrap_err().code(), Code::ResourceExhausted);
