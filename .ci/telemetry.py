@@ -2,7 +2,8 @@
 """Sends our telemetry to a real collector, and reads our metrics page.
 
 Runs the service with its demo tools, a collector (rotel) that prints what it
-gets, and a batch by grpcurl with a trace context of its own. The collector must
+gets, and a batch by grpcurl with a trace context of its own. Every printable ASCII
+character is in names and values of resource attributes. The collector must
 print one trace of it with all spans in their places, and our metrics; promtool
 must find nothing wrong with `/metrics`, which must have the same metrics, nor with
 the queries of telemetry.md, which must be of metrics that are there.
@@ -10,6 +11,7 @@ the queries of telemetry.md, which must be of metrics that are there.
 
 import json
 import re
+import string
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -26,6 +28,8 @@ BATCH = {
     ]
 }
 BAD = {"calls": []}
+ENCODED = [f"%{ord(c):02x}" for c in string.digits + string.ascii_letters + string.punctuation + " "]
+ATTRIBUTES = ["k8s.pod.name=fanfare-0", *(f"{c}={c},a{c}b=x{c}" for c in ENCODED)]
 SERVER = "fanfare.v1.OrchestratorService/ExecuteTools"
 CLIENT = "fanfare.v1.ToolService/CallTool"
 # What the collector must print: name, kind, the name of the parent.
@@ -107,7 +111,7 @@ def check(options, processes: Processes, folder: Path) -> None:
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{grpc}",
         "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
-        "OTEL_RESOURCE_ATTRIBUTES": "k8s.pod.name=fanfare-0",
+        "OTEL_RESOURCE_ATTRIBUTES": ",".join(ATTRIBUTES),
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "OTEL_METRIC_EXPORT_INTERVAL": "200",
     }

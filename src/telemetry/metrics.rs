@@ -6,6 +6,7 @@
 //! read when somebody asks.
 
 pub(super) mod services;
+mod target_info;
 
 use std::{
     collections::HashMap,
@@ -24,7 +25,7 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     metrics::{Instrument, PeriodicReader, SdkMeterProvider, Stream},
 };
-use prometheus::{Registry, TextEncoder};
+use prometheus::{Registry, TextEncoder, proto::MetricFamily};
 
 use super::{
     names::{self, Metric},
@@ -69,7 +70,14 @@ pub(super) struct Metrics {
     pub(super) saved_time: Counter<f64>,
     pub(super) deadline_slack: Histogram<f64>,
     provider: SdkMeterProvider,
-    page: Option<Registry>,
+    page: Option<Page>,
+}
+
+/// What the page for Prometheus is made of.
+#[derive(Debug)]
+struct Page {
+    registry: Registry,
+    target_info: MetricFamily,
 }
 
 /// What is counted of a tool, with the labels ready.
@@ -156,6 +164,7 @@ impl Metrics {
             return None;
         }
         let series = SERIES_OF_A_TOOL * tools.by_name.len().max(LEAST_TOOLS);
+        let target_info = target_info::family(&resource);
         let mut provider = SdkMeterProvider::builder()
             .with_resource(resource)
             .with_view(move |_: &Instrument| {
@@ -168,11 +177,15 @@ impl Metrics {
             let reader = opentelemetry_prometheus::exporter()
                 .with_registry(registry.clone())
                 .scope_info_enabled(false)
+                .without_target_info()
                 .build();
             // Fails only for a registry that has it already.
             if let Ok(reader) = reader {
                 provider = provider.with_reader(reader);
-                page = Some(registry);
+                page = Some(Page {
+                    registry,
+                    target_info,
+                });
             }
         }
         if let Some(reader) = outlets.otlp {
@@ -267,8 +280,10 @@ impl Metrics {
 
     /// The page for Prometheus, in its text format; `None` if there is none.
     pub(super) fn page(&self) -> Option<Result<String, prometheus::Error>> {
-        let registry = self.page.as_ref()?;
-        Some(TextEncoder::new().encode_to_string(&registry.gather()))
+        let page = self.page.as_ref()?;
+        let mut families = page.registry.gather();
+        families.push(page.target_info.clone());
+        Some(TextEncoder::new().encode_to_string(&families))
     }
 
     /// Pushes once more. Blocks for up to 5 s, the SDK's limit.

@@ -22,6 +22,8 @@ mod outage;
 mod passed_on;
 /// Requests that are not taken on.
 mod rejected;
+/// Who we are, on the page for Prometheus.
+mod resource;
 /// Which traces are kept.
 mod sampling;
 /// How the tool services fare.

@@ -112,22 +112,55 @@ impl Page {
 }
 
 impl Sample {
-    /// `name{key="value",…} 1.5`, where no value has an escape or a comma.
+    /// `name{key="value",…} 1.5`, as strictly as Prometheus reads it.
     fn parse(line: &str) -> Self {
-        let (series, value) = line.rsplit_once(' ').expect("a value");
-        let (name, labels) = match series.split_once('{') {
-            Some((name, labels)) => (name, labels.strip_suffix('}').expect("an end")),
-            None => (series, ""),
-        };
-        let pairs = labels.split(',').filter(|pair| !pair.is_empty());
-        let labels = pairs.map(|pair| {
-            let (key, value) = pair.split_once('=').expect("a label");
-            (key.to_owned(), value.trim_matches('"').to_owned())
-        });
+        let end = line.find(['{', ' ']).expect("a value");
+        let (name, mut rest) = line.split_at(end);
+        assert!(is_name(name.strip_prefix(':').unwrap_or(name)), "{line}");
+        let mut labels = BTreeMap::new();
+        if let Some(pairs) = rest.strip_prefix('{') {
+            rest = pairs;
+            while !rest.starts_with('}') {
+                let (key, value, after) = label(rest);
+                assert!(is_name(key), "{key:?} is no label: {line}");
+                let double = labels.insert(key.to_owned(), value);
+                assert!(double.is_none(), "{key} comes twice: {line}");
+                rest = after.strip_prefix(',').unwrap_or(after);
+            }
+            rest = &rest[1..];
+        }
+        let value = rest.strip_prefix(' ').expect("a value");
         Self {
             name: name.to_owned(),
-            labels: labels.collect(),
+            labels,
             value: value.parse().expect("a number"),
         }
     }
+}
+
+/// `[a-zA-Z_][a-zA-Z0-9_]*`
+fn is_name(text: &str) -> bool {
+    let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    starts && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// The key and the value that `text` begins with, and what comes after.
+fn label(text: &str) -> (&str, String, &str) {
+    let (key, rest) = text.split_once("=\"").expect("a label");
+    let mut value = String::new();
+    let mut chars = rest.char_indices();
+    while let Some((index, c)) = chars.next() {
+        match c {
+            '"' => return (key, value, &rest[index + 1..]),
+            '\\' => value.push(match chars.next() {
+                Some((_, 'n')) => '\n',
+                Some((_, escaped @ ('\\' | '"'))) => escaped,
+                other => panic!("no escape: {other:?}"),
+            }),
+            // Where Prometheus takes the page to end.
+            '\0' => panic!("a NUL in {key}"),
+            c => value.push(c),
+        }
+    }
+    panic!("{key} has no end")
 }
