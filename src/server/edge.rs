@@ -42,7 +42,9 @@ use crate::{
         Telemetry,
         rpc::{Ending, Record, Rpc},
     },
-    wire::status::{ACCEPTED_ENCODINGS, answer_is_late, internal, no_such_method, no_time_left},
+    wire::status::{
+        ACCEPTED_ENCODINGS, answer_is_late, internal, malformed, no_such_method, no_time_left,
+    },
 };
 
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -294,16 +296,24 @@ impl Connection {
     }
 }
 
-/// tonic answers a message over the size limit with OUT_OF_RANGE; gRPC's code
-/// for that is RESOURCE_EXHAUSTED. No service here has a use of its own for the
-/// former.
+/// Answers of tonic's that blame the wrong side. A message over the size limit gets
+/// OUT_OF_RANGE, of which no service here has a use of its own; gRPC's code for that is
+/// RESOURCE_EXHAUSTED. A message that can't be decoded gets INTERNAL, as our faults do.
 fn with_standard_code(mut response: Response<Body>, record: &Record) -> Response<Body> {
-    let too_large = HeaderValue::from(Code::OutOfRange as i32);
-    if let Some(code) = response.headers_mut().get_mut(Status::GRPC_STATUS)
-        && *code == too_large
-    {
+    const NOT_DECODED: &str = "failed to decode Protobuf message: ";
+    let (too_large, internal) = (Code::OutOfRange as i32, Code::Internal as i32);
+    let Some(code) = response.headers_mut().get_mut(Status::GRPC_STATUS) else {
+        return response;
+    };
+    if *code == HeaderValue::from(too_large) {
         *code = HeaderValue::from(Code::ResourceExhausted as i32);
         record.reject("too_large");
+    } else if *code == HeaderValue::from(internal)
+        && let Some(status) = Status::from_header_map(response.headers())
+        && let Some(how) = status.message().strip_prefix(NOT_DECODED)
+    {
+        record.reject("invalid");
+        return malformed(how).into_http();
     }
     response
 }

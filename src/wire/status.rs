@@ -202,7 +202,7 @@ fn too_large(message: String) -> Status {
 
 /// The answer to a body that is not one message of gRPC.
 pub fn malformed(how: &str) -> Status {
-    NotServed::refused(Code::Internal, "INVALID_REQUEST", Again::InVain)
+    NotServed::refused(Code::InvalidArgument, "INVALID_REQUEST", Again::InVain)
         .says(format!("the request is malformed: {how}"))
 }
 

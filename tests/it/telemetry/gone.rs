@@ -4,7 +4,9 @@ use tokio::time::timeout;
 use tonic::Request;
 
 use crate::support::{
-    SECOND, call as tool_call, call_with, config,
+    SECOND,
+    bare::{self, Bare},
+    call as tool_call, call_with, config, ms,
     observed::Observed,
     request,
     spans::{Tree, attempt, call, rpc},
@@ -133,4 +135,25 @@ async fn a_connection_that_breaks_cancels_what_runs_on_it() {
     assert_eq!(tree.attributes["rpc.response.status_code"], "CANCELLED");
     assert_eq!(tree.error, None);
     assert_eq!(tree.children[0].attributes["error.type"], "CANCELLED");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_while_it_sends_has_cancelled() {
+    let observed = Observed::start().await;
+    let mut caller = Bare::over(bare::pipe_to(&observed.server)).await;
+    let path = "/fanfare.v1.OrchestratorService/ExecuteTools";
+    let sending = caller.call(path, &[], None);
+    let active = || observed.observer.page().sum("fanfare_active_requests", &[]);
+    while active() == 0.0 {
+        tokio::time::sleep(ms(1)).await;
+    }
+
+    drop(sending);
+    observed.observer.idle().await;
+
+    let page = observed.observer.page();
+    let rpcs = page.all("rpc_server_call_duration_seconds_count", &[]);
+    assert_eq!(rpcs.len(), 1, "{rpcs:?}");
+    assert_eq!(rpcs[0].labels["rpc_response_status_code"], "CANCELLED");
+    assert_eq!(rpcs[0].labels.get("error_type"), None);
 }

@@ -86,6 +86,17 @@ async fn what_the_caller_did_wrong_is_no_error_of_the_server() {
     assert_eq!(too_large, (Code::ResourceExhausted, tree, 1.0));
 }
 
+/// Its first field is cut off.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_can_not_be_decoded_is_no_error_of_the_server() {
+    for (path, name) in [(EXECUTE, "ExecuteTools"), (LIST, "ListTools")] {
+        let invalid = rejected(Some(vec![0x0a, 200, 1, 0]), path, &[], "invalid").await;
+        let tree = rpc(name, "INVALID_ARGUMENT");
+        assert_eq!(invalid, (Code::InvalidArgument, tree, 1.0));
+        tokio::time::pause();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_timeout_that_can_not_be_read_is_invalid() {
     let headers = [("grpc-timeout", "bogus")];
