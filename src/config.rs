@@ -31,6 +31,7 @@ use std::{
 
 use toml::de::DeTable;
 
+use self::reader::Files;
 use crate::call::ToolName;
 
 pub use self::{
@@ -177,6 +178,13 @@ pub struct Server {
     ///
     /// Default 25 s: Kubernetes kills 30 s after its SIGTERM by default.
     pub drain_timeout: Duration,
+    /// How long a call may take, with waiting and all attempts, before it gets a line
+    /// in the log at level `info`; `"off"` (`None`): however long. Failed calls always
+    /// have one.
+    ///
+    /// Default `"off"`: what is slow for one tool is quick for another, and the
+    /// metrics tell more of many calls than lines can.
+    pub slow_call: Option<Duration>,
 }
 
 /// `[limits]`: what one request and this process may use.
@@ -307,6 +315,7 @@ impl Default for Server {
             max_connection_age: Duration::from_secs(30 * 60),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(25),
+            slow_call: None,
         }
     }
 }
@@ -352,11 +361,25 @@ impl Config {
     /// Every mistake in the text, in its order; or, if it is no TOML, the
     /// syntax errors alone.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        Ok(Self::read(text, Files::Read)?.0)
+    }
+
+    /// As [`Config::parse`], on another machine than the one that it is for: files
+    /// that settings name are not read. Also gives these settings, each with its
+    /// path, such as `services.weather.tls.ca_file: /tls/ca.crt`.
+    ///
+    /// # Errors
+    /// As [`Config::parse`].
+    pub fn parse_offline(text: &str) -> Result<(Self, Vec<String>), ConfigError> {
+        Self::read(text, Files::Elsewhere)
+    }
+
+    fn read(text: &str, files: Files) -> Result<(Self, Vec<String>), ConfigError> {
         let (root, syntax_errors) = DeTable::parse_recoverable(text);
         if !syntax_errors.is_empty() {
             return Err(ConfigError::syntax(text, &syntax_errors));
         }
-        reader::read(text, root.into_inner(), sections::read)
+        reader::read(text, root.into_inner(), files, sections::read)
     }
 
     /// Reads settings from a file.

@@ -39,7 +39,7 @@
 //! the process reaches all of them; [`server::admin`] is the page for operators.
 //! [`config`], [`logging`] and [`probe`] are for the binary, [`demo`] is a tool service
 //! to try things with, [`json`] is for the ends of the path, [`gzip`] for compressed
-//! messages at both.
+//! messages at both, `tls` for certificates.
 //!
 //! # What always holds
 //!
@@ -99,6 +99,7 @@ pub mod server;
 pub mod service;
 pub mod stream;
 pub mod telemetry;
+mod tls;
 pub mod tool;
 pub mod wire;
 

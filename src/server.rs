@@ -161,6 +161,9 @@ impl Server {
         }
         telemetry.watch_buffered(self.edge.buffered());
         telemetry.watch_connections(&self.connections);
+        if let Some(least) = self.settings.slow_call {
+            telemetry.log_slow_calls(least);
+        }
         self.edge.set_telemetry(telemetry);
         self
     }
@@ -192,7 +195,10 @@ impl Server {
             .await;
 
         self.readiness.send_replace(Readiness::Draining);
-        tracing::info!(delay = ?self.settings.drain_delay, "shutting down: not ready any more");
+        tracing::info!(
+            delay = self.settings.drain_delay.as_secs_f64(),
+            "shutting down: not ready any more"
+        );
         self.set_health(ServingStatus::NotServing).await;
         let delay = sleep(self.settings.drain_delay);
         self.accept_until(&acceptor, &mut connections, delay).await;
@@ -200,7 +206,11 @@ impl Server {
         drop(acceptor);
         self.controller.refuse();
         let limit = self.settings.drain_timeout;
-        tracing::info!(connections = connections.len(), ?limit, "draining");
+        tracing::info!(
+            connections = connections.len(),
+            limit = limit.as_secs_f64(),
+            "draining"
+        );
         if timeout(limit, all_ended(&mut connections)).await.is_err() {
             let left = connections.len();
             tracing::warn!(

@@ -9,8 +9,8 @@ use tonic::Code;
 use super::{
     HedgeDelay, Tool,
     policy::{Breaker, Retry, RetryBudget},
-    reader::Reader,
-    scalar::{count, count_up_to, duration, texts},
+    reader::{Reader, nearest},
+    scalar::{count, count_up_to, duration, shown},
     sections::{Entry, TICK, duration_string, section, string},
 };
 use crate::telemetry::names;
@@ -109,10 +109,23 @@ fn hedge_delay(value: &DeValue<'_>) -> Result<HedgeDelay, String> {
 fn codes(value: &DeValue<'_>) -> Result<Vec<Code>, String> {
     const EXPECTED: &str = "a list of gRPC statuses such as \"UNAVAILABLE\"";
     let mut codes = Vec::new();
-    for name in texts(value).ok_or(EXPECTED)? {
-        let mut known = (1..=16).map(Code::from_i32);
-        let code = known.find(|&code| names::code(code) == name);
-        let code = code.ok_or_else(|| format!("{EXPECTED} ({name:?} is none)"))?;
+    for element in value.as_array().ok_or(EXPECTED)? {
+        let element = element.get_ref();
+        let name = element.as_str().unwrap_or_default();
+        let known = || (1..=16).map(Code::from_i32);
+        let code = known().find(|&code| names::code(code) == name);
+        let code = code.ok_or_else(|| {
+            let number: Option<i32> = element
+                .as_integer()
+                .and_then(|number| number.as_str().parse().ok());
+            let nearest = match number {
+                Some(number) => known().find(|&code| code as i32 == number).map(names::code),
+                None => nearest(&name.to_ascii_uppercase(), known().map(names::code)),
+            };
+            let meant = nearest.map(|name| format!(", did you mean \"{name}\"?"));
+            let meant = meant.unwrap_or_default();
+            format!("{EXPECTED} ({} is none{meant})", shown(element))
+        })?;
         if !codes.contains(&code) {
             codes.push(code);
         }

@@ -17,16 +17,33 @@ use super::{
     scalar,
 };
 
-/// Reads a whole text, already parsed into `root`, with `read`.
+/// Whether the files that a configuration names are read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Files {
+    Read,
+    /// Not here: they are on the machine that the configuration is for.
+    Elsewhere,
+}
+
+/// Reads a whole text, already parsed into `root`, with `read`. Also gives the
+/// settings whose files were not read.
 pub(super) fn read<T>(
     text: &str,
     root: DeTable<'_>,
+    files: Files,
     read: impl FnOnce(&mut Reader<'_, '_>) -> T,
-) -> Result<T, ConfigError> {
-    let mut found = Vec::new();
-    let value = Reader::run(String::new(), 0, root, &mut found, read);
+) -> Result<(T, Vec<String>), ConfigError> {
+    let mut notes = Notes {
+        files,
+        found: Vec::new(),
+        unread: Vec::new(),
+    };
+    let value = Reader::run(String::new(), 0, root, &mut notes, read);
+    let Notes {
+        mut found, unread, ..
+    } = notes;
     if found.is_empty() {
-        return Ok(value);
+        return Ok((value, unread));
     }
     found.sort_by_key(|mistake| mistake.offset);
     let mistakes = found.into_iter().map(
@@ -53,7 +70,14 @@ pub(super) struct Reader<'a, 'i> {
     rest: DeTable<'i>,
     /// The keys that were asked for.
     known: BTreeMap<&'static str, Taken>,
-    found: &'a mut Vec<Found>,
+    notes: &'a mut Notes,
+}
+
+/// What is to be told at the end.
+struct Notes {
+    files: Files,
+    found: Vec<Found>,
+    unread: Vec<String>,
 }
 
 /// What became of a key that was asked for.
@@ -75,7 +99,7 @@ impl<'i> Reader<'_, 'i> {
         path: String,
         offset: usize,
         rest: DeTable<'i>,
-        found: &mut Vec<Found>,
+        notes: &mut Notes,
         read: impl FnOnce(&mut Reader<'_, 'i>) -> T,
     ) -> T {
         let known = BTreeMap::new();
@@ -84,7 +108,7 @@ impl<'i> Reader<'_, 'i> {
             offset,
             rest,
             known,
-            found,
+            notes,
         };
         let value = read(&mut reader);
         reader.refuse_rest();
@@ -192,6 +216,17 @@ impl<'i> Reader<'_, 'i> {
         );
     }
 
+    /// Whether the files that settings name are not to be read.
+    pub(super) fn is_offline(&self) -> bool {
+        self.notes.files == Files::Elsewhere
+    }
+
+    /// Notes that the file that `key` names was not read.
+    pub(super) fn leave_unread(&mut self, key: &str, path: impl Display) {
+        let key = self.full_key(key);
+        self.notes.unread.push(format!("{key}: {path}"));
+    }
+
     /// Whether what the file says of `key` is a mistake.
     pub(super) fn is_mistaken(&self, key: &'static str) -> bool {
         self.known[key] == Taken::Mistaken
@@ -220,7 +255,7 @@ impl<'i> Reader<'_, 'i> {
             self.full_key(key),
             offset,
             table.unwrap_or_default(),
-            self.found,
+            self.notes,
             read,
         )
     }
@@ -253,7 +288,7 @@ impl<'i> Reader<'_, 'i> {
                     continue;
                 };
                 let path = section.full_key(key.get_ref());
-                let entry = Reader::run(path, offset, table, section.found, &mut read);
+                let entry = Reader::run(path, offset, table, section.notes, &mut read);
                 match name(key.get_ref()) {
                     Ok(name) => {
                         entries.insert(name, entry);
@@ -299,7 +334,7 @@ impl<'i> Reader<'_, 'i> {
 
     fn note(&mut self, offset: usize, key: &str, problem: String) {
         let key = self.full_key(key);
-        self.found.push(Found {
+        self.notes.found.push(Found {
             offset,
             key,
             problem,

@@ -33,12 +33,6 @@ pub(super) fn text(value: &DeValue<'_>) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The strings of an array of them.
-pub(super) fn texts<'v>(value: &'v DeValue<'_>) -> Option<Vec<&'v str>> {
-    let array = value.as_array()?.iter();
-    array.map(|text| text.get_ref().as_str()).collect()
-}
-
 /// An integer from 1 to [`MAX_COUNT`].
 pub(super) fn count<T: TryFrom<u32>>(value: &DeValue<'_>) -> Result<T, String> {
     count_up_to(MAX_COUNT)(value)
@@ -77,6 +71,16 @@ pub(super) fn duration(min: Duration) -> impl Fn(&DeValue<'_>) -> Result<Duratio
     move |value| duration_from(min, value.as_str().unwrap_or_default())
 }
 
+/// `None` if it is [`OFF`]; else from the timers' resolution.
+pub(super) fn duration_or_off(value: &DeValue<'_>) -> Result<Option<Duration>, String> {
+    if value.as_str() == Some(OFF) {
+        return Ok(None);
+    }
+    duration(Duration::from_millis(1))(value)
+        .map(Some)
+        .map_err(|expected| format!("\"{OFF}\" or {expected}"))
+}
+
 /// The same in a text, which says what was expected if it is none.
 pub(crate) fn duration_from(min: Duration, text: &str) -> Result<Duration, String> {
     parse_duration(text)
@@ -106,7 +110,12 @@ pub(super) fn percent(value: &DeValue<'_>) -> Result<usize, String> {
 pub(super) fn endpoints(value: &DeValue<'_>) -> Result<Vec<Uri>, String> {
     const FORM: &str =
         "1 to 64 different endpoints such as [\"http://a:50051\", \"http://b:50051\"]";
-    let array = value.as_array().ok_or(FORM)?;
+    let Some(array) = value.as_array() else {
+        return Err(match endpoint(value) {
+            Ok(_) => format!("{FORM} (or `endpoint`, for a single one)"),
+            Err(_) => FORM.to_owned(),
+        });
+    };
     let mut endpoints = Vec::new();
     for value in array {
         let value = value.get_ref();
@@ -135,6 +144,9 @@ pub(super) fn address_or_off(value: &DeValue<'_>) -> Result<Option<SocketAddr>, 
 /// The `http://host:port` or `https://host:port` of a tool service.
 pub(super) fn endpoint(value: &DeValue<'_>) -> Result<Uri, String> {
     const FORM: &str = "an endpoint such as \"http://host:50051\"";
+    if value.as_array().is_some() {
+        return Err(format!("{FORM} (or `endpoints`, for several)"));
+    }
     let text = value.as_str().ok_or(FORM)?;
     if let Some(uri) = parse_endpoint(text) {
         return Ok(uri);
@@ -250,7 +262,19 @@ pub(super) fn shown(value: &DeValue<'_>) -> String {
         DeValue::Float(number) => format!("the float {number}"),
         DeValue::Boolean(boolean) => boolean.to_string(),
         DeValue::Datetime(time) => format!("the time {time}"),
-        DeValue::Array(_) => "an array".to_owned(),
+        DeValue::Array(array) => {
+            let elements = array.iter().map(|element| match element.get_ref() {
+                DeValue::Integer(number) => number.to_string(),
+                DeValue::Float(number) => number.to_string(),
+                DeValue::Array(_) => "[...]".to_owned(),
+                element => shown(element),
+            });
+            let all = elements.collect::<Vec<_>>().join(", ");
+            match all.char_indices().nth(MAX_SHOWN) {
+                Some((end, _)) => format!("[{}...]", &all[..end]),
+                None => format!("[{all}]"),
+            }
+        }
         DeValue::Table(_) => "a table".to_owned(),
     }
 }

@@ -1,7 +1,11 @@
 //! The sections of the file and their keys, once for reading and once for
 //! writing. What the settings mean is told in [`config`](super).
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use toml::de::DeValue;
 
@@ -11,7 +15,10 @@ use super::{
     memory,
     policy_sections::{read_breaker, read_hedge, read_retry, service_sections, tool_sections},
     reader::{Reader, nearest},
-    scalar::{self, address, address_or_off, boolean, bytes, count, duration, format_bytes, text},
+    scalar::{
+        self, OFF, address, address_or_off, boolean, bytes, count, duration, duration_or_off,
+        format_bytes, text,
+    },
     service, tls,
 };
 use crate::call::ToolName;
@@ -74,8 +81,31 @@ fn read_server(table: &mut Reader<'_, '_>) -> Server {
         max_connection_age: duration(TICK),
         drain_delay: duration(Duration::ZERO),
         drain_timeout: duration(TICK),
+        slow_call: duration_or_off,
     });
+    let admin = s.admin_listen.unwrap_or(s.listen);
+    table.check(
+        s.admin_listen.is_none() || !clash(s.listen, admin),
+        "admin_listen",
+        "listen",
+        format_args!("another port than listen ({})", s.listen),
+        admin,
+    );
     s
+}
+
+/// Whether two listeners can't be there at the same time.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let ips = [one.ip(), other.ip()].map(|ip| ip.to_canonical());
+    let overlap = match ips {
+        // `::` takes what comes by IPv4 as well.
+        [IpAddr::V6(Ipv6Addr::UNSPECIFIED), _] | [_, IpAddr::V6(Ipv6Addr::UNSPECIFIED)] => true,
+        [IpAddr::V4(one), IpAddr::V4(other)] => {
+            one == other || one.is_unspecified() || other.is_unspecified()
+        }
+        [one, other] => one == other,
+    };
+    one.port() == other.port() && one.port() != 0 && overlap
 }
 
 fn read_limits(table: &mut Reader<'_, '_>) -> Limits {
@@ -225,7 +255,7 @@ pub(super) fn write(config: &Config) -> String {
 
 pub(super) type Entry = (&'static str, String);
 
-fn server_entries(s: &Server) -> [Entry; 16] {
+fn server_entries(s: &Server) -> [Entry; 17] {
     [
         ("listen", string(&s.listen)),
         ("admin_listen", address_string(s.admin_listen)),
@@ -255,6 +285,10 @@ fn server_entries(s: &Server) -> [Entry; 16] {
         ("max_connection_age", duration_string(s.max_connection_age)),
         ("drain_delay", duration_string(s.drain_delay)),
         ("drain_timeout", duration_string(s.drain_timeout)),
+        (
+            "slow_call",
+            s.slow_call.map_or_else(|| string(&OFF), duration_string),
+        ),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! The file format from outside: what is read, what is refused and how, and
 //! that what is written reads back.
 
+mod listeners;
 mod policies;
 mod services;
 mod syntax;
@@ -100,6 +101,7 @@ fn every_setting_can_be_set() {
         max_connection_age = "1h"
         drain_delay = "6s"
         drain_timeout = "7s"
+        slow_call = "8s"
         [limits]
         max_calls_per_request = 1
         max_in_flight_calls = 1
@@ -134,6 +136,7 @@ fn every_setting_can_be_set() {
         max_connection_age: Duration::from_secs(3600),
         drain_delay: Duration::from_secs(6),
         drain_timeout: Duration::from_secs(7),
+        slow_call: Some(Duration::from_secs(8)),
     };
     assert_eq!(config.server, server);
     let limits = Limits {

@@ -8,11 +8,7 @@ use std::{
 
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{
-        CertificateDer, PrivateKeyDer, ServerName,
-        pem::{self, PemObject},
-    },
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
 use toml::de::DeValue;
 
@@ -21,6 +17,10 @@ use super::{
     scalar::text,
     sections::{Entry, string},
 };
+use crate::tls::{authorities, certificates, client, mozilla, private_key};
+
+/// What tool services speak (ALPN).
+const HTTP_2: [&str; 1] = ["h2"];
 
 /// `[services.NAME.tls]`: how a tool service proves who it is, and how we do.
 ///
@@ -67,7 +67,9 @@ impl Default for Tls {
             ca_file: None,
             identity: None,
             server_name: None,
-            client: Arc::new(client(mozilla(), None).unwrap_or_else(|never| panic!("{never}"))),
+            client: Arc::new(
+                client(mozilla(), None, &HTTP_2).unwrap_or_else(|never| panic!("{never}")),
+            ),
         }
     }
 }
@@ -86,6 +88,46 @@ type Read<T> = Option<(PathBuf, T)>;
 
 /// `None` if there is a mistake.
 pub(super) fn read(table: &mut Reader<'_, '_>) -> Option<Tls> {
+    if table.is_offline() {
+        Some(read_paths(table))
+    } else {
+        read_files(table)
+    }
+}
+
+/// The settings without what is in the files.
+fn read_paths(table: &mut Reader<'_, '_>) -> Tls {
+    let [mut ca_file, mut cert_file, mut key_file] = [const { None::<PathBuf> }; 3];
+    let mut server_name = None;
+    let path = |what| {
+        move |value: &DeValue<'_>| match text(value) {
+            Ok(path) => Ok(Some(PathBuf::from(path))),
+            Err(_) => Err(format!("a PEM file with {what}")),
+        }
+    };
+    table.set("ca_file", &mut ca_file, path("certificates"));
+    table.set("cert_file", &mut cert_file, path("certificates"));
+    table.set("key_file", &mut key_file, path("a private key"));
+    table.set("server_name", &mut server_name, name);
+    table.both_or_neither("cert_file", "key_file");
+    for (key, path) in [
+        ("ca_file", &ca_file),
+        ("cert_file", &cert_file),
+        ("key_file", &key_file),
+    ] {
+        if let Some(path) = path {
+            table.leave_unread(key, path.display());
+        }
+    }
+    Tls {
+        ca_file,
+        identity: cert_file.zip(key_file),
+        server_name,
+        ..Tls::default()
+    }
+}
+
+fn read_files(table: &mut Reader<'_, '_>) -> Option<Tls> {
     let mut roots: Read<RootCertStore> = None;
     let mut chain: Read<Vec<CertificateDer<'static>>> = None;
     let mut key: Read<PrivateKeyDer<'static>> = None;
@@ -104,7 +146,7 @@ pub(super) fn read(table: &mut Reader<'_, '_>) -> Option<Tls> {
 
     let (ca_file, roots) = roots.unzip();
     let ((cert_file, chain), (key_file, key)) = (chain.unzip(), key.unzip());
-    match client(roots.unwrap_or_else(mozilla), chain.zip(key)) {
+    match client(roots.unwrap_or_else(mozilla), chain.zip(key), &HTTP_2) {
         Ok(client) => Some(Tls {
             ca_file,
             identity: cert_file.zip(key_file),
@@ -137,27 +179,6 @@ pub(super) fn entries(tls: &Tls) -> Vec<Entry> {
     entries.into_iter().filter_map(set).collect()
 }
 
-fn mozilla() -> RootCertStore {
-    webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
-}
-
-/// With ring, which also builds without a C++ compiler or CMake: there is one
-/// provider of cryptography in this process.
-fn client(
-    roots: RootCertStore,
-    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-) -> Result<ClientConfig, tokio_rustls::rustls::Error> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
-    let mut client = match identity {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
-        None => builder.with_no_client_auth(),
-    };
-    client.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(client)
-}
-
 fn file<T>(
     value: &DeValue<'_>,
     what: &str,
@@ -168,36 +189,6 @@ fn file<T>(
     match read(&path) {
         Ok(content) => Ok(Some((path, content))),
         Err(problem) => Err(format!("{} ({problem})", expected())),
-    }
-}
-
-fn authorities(path: &Path) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    match certificates {
-        Ok(none) if none.is_empty() => Err("it has none".to_owned()),
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(problem(&error)),
-    }
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| problem(&error))
-}
-
-fn problem(error: &pem::Error) -> String {
-    match error {
-        pem::Error::Io(error) => format!("can't be read: {error}"),
-        pem::Error::NoItemsFound => "it has none".to_owned(),
-        error => error.to_string(),
     }
 }
 

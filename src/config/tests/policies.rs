@@ -177,3 +177,32 @@ fn only_an_idempotent_tool_is_retried_or_hedged() {
         "retry.initial_backoff = '1ms'\nretry.connect_patience = '5s'",
     ));
 }
+
+#[test]
+fn what_is_no_status_is_named() {
+    let cases = [
+        (
+            "['unavailable', 14]",
+            "(\"unavailable\" is none, did you mean \"UNAVAILABLE\"?), got [\"unavailable\", 14]",
+        ),
+        (
+            "['ABORTED', 14]",
+            "(the integer 14 is none, did you mean \"UNAVAILABLE\"?)",
+        ),
+        ("[0]", "(the integer 0 is none), got [0]"),
+        ("['UNAVAILABEL']", "did you mean \"UNAVAILABLE\"?"),
+        ("['nothing like it']", "(\"nothing like it\" is none), got"),
+        (
+            "[true, {a = 1}, [1]]",
+            "(true is none), got [true, a table, [...]]",
+        ),
+        (
+            "'UNAVAILABLE'",
+            "such as \"UNAVAILABLE\", got \"UNAVAILABLE\"",
+        ),
+    ];
+    for (codes, expected) in cases {
+        let problem = problem(&idempotent(&format!("retry.codes = {codes}")));
+        assert!(problem.contains(expected), "{problem}");
+    }
+}

@@ -78,6 +78,16 @@ fn there_is_one_endpoint_or_there_are_several() {
         assert_refused(&text, "services.a.endpoints");
     }
     assert!(problem(&service("endpoints = ['http://b', 'c']")).contains("(not \"c\")"));
+    // Each points to the other where that is meant.
+    let several = problem(&service("endpoint = ['http://b', 'http://c']"));
+    let expected = "expected an endpoint such as \"http://host:50051\" (or `endpoints`, for \
+                    several), got [\"http://b\", \"http://c\"]";
+    assert_eq!(several, expected);
+    let one = problem(&service("endpoints = 'http://b'"));
+    assert!(
+        one.contains("(or `endpoint`, for a single one), got \"http://b\""),
+        "{one}"
+    );
 }
 
 #[test]

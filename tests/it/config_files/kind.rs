@@ -13,6 +13,7 @@ pub enum Kind {
     Size { min: u64, max: u64 },
     Duration { min: Duration, max: Duration },
     P95OrDuration { min: Duration, max: Duration },
+    OffOrDuration { min: Duration, max: Duration },
     Address,
     AddressOrOff,
     Endpoint,
@@ -44,15 +45,17 @@ impl Kind {
             let (min, max) = limits(range, bytes);
             return Self::Size { min, max };
         }
-        let (p95, rest) = match expected.strip_prefix("\"p95\" or ") {
-            Some(rest) => (true, rest),
-            None => (false, expected),
+        let (word, rest) = expected.split_once(" or ").unwrap_or_default();
+        let (word, rest) = match word {
+            "\"p95\"" | "\"off\"" => (word, rest),
+            _ => ("", expected),
         };
         if let Some(range) = rest.strip_prefix(duration) {
             let (min, max) = limits(range, |text| parse_duration(text).unwrap());
-            return match p95 {
-                true => Self::P95OrDuration { min, max },
-                false => Self::Duration { min, max },
+            return match word {
+                "" => Self::Duration { min, max },
+                "\"p95\"" => Self::P95OrDuration { min, max },
+                _ => Self::OffOrDuration { min, max },
             };
         }
         if let Some(rest) = expected.strip_prefix("1 to ") {
@@ -93,6 +96,7 @@ impl Kind {
             ),
             Self::Duration { min, max } => ("duration", range(*min, *max)),
             Self::P95OrDuration { min, max } => ("duration, or `\"p95\"`", range(*min, *max)),
+            Self::OffOrDuration { min, max } => ("duration, or `\"off\"`", range(*min, *max)),
             Self::Address => ("IP address and port", String::new()),
             Self::AddressOrOff => ("IP address and port, or `\"off\"`", String::new()),
             Self::Endpoint => ("URL", String::new()),
@@ -117,7 +121,9 @@ impl Kind {
                 bad.extend([text(min - 1), text(max + 1), "1.5".to_owned()]);
                 (good, bad)
             }
-            Self::Duration { min, max } | Self::P95OrDuration { min, max } => {
+            Self::Duration { min, max }
+            | Self::P95OrDuration { min, max }
+            | Self::OffOrDuration { min, max } => {
                 let text = |duration| format!("\"{}\"", format_duration(duration));
                 let below = min
                     .checked_sub(tick)

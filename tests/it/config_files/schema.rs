@@ -141,6 +141,7 @@ fn form(kind: &Kind) -> Value {
         ]}),
         Kind::Duration { min, .. } => json!({"allOf": [duration(min)]}),
         Kind::P95OrDuration { min, .. } => json!({"anyOf": [{"const": "p95"}, duration(min)]}),
+        Kind::OffOrDuration { min, .. } => json!({"anyOf": [{"const": "off"}, duration(min)]}),
         Kind::Address => json!({"type": "string", "pattern": ADDRESS}),
         Kind::AddressOrOff => {
             json!({"type": "string", "anyOf": [{"const": "off"}, {"pattern": ADDRESS}]})
