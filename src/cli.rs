@@ -2,12 +2,15 @@
 //! a signal, drain. Exit codes: 0 done, 1 could not, 2 wrong usage, 130 a second
 //! signal cut the drain short.
 
+mod file;
+mod threads;
+
 use std::{
     error::Error,
     future::pending,
     io::{self, IsTerminal as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -26,7 +29,7 @@ use fanfare::{
     },
     telemetry::{Telemetry, settings::Settings},
 };
-use tokio::{net::TcpListener, runtime, sync::oneshot, task::JoinHandle};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_rustls::rustls::crypto::ring;
 use tonic_health::pb::health_check_response::ServingStatus;
 
@@ -66,15 +69,18 @@ enum Command {
     },
     /// Run the service
     Serve {
-        /// The configuration, TOML
+        /// The configuration, TOML; `-`: standard input
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Check a configuration and print the settings that result
+    /// Check a configuration and the environment, print the settings that result
     Check {
-        /// The configuration, TOML
+        /// The configuration, TOML; `-`: standard input
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Not on the machine that it is for: skip certificates and the environment, and say so
+        #[arg(long)]
+        offline: bool,
     },
     /// Run only the demo tools: a tool service to try things with
     DemoTools {
@@ -101,19 +107,17 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     // One provider of cryptography for all, also for libraries that would pick one;
     // it can't have been installed before.
     let _ = ring::default_provider().install_default();
-    if let Command::Check { config } = &cli.command {
-        // `print!` would panic in `fanfare check … | head`.
-        return Ok(io::stdout().write_all(load(config)?.to_toml().as_bytes())?);
+    if let Command::Check { config, offline } = &cli.command {
+        return file::check(config, *offline);
     }
-    let mut runtime = match &cli.command {
+    let runtime = match &cli.command {
         // Started every few seconds, for one RPC.
-        Command::Probe { .. } => runtime::Builder::new_current_thread(),
-        _ => runtime::Builder::new_multi_thread(),
+        Command::Probe { .. } => threads::one()?,
+        _ => threads::many()?,
     };
-    let runtime = runtime.enable_all().build()?;
     let outcome = runtime.block_on(async {
         match cli.command {
-            Command::Serve { config } => serve(load(&config)?, cli.log_format).await,
+            Command::Serve { config } => serve(file::load(&config)?, cli.log_format).await,
             Command::DemoTools { listen } => demo_tools(listen, cli.log_format).await,
             Command::Demo {
                 serve: true,
@@ -135,22 +139,6 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     outcome
 }
 
-/// Reads the configuration; its mistakes are told with the name of the file.
-fn load(path: &Path) -> Result<Config, Box<dyn Error + Send + Sync>> {
-    Config::load(path).map_err(|error| {
-        let mistakes = error.mistakes();
-        // What could not be read has no place, and its name in it.
-        if mistakes.iter().all(|mistake| mistake.place.is_none()) {
-            return error.into();
-        }
-        let count = match mistakes.len() {
-            1 => "a mistake".to_owned(),
-            count => format!("{count} mistakes"),
-        };
-        format!("{count} in {}:\n{error}", path.display()).into()
-    })
-}
-
 fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
     let expected = "expected an IP address and port such as 127.0.0.1:50051";
     text.parse().map_err(|_| expected)
@@ -159,7 +147,7 @@ fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
 async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
     log_to_stdout(format)?;
     descriptors::share_out(&mut config);
-    let telemetry = Telemetry::start(&Settings::from_env()?, config.tools.keys())?;
+    let telemetry = Telemetry::start(&Settings::from_env()?, config.tools.keys());
     let listener = server::bind(config.server.listen).await?;
     let admin = match config.server.admin_listen {
         Some(address) => Some(admin::bind(address).await?),
@@ -259,7 +247,7 @@ impl Demo {
         let tools = server::bind(any_port()).await?;
         let config = Config::parse(&demo::config_toml(tools.local_addr()?))?;
         let telemetry = match settings {
-            Some(settings) => Telemetry::start(settings, config.tools.keys())?,
+            Some(settings) => Telemetry::start(settings, config.tools.keys()),
             None => Telemetry::default(),
         };
         let registry = Registry::new(&config);

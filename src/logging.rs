@@ -8,6 +8,7 @@
 pub mod correlation;
 mod escape;
 mod fields;
+mod filter;
 mod gate;
 mod human;
 mod json;
@@ -19,7 +20,6 @@ pub(crate) mod tests;
 mod throttle;
 
 use std::{
-    env::{self, VarError},
     io::{self, Write as _},
     sync::{Arc, OnceLock},
     time::Duration,
@@ -65,11 +65,7 @@ pub fn init(
     color: bool,
     output: impl io::Write + Send + 'static,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let filter = match env::var(EnvFilter::DEFAULT_ENV) {
-        Ok(directives) if !directives.trim().is_empty() => filter(&directives)?,
-        Ok(_) | Err(VarError::NotPresent) => filter(default_level)?,
-        Err(VarError::NotUnicode(_)) => return Err("RUST_LOG: expected UTF-8".into()),
-    };
+    let wanted = filter::from_env(default_level)?;
     let queue = Arc::new(Queue::default());
     let human = match format {
         LogFormat::Json => None,
@@ -77,14 +73,15 @@ pub fn init(
     };
     let gate = Gate {
         throttle: Arc::new(Throttle::default()),
+        all_of_ours: wanted.all_of_ours,
         sink: Sink { queue, human },
     };
     let reporting = gate.clone();
     let queue = &gate.sink.queue;
     queue.start(output, move || reporting.report())?;
     match human {
-        None => subscribe(json::Json, filter, &gate)?,
-        Some(human) => subscribe(human, filter, &gate)?,
+        None => subscribe(json::Json, wanted.filter, &gate)?,
+        Some(human) => subscribe(human, wanted.filter, &gate)?,
     }
     // Not set before: subscribing would have failed.
     let _ = GATE.set(gate);
@@ -150,6 +147,14 @@ pub(crate) fn dropped_lines() -> [(&'static str, u64); 2] {
     ]
 }
 
+/// Whether logging can be started in this environment.
+///
+/// # Errors
+/// If `RUST_LOG` can't be read, with the directive.
+pub fn check() -> Result<(), String> {
+    filter::from_env("info").map(drop)
+}
+
 /// Human on a terminal, JSON elsewhere.
 pub fn default_format(output: &impl io::IsTerminal) -> LogFormat {
     if output.is_terminal() {
@@ -157,16 +162,6 @@ pub fn default_format(output: &impl io::IsTerminal) -> LogFormat {
     } else {
         LogFormat::Json
     }
-}
-
-fn filter(directives: &str) -> Result<EnvFilter, String> {
-    let parse = |directives| EnvFilter::builder().parse(directives);
-    parse(directives).map_err(|error| {
-        // Which one it is, it does not say.
-        let mistaken = directives.split(',').find(|one| parse(*one).is_err());
-        let mistaken = mistaken.unwrap_or(directives);
-        format!("RUST_LOG: {error}: {mistaken:?}")
-    })
 }
 
 /// A panic costs one call or request, whose caller reads only that something

@@ -24,9 +24,12 @@ pub mod settings;
 mod span;
 mod spans;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::metrics::PeriodicReader;
 use tokio::{task::spawn_blocking, time::timeout};
 
@@ -48,50 +51,47 @@ struct Inner {
     metrics: Option<Metrics>,
     /// The most of arguments and of an observation that a span has, in bytes.
     capture_content: Option<usize>,
+    /// From when on a call is slow; if ever.
+    slow_call: OnceLock<Duration>,
     tools: Arc<Tools>,
     running: Arc<Running>,
 }
 
 impl Telemetry {
     /// Starts what `settings` ask for, for a server with these tools; calls of
-    /// other names are counted together. Does not wait for a collector.
-    ///
-    /// # Errors
-    /// If an exporter can't be made.
+    /// other names are counted together. Does not wait for a collector. Tells the log
+    /// what of the environment is ignored.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
-    pub fn start<'a>(
-        settings: &Settings,
-        tools: impl IntoIterator<Item = &'a ToolName>,
-    ) -> Result<Self, ExporterBuildError> {
+    pub fn start<'a>(settings: &Settings, tools: impl IntoIterator<Item = &'a ToolName>) -> Self {
+        for ignored in &settings.ignored {
+            let (variable, problem) = (&*ignored.variable, &*ignored.problem);
+            tracing::warn!(variable, problem, "a setting of telemetry is ignored");
+        }
         let resource = export::resource(&settings.resource);
-        let spans = match &settings.traces {
-            None => None,
-            Some(traces) => Some(Spans::start(traces, &resource)?),
-        };
-        let otlp = match &settings.metrics.otlp {
-            None => None,
-            Some(metrics) => {
-                let push = Push::new(export::metric_exporter(metrics)?);
-                let reader = PeriodicReader::builder(push);
-                Some(reader.with_interval(metrics.interval).build())
-            }
-        };
+        let traces = settings.traces.as_ref();
+        let spans = traces.map(|traces| Spans::start(traces, &resource));
+        let otlp = settings.metrics.otlp.as_ref().map(|metrics| {
+            let reader = PeriodicReader::builder(Push::new(metrics));
+            reader.with_interval(metrics.interval).build()
+        });
         let outlets = Outlets {
             prometheus: settings.metrics.prometheus,
             otlp,
+            ignored_settings: settings.ignored.len(),
         };
         let (tools, running) = (Arc::new(Tools::new(tools)), Arc::default());
         let queue = spans.as_ref().map(|spans| Arc::clone(spans.queue()));
-        Ok(Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             propagators: settings.propagators,
             metrics: Metrics::new(outlets, resource, &tools, &running, queue),
             spans,
             capture_content: settings.capture_content,
+            slow_call: OnceLock::new(),
             tools,
             running,
-        })))
+        }))
     }
 
     /// Sends what is left, for at most `limit`, and ends. What an unreachable
@@ -112,10 +112,16 @@ impl Telemetry {
         let (_, pushed) = tokio::join!(spans, timeout(limit, metrics));
         if pushed.is_err() {
             tracing::warn!(
-                ?limit,
+                limit = limit.as_secs_f64(),
                 "the collector did not take the last metrics in time"
             );
         }
+    }
+
+    /// From now on each call that takes so long or longer has a line in the log. Only
+    /// the first of several times counts.
+    pub fn log_slow_calls(&self, least: Duration) {
+        let _ = self.0.slow_call.set(least);
     }
 
     /// Has the metrics report on these tool services, and the circuit breakers of
@@ -170,6 +176,7 @@ impl Default for Telemetry {
             spans: None,
             metrics: None,
             capture_content: None,
+            slow_call: OnceLock::new(),
             tools: Arc::new(Tools::new(&[] as &[ToolName])),
             running: Arc::default(),
         }))

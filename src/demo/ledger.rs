@@ -2,10 +2,10 @@
 //! tests to compare with what Fanfare reports.
 //!
 //! It goes to `tracing` with target `fanfare::demo`, at level info. A call is
-//! `call started` (`id`, `tool`, `attempt`, and `timeout_ms` if the caller sent
+//! `call started` (`id`, `tool`, `attempt`, and `timeout` if the caller sent
 //! a `grpc-timeout`), then either `call answered` (`code`, such as `OK`) or, if
 //! the handler was dropped or panicked (`panicked` tells), `call cancelled`.
-//! Both ends repeat `id`, `tool` and `attempt` and have `elapsed_ms`. Only the
+//! Both ends repeat `id`, `tool` and `attempt` and have `duration`. Only the
 //! end of the process leaves a call without an end.
 
 use tokio::time::Instant;
@@ -32,7 +32,7 @@ pub(super) struct Entry {
 impl Entry {
     /// Writes that the call has started.
     pub(super) fn start(request: &Request<CallToolRequest>) -> Self {
-        let timeout_ms = timeout_ms(request.metadata());
+        let timeout = grpc_timeout(request.metadata());
         let request = request.get_ref();
         let entry = Self {
             id: request.id.clone(),
@@ -44,7 +44,7 @@ impl Entry {
         let Self {
             id, tool, attempt, ..
         } = &entry;
-        tracing::info!(target: "fanfare::demo", throttle = ALL, id, tool, attempt, timeout_ms, "call started");
+        tracing::info!(target: "fanfare::demo", throttle = ALL, id, tool, attempt, timeout, "call started");
         entry
     }
 
@@ -59,36 +59,36 @@ impl Drop for Entry {
         let Self {
             id, tool, attempt, ..
         } = &*self;
-        let elapsed_ms = self.start.elapsed().as_secs_f64() * 1000.0;
+        let duration = self.start.elapsed().as_secs_f64();
         if let Some(code) = self.code {
             let code = code_name(code);
             tracing::info!(
-                target: "fanfare::demo", throttle = ALL, id, tool, attempt, code, elapsed_ms, "call answered"
+                target: "fanfare::demo", throttle = ALL, id, tool, attempt, code, duration, "call answered"
             );
         } else {
             let panicked = std::thread::panicking();
             tracing::info!(
-                target: "fanfare::demo", throttle = ALL, id, tool, attempt, elapsed_ms, panicked, "call cancelled"
+                target: "fanfare::demo", throttle = ALL, id, tool, attempt, duration, panicked, "call cancelled"
             );
         }
     }
 }
 
-/// The caller's `grpc-timeout` in milliseconds; `None` if it sent none, or one
+/// The caller's `grpc-timeout` in seconds; `None` if it sent none, or one
 /// that is malformed.
-fn timeout_ms(metadata: &MetadataMap) -> Option<f64> {
+fn grpc_timeout(metadata: &MetadataMap) -> Option<f64> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let milliseconds = match unit {
-        "H" => 3_600_000.0,
-        "M" => 60_000.0,
-        "S" => 1_000.0,
-        "m" => 1.0,
-        "u" => 1e-3,
-        "n" => 1e-6,
+    let seconds = match unit {
+        "H" => 3_600.0,
+        "M" => 60.0,
+        "S" => 1.0,
+        "m" => 1e-3,
+        "u" => 1e-6,
+        "n" => 1e-9,
         _ => return None,
     };
-    Some(f64::from(digits.parse::<u32>().ok()?) * milliseconds)
+    Some(f64::from(digits.parse::<u32>().ok()?) * seconds)
 }
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
             assert_eq!(fields.remove("target").unwrap(), "fanfare::demo");
             assert!(fields.remove("timestamp").is_some());
             assert!(fields.remove("level").is_some());
-            if let Some(elapsed) = fields.get_mut("elapsed_ms") {
+            if let Some(elapsed) = fields.get_mut("duration") {
                 assert!(elapsed.as_f64().unwrap() >= 0.0);
                 *elapsed = Json::Null;
             }
@@ -140,13 +140,13 @@ mod tests {
     fn every_call_has_a_beginning_and_one_end() {
         let started = |tool| {
             json!({"message": "call started", "id": "call_1", "tool": tool, "attempt": 2,
-                "timeout_ms": 2500.0})
+                "timeout": 2.5})
         };
         let answered = json!({"message": "call answered", "id": "call_1", "tool": "sleep",
-            "attempt": 2, "code": "INVALID_ARGUMENT", "elapsed_ms": null});
+            "attempt": 2, "code": "INVALID_ARGUMENT", "duration": null});
         assert_eq!(ledger_of("sleep", &json!({})), [started("sleep"), answered]);
         let cancelled = json!({"message": "call cancelled", "id": "call_1", "tool": "hang",
-            "attempt": 2, "elapsed_ms": null, "panicked": false});
+            "attempt": 2, "duration": null, "panicked": false});
         assert_eq!(ledger_of("hang", &json!({})), [started("hang"), cancelled]);
     }
 
@@ -155,19 +155,19 @@ mod tests {
         let read = |text: &str| {
             let mut metadata = MetadataMap::new();
             metadata.insert("grpc-timeout", text.parse().unwrap());
-            timeout_ms(&metadata)
+            grpc_timeout(&metadata)
         };
         for (text, expected) in [
-            ("1H", 3_600_000.0),
-            ("2M", 120_000.0),
-            ("3S", 3_000.0),
-            ("4m", 4.0),
-            ("500u", 0.5),
+            ("1H", 3_600.0),
+            ("2M", 120.0),
+            ("3S", 3.0),
+            ("4m", 0.004),
+            ("500u", 0.0005),
         ] {
             assert_eq!(read(text), Some(expected));
         }
         assert_eq!(read("5"), None);
         assert_eq!(read("soon"), None);
-        assert_eq!(timeout_ms(&MetadataMap::new()), None);
+        assert_eq!(grpc_timeout(&MetadataMap::new()), None);
     }
 }

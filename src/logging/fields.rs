@@ -28,7 +28,7 @@ impl Fields {
         for (name, value) in &self.rest {
             match value {
                 Value::String(value) => text.extend([" ", name, "=", value]),
-                other => text.extend([" ", name, "=", &other.to_string()]),
+                other => text.extend([" ", name, "=", &plain(other)]),
             }
         }
         text
@@ -48,10 +48,20 @@ impl Fields {
     }
 }
 
+/// A value that is no text; numbers without exponents.
+pub(super) fn plain(value: &Value) -> String {
+    match value.as_f64().filter(|_| value.is_f64()) {
+        Some(number) => number.to_string(),
+        None => value.to_string(),
+    }
+}
+
 impl Visit for Fields {
     fn record_f64(&mut self, field: &Field, value: f64) {
         if value.is_finite() {
-            self.add(field, value);
+            // Durations, in seconds: more digits would only be harder to read.
+            let rounded = format!("{value:.2e}").parse().unwrap_or(value);
+            self.add(field, rounded);
         } else {
             // JSON has no such numbers.
             self.add(field, value.to_string());

@@ -2,7 +2,8 @@
 //! those that do not.
 //!
 //! `INFO` and above pass here; `DEBUG` and `TRACE` are written only if `RUST_LOG`
-//! asks for them, and whoever asks wants to see all. Lines that have a field
+//! asks for them, and whoever asks wants to see all: if it asks for `DEBUG` of ours,
+//! nothing of ours is left out. Lines that have a field
 //! `throttle` are of peers' making: those with the same value are alike, and those
 //! without a value are never left out. It is not written.
 
@@ -26,6 +27,7 @@ use tracing_subscriber::{Layer, layer::Context};
 use super::{
     Sink,
     fields::{Fields, THROTTLE},
+    filter::OURS,
     throttle::{Limit, Origin, REPORT_AFTER, Throttle, Verdict},
 };
 
@@ -34,7 +36,7 @@ pub(super) const LIBRARY: Limit = limit(10, 1000);
 /// Lines that tell of what a peer does, such as a call that failed.
 const OF_PEERS: Limit = limit(20, 500);
 /// Other lines of ours: changes of state, of each service and address.
-const OURS: Limit = limit(100, 100);
+const OF_OURS: Limit = limit(100, 100);
 
 /// Lines that were left out, in the life of the process.
 static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
@@ -55,6 +57,8 @@ pub(super) fn left_out() -> u64 {
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     pub(super) throttle: Arc<Throttle>,
+    /// Whether none of our own lines is left out.
+    pub(super) all_of_ours: bool,
     pub(super) sink: Sink,
 }
 
@@ -100,7 +104,8 @@ impl Gate {
 impl<S: Subscriber> Layer<S> for Gate {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
-        if *metadata.level() > Level::INFO {
+        let ours = metadata.target().starts_with(OURS);
+        if *metadata.level() > Level::INFO || ours && self.all_of_ours {
             return true;
         }
         let (key, limit) = if metadata.fields().field(THROTTLE).is_some() {
@@ -110,8 +115,8 @@ impl<S: Subscriber> Layer<S> for Gate {
                 Some(hasher) => (hasher.finish(), OF_PEERS),
                 None => return true,
             }
-        } else if metadata.target().starts_with("fanfare") {
-            (0, OURS)
+        } else if ours {
+            (0, OF_OURS)
         } else {
             (0, LIBRARY)
         };

@@ -10,7 +10,10 @@ use tracing_subscriber::fmt::{
     format::{FormatFields, Writer},
 };
 
-use super::{correlation, escaped, fields::Fields};
+use super::{
+    correlation, escaped,
+    fields::{Fields, plain},
+};
 
 /// One line per event.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +58,7 @@ impl Human {
             let name = self.dimmed(format_args!("{name}=")).to_string();
             match value {
                 Value::String(text) => write!(writer, " {name}{}", escaped(text))?,
-                other => write!(writer, " {name}{other}")?,
+                other => write!(writer, " {name}{}", plain(other))?,
             }
         }
         if let Some(ids) = correlation::current() {

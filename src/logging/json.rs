@@ -11,7 +11,11 @@ use tracing_subscriber::fmt::{
     format::{FormatFields, Writer},
 };
 
-use super::{correlation, escape::steers, fields::Fields};
+use super::{
+    correlation,
+    escape::steers,
+    fields::{Fields, plain},
+};
 
 /// One JSON object per line.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +59,7 @@ pub(super) fn line(
         };
         match value {
             Value::String(text) => write!(writer, r#","{prefix}{name}":{}"#, Text(text))?,
-            other => write!(writer, r#","{prefix}{name}":{other}"#)?,
+            other => write!(writer, r#","{prefix}{name}":{}"#, plain(other))?,
         }
     }
     if let Some(ids) = correlation::current() {

@@ -210,17 +210,36 @@ fn an_unreadable_directive_is_named() {
         "fanfare::tool=off",
         "h2=trace,",
     ] {
-        assert!(filter(good).is_ok(), "{good}");
+        assert!(filter::wanted(good).is_ok(), "{good}");
     }
     for (bad, named) in [
         ("info,fanfare=loud", "\"fanfare=loud\""),
         ("a=b=c", "\"a=b=c\""),
         ("fanfare[", "\"fanfare[\""),
     ] {
-        let error = filter(bad).unwrap_err();
+        let error = filter::wanted(bad).unwrap_err();
         assert!(
             error.contains("RUST_LOG") && error.contains(named),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn durations_have_three_digits_and_no_exponent() {
+    let cases = [
+        (5.676e-6, "0.00000568"),
+        (894.776_000_000_000_1, "895"),
+        (0.3, "0.3"),
+        (12_345.6, "12300"),
+        (1e-9, "0.000000001"),
+        (0.0, "0"),
+        (-1.2345, "-1.23"),
+    ];
+    for (seconds, expected) in cases {
+        let line = logged(json::Json, || tracing::info!(seconds, "x"));
+        let expected = format!("\"seconds\":{expected}}}");
+        assert!(line.trim_end().ends_with(&expected), "{line}");
+        assert!(serde_json::from_str::<Value>(&line).is_ok(), "{line}");
     }
 }

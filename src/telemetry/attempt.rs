@@ -8,6 +8,7 @@ use http::HeaderMap;
 use opentelemetry::{KeyValue, trace::SpanId};
 use tokio::time::Instant;
 use tonic::Code;
+use tracing::Level;
 
 use super::{
     batch::BatchTrace,
@@ -15,7 +16,7 @@ use super::{
     propagation::traceparent,
     span::{Kind, Place, Writer},
 };
-use crate::fanout::Invocation;
+use crate::{fanout::Invocation, logging::correlation::within};
 
 /// An endpoint of a tool service as telemetry names it: by what is configured, not
 /// by the addresses that it resolves to.
@@ -133,9 +134,14 @@ impl<'a> Attempt<'a> {
         let now = Instant::now();
         let code_name = names::code(code);
         self.measure(batch, now, code_name);
-        let Some((spans, place)) = batch.record.traced() else {
-            return;
-        };
+        let traced = batch.record.traced();
+        let logged = tracing::enabled!(target: "fanfare::access", Level::DEBUG);
+        let failed = code != Code::Ok && (traced.is_some() || logged);
+        let message = failed.then(message);
+        if let Some(message) = message.as_ref().filter(|_| logged) {
+            self.log(batch, now, code_name, message);
+        }
+        let Some((spans, place)) = traced else { return };
         let place = Place {
             span: self.span,
             parent: batch.state(self.invocation.index()).span,
@@ -155,11 +161,29 @@ impl<'a> Attempt<'a> {
         }
         span.int(names::ATTEMPT, i64::from(self.number));
         span.text(names::STATUS_CODE, code_name);
-        if code != Code::Ok {
+        if let Some(message) = message {
             span.text(names::ERROR_TYPE, code_name);
-            span.error(&message());
+            span.error(&message);
         }
         spans.take(span);
+    }
+
+    fn log(&self, batch: &BatchTrace, now: Instant, code: &str, error: &str) {
+        let peer = self.peer.as_ref();
+        let address = peer.map(|peer| format!("{}:{}", peer.address, peer.port));
+        within(batch.record.ids(), || {
+            tracing::debug!(
+                target: "fanfare::access",
+                tool = &*batch.state(self.invocation.index()).gauges.name,
+                index = self.invocation.index(),
+                attempt = self.number,
+                code,
+                address,
+                duration = now.duration_since(self.start).as_secs_f64(),
+                error,
+                "an attempt failed"
+            );
+        });
     }
 
     fn target(&self) -> &Target {

@@ -2,6 +2,8 @@
 //! the log for each, when its outcome is known. Those that have none when the
 //! request is dropped were cancelled with it.
 
+mod line;
+
 use std::{
     sync::{
         Arc,
@@ -25,7 +27,6 @@ use crate::{
     call::{Attachment, Completion, ToolCall},
     error::{CallError, Effect, Reason},
     fanout::Invocation,
-    logging::correlation::{Ids, within},
 };
 
 /// Calls that waited less did not wait for each other.
@@ -114,7 +115,7 @@ impl BatchTelemetry {
             trace.record.succeeded.fetch_add(1, Ordering::Relaxed);
         }
         self.sum += completion.end.saturating_duration_since(trace.started);
-        trace.end(completion, true);
+        trace.end(completion, false);
     }
 }
 
@@ -144,8 +145,7 @@ impl Drop for BatchTelemetry {
                 queued,
                 attempts,
             };
-            // The RPC's own line is enough.
-            trace.end(&completion, false);
+            trace.end(&completion, true);
         }
         let record = &trace.record;
         if let Some(metrics) = &record.telemetry.0.metrics {
@@ -178,7 +178,7 @@ impl BatchTrace {
         }
     }
 
-    fn end(&self, completion: &Completion, log: bool) {
+    fn end(&self, completion: &Completion, caller_is_gone: bool) {
         let state = &self.states[completion.index];
         let gauges = &state.gauges;
         match state.stage.swap(ENDED, Ordering::Relaxed) {
@@ -187,10 +187,7 @@ impl BatchTrace {
             _ => 0,
         };
         self.measure(gauges, completion);
-        let error = completion.outcome.as_ref().err();
-        if let Some(error) = error.filter(|_| log) {
-            self.log(error, completion);
-        }
+        line::write(self, completion, caller_is_gone);
         self.trace_end(state, completion);
     }
 
@@ -232,41 +229,10 @@ impl BatchTrace {
             let reason = KeyValue::new(names::ERROR_TYPE, error_type);
             metrics.tool_rejections.add(1, &[name(), reason]);
         }
-    }
-
-    fn log(&self, error: &CallError, completion: &Completion) {
-        let call = &self.calls[completion.index];
-        let duration = completion.end.saturating_duration_since(self.started);
-        let limit = match error.reason {
-            Reason::DeadlineExceeded(limit) => Some(limit.as_str()),
-            _ => None,
-        };
-        let CallState { span, gauges, .. } = &self.states[completion.index];
-        let span = *span;
-        let reason = error.reason.as_str();
-        let ids = self.record.ids().map(|ids| match span {
-            SpanId::INVALID => ids,
-            span => Ids {
-                span_id: span.to_bytes(),
-                ..ids
-            },
-        });
-        within(ids, || {
-            tracing::info!(
-                target: "fanfare::access",
-                throttle = format_args!("{} {reason}", gauges.name),
-                tool = call.name,
-                id = call.id.as_str(),
-                index = completion.index,
-                reason,
-                limit,
-                effect = error.effect.as_str(),
-                attempts = completion.attempts,
-                duration = duration.as_secs_f64(),
-                error = error.message.as_str(),
-                "a call failed"
-            );
-        });
+        if let Some(Reason::DeadlineExceeded(limit)) = error.map(|error| &error.reason) {
+            let limit = KeyValue::new(names::CALL_LIMIT, limit.as_str());
+            metrics.timeouts.add(1, &[name(), limit]);
+        }
     }
 
     fn trace_end(&self, state: &CallState, completion: &Completion) {

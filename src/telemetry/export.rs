@@ -1,59 +1,163 @@
-//! The way out: exporters that speak OTLP over gRPC, and the resource that they
-//! name. Nothing here connects: a collector that is not there, or never answers,
-//! costs only what it would have got.
+//! The way out: exports to a collector over OTLP, by gRPC or by HTTP, and the resource
+//! that they name. Nothing here connects before there is something to send: a collector
+//! that is not there, or never answers, costs only what it would have got.
 //!
-//! The channel and the headers are made here, for opentelemetry-otlp's builders
-//! trust no certificate, bound no connecting, and read the environment once more.
+//! opentelemetry-otlp would do one protocol only without a second HTTP client, trust no
+//! certificate of one's own, bound no connecting, and read the environment once more.
+
+mod connection;
+mod grpc;
+mod http;
 
 use std::time::Duration;
 
+use ::http::uri::PathAndQuery;
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{
-    ExporterBuildError, MetricExporter, WithExportConfig as _, WithTonicConfig,
-};
 use opentelemetry_sdk::{Resource, resource::TelemetryResourceDetector};
-use tonic::{
-    Request, Status,
-    client::Grpc,
-    codec::CompressionEncoding,
-    metadata::MetadataMap,
-    transport::{Channel, Endpoint},
-};
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
-use super::settings::{Otlp, OtlpMetrics};
+use self::{connection::connect, grpc::Grpc, http::Http};
+use super::settings::{Otlp, Protocol};
 
 const USER_AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
-/// Enough for a few lost packets; a lost SYN would otherwise be repeated for two
-/// minutes.
-const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first wait before an export is tried again; the next ones double, each
+/// less up to a half.
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// A client of the collector.
-pub(super) fn client(otlp: &Otlp) -> Result<Grpc<Channel>, ExporterBuildError> {
-    let client = Grpc::new(channel(otlp)?);
-    Ok(match otlp.compression {
-        Some(_) => client.send_compressed(CompressionEncoding::Gzip),
-        None => client,
-    })
+/// What is exported, and what answers it.
+pub(super) trait Export: prost::Message + Clone + Default + 'static {
+    /// What a collector answers.
+    type Answer: prost::Message + Default + 'static;
+    /// The method that takes it.
+    const METHOD: PathAndQuery;
 }
 
-/// What is sent along with every request.
-pub(super) fn metadata(otlp: &Otlp) -> MetadataMap {
-    MetadataMap::from_headers(otlp.headers.clone())
+/// Sends exports of one signal to a collector, one after the other.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    otlp: Otlp,
+    /// The last one, if it can be used again.
+    connection: Option<Connection>,
 }
 
-/// The exporter of metrics.
-///
-/// # Errors
-/// The builder's; not for any [`Otlp`] that the environment gives.
-///
-/// # Panics
-/// Outside of a Tokio runtime, which the connection lives on.
-pub fn metric_exporter(metrics: &OtlpMetrics) -> Result<MetricExporter, ExporterBuildError> {
-    let otlp = &metrics.otlp;
-    let builder = MetricExporter::builder()
-        .with_temporality(metrics.temporality)
-        .with_tonic();
-    configured(builder.with_timeout(otlp.timeout), otlp)?.build()
+#[derive(Debug)]
+enum Connection {
+    Grpc(Grpc),
+    Http(Http),
+}
+
+/// Why an export was not taken, and whether to try again: after how long, if the
+/// collector said that.
+#[derive(Debug)]
+struct Failure {
+    status: Status,
+    again: Option<Option<Duration>>,
+}
+
+impl Exporter {
+    pub(super) fn new(otlp: Otlp) -> Self {
+        Self {
+            otlp,
+            connection: None,
+        }
+    }
+
+    /// Tries until it is sent, it makes no sense any more, or time is up.
+    pub(super) async fn send<E: Export>(&mut self, export: &E) -> Result<E::Answer, Status> {
+        let deadline = Instant::now() + self.otlp.timeout;
+        let mut backoff = FIRST_BACKOFF;
+        loop {
+            let Ok(result) = timeout_at(deadline, self.once(export)).await else {
+                return Err(Status::deadline_exceeded("no answer in time"));
+            };
+            let Failure { status, again } = match result {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let Some(asked) = again else {
+                return Err(status);
+            };
+            let wait = asked.unwrap_or_else(|| backoff.mul_f64(0.5 + 0.5 * fastrand::f64()));
+            if Instant::now() + wait >= deadline {
+                return Err(status);
+            }
+            sleep(wait).await;
+            backoff = (2 * backoff).min(MAX_BACKOFF);
+        }
+    }
+
+    /// A connection is used again only after an answer.
+    async fn once<E: Export>(&mut self, export: &E) -> Result<E::Answer, Failure> {
+        let usable = self.connection.take().filter(Connection::is_open);
+        let mut connection = match usable {
+            Some(connection) => connection,
+            None => self.connect().await.map_err(Failure::of_transport)?,
+        };
+        let otlp = &self.otlp;
+        let result = match &mut connection {
+            Connection::Grpc(grpc) => grpc.send(otlp, export).await,
+            Connection::Http(http) => http.send(otlp, export).await,
+        };
+        let answered = match &result {
+            Ok(_) => true,
+            Err(failure) => std::error::Error::source(&failure.status).is_none(),
+        };
+        self.connection = Some(connection).filter(|_| answered);
+        result
+    }
+
+    async fn connect(&self) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>> {
+        let io = connect(&self.otlp).await?;
+        Ok(match self.otlp.protocol {
+            Protocol::Grpc => Connection::Grpc(Grpc::open(&self.otlp, io).await?),
+            Protocol::Http => Connection::Http(Http::open(io).await?),
+        })
+    }
+}
+
+impl Connection {
+    fn is_open(&self) -> bool {
+        match self {
+            Self::Grpc(grpc) => grpc.is_open(),
+            Self::Http(http) => http.is_open(),
+        }
+    }
+}
+
+impl Failure {
+    /// There was no answer.
+    fn of_transport(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let mut status = Status::unavailable("no answer");
+        status.set_source(error.into().into());
+        Self {
+            status,
+            again: Some(None),
+        }
+    }
+
+    /// By the rules of OTLP (<https://opentelemetry.io/docs/specs/otlp/#failures>).
+    fn of_status(status: Status) -> Self {
+        let asked = status
+            .get_details_retry_info()
+            .and_then(|info| info.retry_delay);
+        let again = match status.code() {
+            Code::ResourceExhausted => asked.is_some(),
+            Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unavailable
+            | Code::DataLoss => true,
+            _ => false,
+        };
+        Self {
+            status,
+            again: again.then_some(asked),
+        }
+    }
 }
 
 /// Who we are: `attributes`, and the SDK.
@@ -63,41 +167,4 @@ pub fn resource(attributes: &[(String, String)]) -> Resource {
         .with_detector(Box::new(TelemetryResourceDetector))
         .with_attributes(attributes.map(|(key, value)| KeyValue::new(key, value)))
         .build()
-}
-
-fn configured<B: WithTonicConfig>(builder: B, otlp: &Otlp) -> Result<B, ExporterBuildError> {
-    let headers = metadata(otlp);
-    // It comes last, and so replaces what the builder read by itself.
-    let set_headers = move |mut request: Request<()>| -> Result<_, Status> {
-        *request.metadata_mut() = headers.clone();
-        Ok(request)
-    };
-    let builder = builder
-        .with_channel(channel(otlp)?)
-        .with_interceptor(set_headers);
-    Ok(match otlp.compression {
-        Some(compression) => builder.with_compression(compression),
-        // No way to say so: the builder reads the same variables as we did.
-        None => builder,
-    })
-}
-
-fn channel(otlp: &Otlp) -> Result<Channel, ExporterBuildError> {
-    let refused = |error| ExporterBuildError::InvalidConfiguration(format!("{error:?}"));
-    let connect_timeout = otlp.timeout.min(MAX_CONNECT_TIMEOUT);
-    let mut endpoint = Endpoint::from(otlp.endpoint.clone())
-        .user_agent(USER_AGENT)
-        .map_err(refused)?
-        .connect_timeout(connect_timeout)
-        .timeout(otlp.timeout)
-        // A collector whose machine vanished would else be sent to for minutes.
-        // At most twice in one export: gRPC servers close a connection on the
-        // third ping without an answer in between (gRFC A8).
-        .http2_keep_alive_interval(otlp.timeout / 2)
-        .keep_alive_timeout(otlp.timeout / 2);
-    if let Some(tls) = &otlp.tls {
-        let tls = tls.0.clone().timeout(connect_timeout);
-        endpoint = endpoint.tls_config(tls).map_err(refused)?;
-    }
-    Ok(endpoint.connect_lazy())
 }

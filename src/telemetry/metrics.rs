@@ -65,6 +65,7 @@ pub(super) struct Metrics {
     pub(super) request_rejections: Counter<u64>,
     pub(super) tool_rejections: Counter<u64>,
     pub(super) retries: Counter<u64>,
+    pub(super) timeouts: Counter<u64>,
     pub(super) context_left_out: Counter<u64>,
     pub(super) batch_size: Histogram<u64>,
     pub(super) saved_time: Counter<f64>,
@@ -149,6 +150,8 @@ impl Tools {
 pub(super) struct Outlets {
     pub(super) prometheus: bool,
     pub(super) otlp: Option<PeriodicReader<Push>>,
+    /// How many settings of the environment are not followed.
+    pub(super) ignored_settings: usize,
 }
 
 impl Metrics {
@@ -194,6 +197,8 @@ impl Metrics {
         let provider = provider.build();
         let meter = meter(&provider);
         observe_requests(&meter, running);
+        let ignored = outlets.ignored_settings as u64;
+        observe(&meter, &names::IGNORED_SETTINGS, move || ignored);
         tools.observe(&meter, &names::ACTIVE_CALLS, |gauges| &gauges.active);
         tools.observe(&meter, &names::QUEUE_LENGTH, |gauges| &gauges.queued);
         if let Some(queue) = spans {
@@ -225,6 +230,7 @@ impl Metrics {
             request_rejections: counter(&names::REQUEST_REJECTIONS),
             tool_rejections: counter(&names::TOOL_REJECTIONS),
             retries: counter(&names::RETRIES),
+            timeouts: counter(&names::TIMEOUTS),
             context_left_out: counter(&names::CONTEXT_LEFT_OUT),
             batch_size: meter
                 .u64_histogram(names::REQUEST_BATCH_SIZE.name)
@@ -270,12 +276,7 @@ impl Metrics {
         T: Clone + Send + Sync + 'static,
     {
         let of = of.clone();
-        self.meter()
-            .u64_observable_gauge(metric.name)
-            .with_unit(metric.unit)
-            .with_description(metric.meaning)
-            .with_callback(move |observer| observer.observe(read(&of) as u64, &[]))
-            .build();
+        observe(&self.meter(), metric, move || read(&of) as u64);
     }
 
     /// The page for Prometheus, in its text format; `None` if there is none.
@@ -297,6 +298,15 @@ fn meter(provider: &SdkMeterProvider) -> Meter {
         .with_version(env!("CARGO_PKG_VERSION"))
         .with_schema_url(names::SCHEMA_URL);
     provider.meter_with_scope(scope.build())
+}
+
+fn observe(meter: &Meter, metric: &Metric, read: impl Fn() -> u64 + Send + Sync + 'static) {
+    meter
+        .u64_observable_gauge(metric.name)
+        .with_unit(metric.unit)
+        .with_description(metric.meaning)
+        .with_callback(move |observer| observer.observe(read(), &[]))
+        .build();
 }
 
 fn observe_requests(meter: &Meter, running: &Arc<Running>) {

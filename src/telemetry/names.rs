@@ -219,6 +219,9 @@ metrics! {
     RETRIES = "fanfare.tool.retries", "counter", "{attempt}",
         &[TOOL_NAME],
         "attempts after the first";
+    TIMEOUTS = "fanfare.tool.timeouts", "counter", "{call}",
+        &[TOOL_NAME, CALL_LIMIT],
+        "calls that ran out of time, by whose limit: `call`, `tool`, `request` or `server`";
     CONTEXT_LEFT_OUT = "fanfare.context.left_out", "counter", "{header}",
         &[CONTEXT_HEADER],
         "`baggage`, `tracestate` or `traceparent` that an attempt went without: over W3C's limits, or more than the tool service takes";
@@ -255,6 +258,9 @@ metrics! {
     DROPPED_SPANS = "fanfare.telemetry.dropped_spans", "counter", "{span}",
         &[ERROR_TYPE],
         "spans that did not reach the collector: `queue_full` or `export_failed`";
+    IGNORED_SETTINGS = "fanfare.telemetry.ignored_settings", "gauge", "{setting}",
+        &[],
+        "`OTEL_*` values that are not followed, as they are unknown or out of range: the log names them";
     DROPPED_LINES = "fanfare.log.dropped_lines", "counter", "{line}",
         &[ERROR_TYPE],
         "lines that are not in the log: `throttled`, as there were many alike, or `queue_full`";

@@ -2,30 +2,58 @@
 //! there.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use opentelemetry_otlp::MetricExporter;
+use http::uri::PathAndQuery;
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
 use opentelemetry_sdk::{
-    error::OTelSdkResult,
+    error::{OTelSdkError, OTelSdkResult},
     metrics::{Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
 };
+use tokio::{runtime::Handle, sync::Mutex};
 
-use super::complaint::Complaint;
+use super::{
+    complaint::Complaint,
+    export::{Export, Exporter},
+    queue::reason,
+    settings::OtlpMetrics,
+};
+
+impl Export for ExportMetricsServiceRequest {
+    type Answer = ExportMetricsServiceResponse;
+    const METHOD: PathAndQuery = PathAndQuery::from_static(
+        "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    );
+}
 
 /// An exporter whose failures are logged.
-#[derive(Debug)]
 pub(super) struct Push {
-    exporter: MetricExporter,
+    exporter: Arc<Mutex<Exporter>>,
+    temporality: Temporality,
+    /// The SDK exports in a thread of its own.
+    runtime: Handle,
     failed: AtomicU64,
     complaint: Complaint,
 }
 
 impl Push {
-    pub(super) fn new(exporter: MetricExporter) -> Self {
+    /// Does not connect.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub(super) fn new(metrics: &OtlpMetrics) -> Self {
         Self {
-            exporter,
+            exporter: Arc::new(Mutex::new(Exporter::new(metrics.otlp.clone()))),
+            temporality: metrics.temporality,
+            runtime: Handle::current(),
             failed: AtomicU64::new(0),
             complaint: Complaint::default(),
         }
@@ -34,25 +62,44 @@ impl Push {
 
 impl PushMetricExporter for Push {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        let result = self.exporter.export(metrics).await;
-        if let Err(error) = &result {
-            let failed = 1 + self.failed.fetch_add(1, Ordering::Relaxed);
-            if self.complaint.is_due() {
-                tracing::warn!(failed, %error, "metrics do not get to the collector");
-            }
+        let export = ExportMetricsServiceRequest::from(metrics);
+        let exporter = Arc::clone(&self.exporter);
+        let sent = self
+            .runtime
+            .spawn(async move { exporter.lock().await.send(&export).await });
+        let problem = match sent.await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(status)) => reason(&status),
+            Err(_) => "the process ends".to_owned(),
+        };
+        let failed = 1 + self.failed.fetch_add(1, Ordering::Relaxed);
+        if self.complaint.is_due() {
+            tracing::warn!(
+                failed,
+                error = problem,
+                "metrics do not get to the collector"
+            );
         }
-        result
+        Err(OTelSdkError::InternalFailure(problem))
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        self.exporter.force_flush()
+        Ok(())
     }
 
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
     }
 
     fn temporality(&self) -> Temporality {
-        self.exporter.temporality()
+        self.temporality
+    }
+}
+
+impl fmt::Debug for Push {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Push")
+            .field("temporality", &self.temporality)
+            .finish_non_exhaustive()
     }
 }

@@ -130,7 +130,7 @@ impl Queue {
 }
 
 /// The status in short, with what is at the bottom of it, such as "Connection refused".
-fn reason(status: &Status) -> String {
+pub(super) fn reason(status: &Status) -> String {
     let mut bottom = status.source();
     while let Some(deeper) = bottom.and_then(Error::source) {
         bottom = Some(deeper);

@@ -1,10 +1,12 @@
-//! The standard `OTEL_*` environment variables become [`Settings`], or a
-//! [`SettingsError`] that names every mistake at once. Fanfare has no other
-//! settings for telemetry, and every variable is read here: the SDK would ignore
+//! The standard `OTEL_*` environment variables become [`Settings`]. Fanfare has no
+//! other settings for telemetry, and every variable is read here: the SDK would ignore
 //! some and fall back silently on others.
 //!
-//! An empty value is the same as none. Variables of what is switched off are not
-//! looked at. Names such as `otlp` or `true` may be in any case.
+//! An empty value is the same as none. What is unknown or out of range is ignored, and
+//! told of in [`Settings::ignored`]. Only what can't be done at all, such as trusting a
+//! certificate that can't be read, is a [`SettingsError`], which has every mistake at
+//! once. Variables of what is switched off are not looked at. Names such as `otlp` or
+//! `true` may be in any case.
 
 mod error;
 mod otlp;
@@ -19,11 +21,11 @@ use opentelemetry_sdk::{metrics::Temporality, trace::Sampler};
 
 pub use self::{
     error::{Mistake, SettingsError},
-    otlp::{Otlp, Tls},
+    otlp::{Otlp, Protocol, Tls},
 };
 use self::{
     otlp::Signal,
-    reader::{Reader, boolean, count, list, milliseconds, one_of},
+    reader::{Reader, boolean, count, milliseconds, one_of, timeout},
 };
 
 /// What telemetry is to do.
@@ -44,6 +46,8 @@ pub struct Settings {
     /// Who we are, for every signal: `service.name`, `service.version`,
     /// `service.instance.id` and what `OTEL_RESOURCE_ATTRIBUTES` adds, by name.
     pub resource: Vec<(String, String)>,
+    /// What was set and is not done: the variables, and why.
+    pub ignored: Vec<Mistake>,
 }
 
 /// What is passed on from callers to tools. `OTEL_SDK_DISABLED` does not change it.
@@ -100,7 +104,7 @@ impl Settings {
     /// Reads the environment of the process.
     ///
     /// # Errors
-    /// Every mistake in it.
+    /// Everything in it that can't be done.
     pub fn from_env() -> Result<Self, SettingsError> {
         Self::read(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
@@ -109,33 +113,39 @@ impl Settings {
     /// come with replacement characters.
     ///
     /// # Errors
-    /// Every mistake in them.
+    /// Everything in them that can't be done.
     pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let mut reader = Reader::new(&lookup);
         let disabled = reader
             .read(&["OTEL_SDK_DISABLED"], boolean)
             .unwrap_or_default();
-        refuse_log_exporters(&mut reader);
-        let settings = Self {
-            propagators: propagators(&mut reader),
-            traces: if disabled { None } else { traces(&mut reader) },
-            metrics: if disabled {
-                Metrics {
-                    prometheus: false,
-                    otlp: None,
-                }
-            } else {
-                metrics(&mut reader)
-            },
-            capture_content: capture_content(&mut reader),
-            resource: resource::read(&mut reader),
+        // Log lines go to standard output only.
+        reader.read_list(&["OTEL_LOGS_EXPORTER"], &[]);
+        let propagators = propagators(&mut reader);
+        let (traces, metrics) = if disabled {
+            let metrics = Metrics {
+                prometheus: false,
+                otlp: None,
+            };
+            (None, metrics)
+        } else {
+            (traces(&mut reader), metrics(&mut reader))
         };
-        reader.finish(settings)
+        let capture_content = capture_content(&mut reader);
+        let resource = resource::read(&mut reader);
+        reader.finish(|ignored| Self {
+            propagators,
+            traces,
+            metrics,
+            capture_content,
+            resource,
+            ignored,
+        })
     }
 }
 
 fn propagators(reader: &mut Reader<'_>) -> Propagators {
-    let names = reader.read(&["OTEL_PROPAGATORS"], list(&["tracecontext", "baggage"]));
+    let names = reader.read_list(&["OTEL_PROPAGATORS"], &["tracecontext", "baggage"]);
     let has = |name| names.as_ref().is_none_or(|names| names.contains(&name));
     Propagators {
         trace_context: has("tracecontext"),
@@ -144,7 +154,7 @@ fn propagators(reader: &mut Reader<'_>) -> Propagators {
 }
 
 fn traces(reader: &mut Reader<'_>) -> Option<Traces> {
-    let on = match reader.read(&["OTEL_TRACES_EXPORTER"], list(&["otlp"])) {
+    let on = match reader.read_list(&["OTEL_TRACES_EXPORTER"], &["otlp"]) {
         Some(exporters) => exporters.contains(&"otlp"),
         None => otlp::has_endpoint(reader, Signal::Traces),
     };
@@ -152,7 +162,7 @@ fn traces(reader: &mut Reader<'_>) -> Option<Traces> {
         return None;
     }
     let mut otlp = otlp::read(reader, Signal::Traces);
-    let export_timeout = reader.read(&["OTEL_BSP_EXPORT_TIMEOUT"], milliseconds);
+    let export_timeout = reader.read(&["OTEL_BSP_EXPORT_TIMEOUT"], timeout);
     otlp.timeout = otlp
         .timeout
         .min(export_timeout.unwrap_or(DEFAULT_EXPORT_TIMEOUT));
@@ -219,7 +229,7 @@ fn sampler(reader: &mut Reader<'_>) -> Sampler {
 }
 
 fn metrics(reader: &mut Reader<'_>) -> Metrics {
-    let exporters = reader.read(&["OTEL_METRICS_EXPORTER"], list(&["otlp", "prometheus"]));
+    let exporters = reader.read_list(&["OTEL_METRICS_EXPORTER"], &["otlp", "prometheus"]);
     let (prometheus, otlp) = match exporters {
         Some(exporters) => (
             exporters.contains(&"prometheus"),
@@ -235,7 +245,7 @@ fn metrics(reader: &mut Reader<'_>) -> Metrics {
 
 fn otlp_metrics(reader: &mut Reader<'_>) -> OtlpMetrics {
     let mut otlp = otlp::read(reader, Signal::Metrics);
-    let export_timeout = reader.read(&["OTEL_METRIC_EXPORT_TIMEOUT"], milliseconds);
+    let export_timeout = reader.read(&["OTEL_METRIC_EXPORT_TIMEOUT"], timeout);
     otlp.timeout = otlp
         .timeout
         .min(export_timeout.unwrap_or(DEFAULT_EXPORT_TIMEOUT));
@@ -254,15 +264,6 @@ fn otlp_metrics(reader: &mut Reader<'_>) -> OtlpMetrics {
             _ => Temporality::Cumulative,
         },
     }
-}
-
-fn refuse_log_exporters(reader: &mut Reader<'_>) {
-    reader.read(&["OTEL_LOGS_EXPORTER"], |text| {
-        if text.eq_ignore_ascii_case("none") {
-            return Ok(());
-        }
-        Err("none: log lines go to standard output only".to_owned())
-    });
 }
 
 fn capture_content(reader: &mut Reader<'_>) -> Option<usize> {

@@ -9,7 +9,6 @@ use opentelemetry::{
     Context,
     trace::{SpanContext, SpanId, SpanKind, TraceContextExt as _, TraceId},
 };
-use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceResponse, common::v1::InstrumentationScope,
     resource::v1::Resource,
@@ -20,25 +19,17 @@ use opentelemetry_sdk::trace::{
 use tokio::{
     sync::{Mutex, watch},
     task::JoinHandle,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{sleep, timeout},
 };
-use tonic::{Code, Request, Status, client::Grpc, transport::Channel};
-use tonic_prost::ProstCodec;
-use tonic_types::StatusExt as _;
+use tonic::Status;
 
 use super::{
-    export, names,
+    export::{Export, Exporter},
+    names,
     queue::Queue,
-    settings::{self, Otlp},
+    settings,
     span::Writer,
 };
-
-const EXPORT: PathAndQuery =
-    PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
-/// The first wait before an export is tried again; the next ones double, each
-/// less up to a half.
-const FIRST_BACKOFF: Duration = Duration::from_millis(200);
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// Where sampled spans go.
 pub(super) struct Spans {
@@ -54,6 +45,12 @@ pub(super) struct Spans {
 struct ExportRequest {
     #[prost(message, optional, tag = "1")]
     resource_spans: Option<ResourceSpans>,
+}
+
+impl Export for ExportRequest {
+    type Answer = ExportTraceServiceResponse;
+    const METHOD: PathAndQuery =
+        PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -81,23 +78,22 @@ impl Spans {
     pub(super) fn start(
         settings: &settings::Traces,
         resource: &opentelemetry_sdk::Resource,
-    ) -> Result<Self, ExporterBuildError> {
+    ) -> Self {
         let queue = Arc::new(Queue::new(settings.queue_size, settings.batch_size));
         let (closing, closed) = watch::channel(false);
-        let export = Export {
+        let sending = Sending {
             queue: Arc::clone(&queue),
-            client: export::client(&settings.otlp)?,
-            otlp: settings.otlp.clone(),
+            exporter: Exporter::new(settings.otlp.clone()),
             resource: resource.into(),
         };
         let (batch, delay) = (settings.batch_size, settings.schedule_delay);
-        Ok(Self {
+        Self {
             sampler: settings.sampler.clone(),
             ids: RandomIdGenerator::default(),
             queue,
             closing,
-            task: Mutex::new(tokio::spawn(export.run(batch, delay, closed))),
-        })
+            task: Mutex::new(tokio::spawn(sending.run(batch, delay, closed))),
+        }
     }
 
     pub(super) fn queue(&self) -> &Arc<Queue> {
@@ -159,14 +155,13 @@ impl Drop for Spans {
 }
 
 /// Sends batches, one after the other.
-struct Export {
+struct Sending {
     queue: Arc<Queue>,
-    client: Grpc<Channel>,
-    otlp: Otlp,
+    exporter: Exporter,
     resource: Resource,
 }
 
-impl Export {
+impl Sending {
     async fn run(mut self, batch: usize, delay: Duration, mut closed: watch::Receiver<bool>) {
         loop {
             let least = tokio::select! {
@@ -185,38 +180,10 @@ impl Export {
         }
     }
 
-    /// Tries until it is sent, it makes no sense any more, or time is up.
     async fn send(&mut self, spans: Vec<Bytes>) -> Result<(), Status> {
-        let deadline = Instant::now() + self.otlp.timeout;
         let request = self.request(spans);
-        let mut backoff = FIRST_BACKOFF;
-        loop {
-            let Ok(result) = timeout_at(deadline, self.once(request.clone())).await else {
-                return Err(Status::deadline_exceeded("no answer in time"));
-            };
-            let Err(status) = result else { return Ok(()) };
-            let Some(wait) = retry_after(&status, backoff) else {
-                return Err(status);
-            };
-            if Instant::now() + wait >= deadline {
-                return Err(status);
-            }
-            sleep(wait).await;
-            backoff = (2 * backoff).min(MAX_BACKOFF);
-        }
-    }
-
-    async fn once(&mut self, request: ExportRequest) -> Result<(), Status> {
-        let mut request = Request::new(request);
-        *request.metadata_mut() = export::metadata(&self.otlp);
-        let client = &mut self.client;
-        client
-            .ready()
-            .await
-            .map_err(|error| Status::from_error(error.into()))?;
-        let codec = ProstCodec::<ExportRequest, ExportTraceServiceResponse>::default();
-        let response = client.unary(request, EXPORT, codec).await?.into_inner();
-        if let Some(partial) = response.partial_success
+        let answer = self.exporter.send(&request).await?;
+        if let Some(partial) = answer.partial_success
             && partial.rejected_spans > 0
         {
             let rejected = usize::try_from(partial.rejected_spans).unwrap_or_default();
@@ -243,24 +210,4 @@ impl Export {
             }),
         }
     }
-}
-
-/// How long to wait before the next try; `None` if there must not be one
-/// (<https://opentelemetry.io/docs/specs/otlp/#failures>).
-fn retry_after(status: &Status, backoff: Duration) -> Option<Duration> {
-    let asked = status
-        .get_details_retry_info()
-        .and_then(|info| info.retry_delay);
-    let again = match status.code() {
-        Code::ResourceExhausted => asked.is_some(),
-        Code::Cancelled
-        | Code::DeadlineExceeded
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unavailable
-        | Code::DataLoss => true,
-        _ => false,
-    };
-    let jittered = backoff.mul_f64(0.5 + 0.5 * fastrand::f64());
-    again.then(|| asked.unwrap_or(jittered))
 }

@@ -4,23 +4,35 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use fanfare::{call::ToolName, pb, registry::Registry, server::Server, telemetry::Telemetry};
+use nix::sys::signal::Signal;
 use tokio::time::{Instant, timeout};
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use tonic::Code;
 
 use crate::support::{
     SECOND,
-    collector::{Answer, Collector, settings},
+    collector::{Answer, Collector, Pem, settings},
     config, ms,
     page::Page,
     pipes,
-    process::{PATIENCE, fanfare},
+    process::{PATIENCE, Process},
     sockets,
     spans::{attributes, rpc},
 };
 
-const AUTHORITY: &str = include_str!("support/tls/authority.pem");
-const CERTIFICATE: &str = include_str!("support/tls/server.pem");
-const KEY: &str = include_str!("support/tls/server.key");
+const PEM: Pem = Pem {
+    authority: include_str!("support/tls/authority.pem"),
+    certificate: include_str!("support/tls/server.pem"),
+    key: include_str!("support/tls/server.key"),
+};
+const PROTOCOLS: [&str; 2] = ["grpc", "http/protobuf"];
+
+/// Where `collector` takes exports.
+fn endpoint(collector: &Collector, protocol: &str) -> SocketAddr {
+    match protocol {
+        "grpc" => collector.address,
+        _ => collector.http,
+    }
+}
 
 /// The variables for a collector with our own certificate at `address`.
 fn over_tls(address: SocketAddr) -> [(&'static str, String); 4] {
@@ -36,9 +48,10 @@ fn over_tls(address: SocketAddr) -> [(&'static str, String); 4] {
 /// Serves one RPC with telemetry as `environment` says. Its span leaves at once.
 async fn observe_an_rpc(environment: &[(&str, &str)]) -> Telemetry {
     let mut environment = environment.to_vec();
+    // The first of equal names counts.
     environment.push(("OTEL_METRICS_EXPORTER", "otlp,prometheus"));
     environment.push(("OTEL_BSP_SCHEDULE_DELAY", "1"));
-    let telemetry = Telemetry::start(&settings(&environment), &[] as &[ToolName]).unwrap();
+    let telemetry = Telemetry::start(&settings(&environment), &[] as &[ToolName]);
     let server = Server::orchestrator(&config(), Registry::default()).await;
     let server = Arc::new(server.with_telemetry(telemetry.clone()));
     let mut client = pipes::client_of(&server).await;
@@ -66,10 +79,17 @@ async fn end_without_collector(telemetry: Telemetry) -> Duration {
 
 #[tokio::test]
 async fn spans_and_metrics_arrive_as_the_variables_say() {
+    for protocol in PROTOCOLS {
+        arrive_as_the_variables_say(protocol).await;
+    }
+}
+
+async fn arrive_as_the_variables_say(protocol: &str) {
     let collector = Collector::start();
-    let endpoint = format!("http://{}", collector.address);
+    let endpoint = format!("http://{}", endpoint(&collector, protocol));
 
     let telemetry = observe_an_rpc(&[
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-key=a%20b,x-key=c"),
         ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-key=d"),
@@ -85,11 +105,15 @@ async fn spans_and_metrics_arrive_as_the_variables_say() {
     let metadata = &received.with_traces;
     let keys: Vec<_> = metadata.get_all("x-key").iter().collect();
     assert_eq!(keys, ["a b", "c"]);
-    assert_eq!(metadata.get("grpc-encoding").unwrap(), "gzip");
+    let encoding = match protocol {
+        "grpc" => "grpc-encoding",
+        _ => "content-encoding",
+    };
+    assert_eq!(metadata.get(encoding).unwrap(), "gzip");
     let metadata = &received.with_metrics;
     let keys: Vec<_> = metadata.get_all("x-key").iter().collect();
     assert_eq!(keys, ["d"]);
-    assert_eq!(metadata.get("grpc-encoding"), None);
+    assert_eq!(metadata.get(encoding), None);
     for metadata in [&received.with_traces, &received.with_metrics] {
         let agent = metadata.get("user-agent").unwrap().to_str().unwrap();
         assert!(agent.starts_with("fanfare/"), "{agent}");
@@ -132,39 +156,70 @@ async fn spans_and_metrics_arrive_as_the_variables_say() {
 
 #[tokio::test]
 async fn spans_that_a_collector_rejects_are_lost() {
-    let collector = Collector::start();
-    let endpoint = format!("http://{}", collector.address);
-    collector.answers(Answer::TakesAllBut(1));
-    let environment = [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", endpoint.as_str())];
-    let telemetry = observe_an_rpc(&environment).await;
-    end_without_collector(telemetry).await;
-    assert_eq!(collector.asked(), 1);
+    // Part of an export, and all of one that makes no sense to send again.
+    for answer in [
+        Answer::TakesAllBut(1),
+        Answer::Refuses(Code::InvalidArgument),
+    ] {
+        for protocol in PROTOCOLS {
+            let collector = Collector::start();
+            collector.answers(answer);
+            let endpoint = format!("http://{}/v1/traces", endpoint(&collector, protocol));
+            let telemetry = observe_an_rpc(&[
+                ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &endpoint),
+                ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                ("OTEL_METRICS_EXPORTER", "prometheus"),
+            ])
+            .await;
+            end_without_collector(telemetry).await;
+            assert_eq!(collector.asked(), 1, "{protocol}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_is_busy_is_asked_again() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start();
+        collector.answers(Answer::Refuses(Code::Unavailable));
+        let endpoint = format!("http://{}", endpoint(&collector, protocol));
+        let telemetry = observe_an_rpc(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_METRICS_EXPORTER", "prometheus"),
+        ])
+        .await;
+        collector.is_asked(2).await;
+        collector.answers(Answer::Takes);
+        collector.has_taken(1).await;
+        telemetry.shutdown(PATIENCE).await;
+        assert_eq!(collector.spans(), 1, "{protocol}");
+    }
 }
 
 #[tokio::test]
 async fn both_sides_can_ask_for_certificates() {
-    let tls = ServerTlsConfig::new()
-        .identity(Identity::from_pem(CERTIFICATE, KEY))
-        .client_ca_root(Certificate::from_pem(AUTHORITY));
-    let any = "127.0.0.1:0".parse().unwrap();
-    let collector = Collector::start_at(any, Some(tls));
-    let variables = over_tls(collector.address);
-    let mut variables = variables
-        .each_ref()
-        .map(|(name, value)| (*name, &**value))
-        .to_vec();
+    for protocol in PROTOCOLS {
+        let collector = Collector::start_at("127.0.0.1:0".parse().unwrap(), Some(PEM));
+        let variables = over_tls(endpoint(&collector, protocol));
+        let mut variables = variables
+            .each_ref()
+            .map(|(name, value)| (*name, &**value))
+            .to_vec();
+        variables.insert(0, ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol));
 
-    observe_an_rpc(&variables).await.shutdown(PATIENCE).await;
-    let received = collector.received();
-    assert_eq!((received.traces.len(), received.metrics.len()), (1, 1));
+        observe_an_rpc(&variables).await.shutdown(PATIENCE).await;
+        let received = collector.received();
+        assert_eq!((received.traces.len(), received.metrics.len()), (1, 1));
 
-    // With nobody's certificate; and without trust in the collector's authority.
-    variables.insert(0, ("OTEL_EXPORTER_OTLP_TIMEOUT", "300"));
-    for known in [3, 2] {
-        let telemetry = observe_an_rpc(&variables[..known]).await;
-        end_without_collector(telemetry).await;
+        // With nobody's certificate; and without trust in the collector's authority.
+        variables.insert(0, ("OTEL_EXPORTER_OTLP_TIMEOUT", "300"));
+        for known in [4, 3] {
+            let telemetry = observe_an_rpc(&variables[..known]).await;
+            end_without_collector(telemetry).await;
+        }
+        assert_eq!(collector.asked(), 2, "{protocol}");
     }
-    assert_eq!(collector.asked(), 2);
 }
 
 #[tokio::test]
@@ -180,42 +235,59 @@ async fn a_collector_that_is_not_there_holds_nobody_up() {
     for address in addresses {
         for scheme in ["http", "https"] {
             let endpoint = format!("{scheme}://{address}");
-            let telemetry = observe_an_rpc(&[
-                ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
-                ("OTEL_EXPORTER_OTLP_TIMEOUT", "300"),
-            ])
-            .await;
-            let took = end_without_collector(telemetry).await;
-            assert!(took < 3 * SECOND, "{endpoint}: {took:?}");
+            for protocol in PROTOCOLS {
+                let telemetry = observe_an_rpc(&[
+                    ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+                    ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+                    ("OTEL_EXPORTER_OTLP_TIMEOUT", "300"),
+                ])
+                .await;
+                let took = end_without_collector(telemetry).await;
+                assert!(took < 3 * SECOND, "{endpoint}: {took:?}");
+            }
         }
     }
 }
 
+/// What an operator's injector may set, of which not all can be followed.
 #[tokio::test]
-async fn mistakes_in_the_environment_end_the_start_and_show_no_secret() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let output = fanfare(&["serve", "--config", file.path().to_str().unwrap()])
-        .env(
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            "http://127.0.0.1:4318/v1/traces",
-        )
-        .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret%")
-        .env("OTEL_PROPAGATORS", "b3")
-        .output();
-    let output = tokio::time::timeout(PATIENCE, output)
-        .await
-        .expect("an end");
-    let output = output.unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    for named in [
-        "OTLP_ENDPOINT",
-        "/v1/traces",
-        "OTLP_HEADERS",
+async fn a_start_follows_what_it_can_of_the_environment() {
+    let collector = Collector::start();
+    let endpoint = format!("http://{}", collector.http);
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_PROPAGATORS", "tracecontext,baggage,b3,"),
+        ("OTEL_LOGS_EXPORTER", "otlp"),
+        ("OTEL_METRICS_EXPORTER", "otlp,prometheus,console"),
+        ("OTEL_SDK_DISABLED", "1"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,authorization=secret%"),
+    ];
+    let toml = "[server]\nlisten = \"127.0.0.1:0\"\n";
+    let mut server = Process::serve_in(toml, &environment).await;
+    let mut client = server.client().await;
+    client.list_tools(pb::ListToolsRequest {}).await.unwrap();
+
+    let told = server.log().all(|line| line["level"] == "WARN");
+    let variables: Vec<_> = told
+        .iter()
+        .map(|line| line["variable"].as_str().unwrap())
+        .collect();
+    let expected = [
+        "OTEL_SDK_DISABLED",
+        "OTEL_LOGS_EXPORTER",
         "OTEL_PROPAGATORS",
-        "b3",
-    ] {
-        assert!(stderr.contains(named), "{named}: {stderr}");
-    }
-    assert!(!stderr.contains("secret"), "{stderr}");
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_METRICS_EXPORTER",
+    ];
+    assert_eq!(variables, expected);
+    assert!(!format!("{told:?}").contains("secret"), "{told:?}");
+    let page = Page::of_process(&server).await;
+    assert_eq!(page.value("fanfare_telemetry_ignored_settings", &[]), 5.0);
+
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.exit_code().await, Some(0));
+    let received = collector.received();
+    assert_eq!((collector.spans(), received.metrics.len()), (1, 1));
+    assert_eq!(received.with_traces.get("a").unwrap(), "b");
 }

@@ -96,6 +96,8 @@ mod retries;
 mod shutdown;
 /// A caller that does not read its stream.
 mod slow_reader;
+/// What keeps it from starting, named by `fanfare check` before that.
+mod starting;
 /// Each completion at the moment it is known, then the aggregate.
 mod stream;
 /// What a caller's request leaves behind: spans, metrics, the trace at the tool.

@@ -1,5 +1,7 @@
 /// Requests that are answered: every span of them, to the nanosecond.
 mod answered;
+/// Lines in the log about calls that succeeded, and for those who ask for more.
+mod call_lines;
 /// Arguments and results on spans, for those who ask for them.
 mod content;
 /// Calls that fail, each in its own way, beside others that do not.

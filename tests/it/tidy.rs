@@ -70,7 +70,13 @@ const WITH_TIMERS: &[&str] = &[
     "src/stream.rs",
     // The end of the process, as far as the collector is concerned.
     "src/telemetry.rs",
-    // Batches of spans; an export that has to be tried again.
+    // An export that has to be tried again, or is not answered.
+    "src/telemetry/export.rs",
+    // Connecting to a collector.
+    "src/telemetry/export/connection.rs",
+    // Pings to a collector.
+    "src/telemetry/export/grpc.rs",
+    // Batches of spans.
     "src/telemetry/spans.rs",
     // Resets that wait for their turn.
     "src/tool/cancelled.rs",

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Why the environment is refused: every mistake in it. Displayed with one
-/// mistake a line.
+/// Why the environment is refused: everything in it that can't be done. Displayed with
+/// one mistake a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingsError {
     mistakes: Vec<Mistake>,
@@ -35,10 +35,16 @@ impl fmt::Display for SettingsError {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write!(f, "{}: {}", mistake.variable, mistake.problem)?;
+            mistake.fmt(f)?;
         }
         Ok(())
     }
 }
 
 impl std::error::Error for SettingsError {}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.variable, self.problem)
+    }
+}

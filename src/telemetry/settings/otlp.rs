@@ -2,21 +2,18 @@
 //! (`OTEL_EXPORTER_OTLP_TRACES_*`, `OTEL_EXPORTER_OTLP_METRICS_*`) win over those
 //! for all. Certificates are read and checked here.
 
-use std::{error::Error, fmt, fs::File, io::Read as _, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::Scheme};
-use opentelemetry_otlp::Compression;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tokio_rustls::rustls::{ClientConfig, pki_types::CertificateDer};
 
 use super::{
-    reader::{Reader, boolean, milliseconds, one_of, shown},
+    reader::{Reader, boolean, one_of, shown, timeout},
     resource::pairs,
 };
+use crate::tls;
 
-const DEFAULT_ENDPOINT: &str = "http://localhost:4317";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A bundle of all public authorities takes a fifth of it.
-const MAX_PEM_BYTES: u64 = 1 << 20;
 /// Headers that HTTP/2 and gRPC set, or forbid.
 const RESERVED_HEADERS: [&str; 9] = [
     "connection",
@@ -30,29 +27,40 @@ const RESERVED_HEADERS: [&str; 9] = [
     "upgrade",
 ];
 
-/// How to reach a collector with OTLP over gRPC.
+/// How to reach a collector with OTLP.
 #[derive(Clone, Debug)]
 pub struct Otlp {
-    /// `ENDPOINT`: `http` or `https`, a host, and a port unless it is the
-    /// scheme's own. Without a scheme it is `https`, or `http` if `INSECURE` is
-    /// true. Default `http://localhost:4317`.
+    /// `PROTOCOL`. Default gRPC.
+    pub protocol: Protocol,
+    /// `ENDPOINT`: `http` or `https`, a host, and a port unless it is the scheme's own;
+    /// for HTTP with the path. Without a scheme it is `https`, or `http` if `INSECURE`
+    /// is true. Default `http://localhost:4317`, or `4318` for HTTP.
     pub endpoint: Uri,
     /// `HEADERS`: sent with every export. Their values are never shown.
     pub headers: HeaderMap,
     /// `TIMEOUT`: how long one export may take, with its retries. Default 10 s.
     pub timeout: Duration,
-    /// `COMPRESSION`: `None`, the default, or gzip.
-    pub compression: Option<Compression>,
+    /// `COMPRESSION`: whether exports are compressed. Default no.
+    pub gzip: bool,
     /// How to verify the collector; `None` exactly if the endpoint is `http`.
     pub tls: Option<Tls>,
+}
+
+/// How OTLP is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// `grpc`
+    Grpc,
+    /// `http/protobuf`
+    Http,
 }
 
 /// Whom to trust (`CERTIFICATE`; by default the public authorities), and who we
 /// are (`CLIENT_CERTIFICATE` and `CLIENT_KEY`; by default nobody).
 #[derive(Clone)]
-pub struct Tls(pub(in crate::telemetry) ClientTlsConfig);
+pub struct Tls(pub(in crate::telemetry) Arc<ClientConfig>);
 
-/// tonic's would show the key.
+/// rustls' would show a lot.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tls")
@@ -69,6 +77,14 @@ pub(super) enum Signal {
 struct Names([String; 2]);
 
 impl Signal {
+    /// Where it is taken over HTTP.
+    fn path(self) -> &'static str {
+        match self {
+            Self::Traces => "/v1/traces",
+            Self::Metrics => "/v1/metrics",
+        }
+    }
+
     fn names(self, key: &str) -> Names {
         let signal = match self {
             Self::Traces => "TRACES",
@@ -93,39 +109,66 @@ pub(super) fn has_endpoint(reader: &Reader<'_>, signal: Signal) -> bool {
 }
 
 pub(super) fn read(reader: &mut Reader<'_>, signal: Signal) -> Otlp {
-    reader.read(&signal.names("PROTOCOL").get(), |text| {
-        if text.eq_ignore_ascii_case("grpc") {
-            return Ok(());
-        }
-        Err("grpc (only OTLP over gRPC is spoken, to which collectors listen on port 4317)".into())
-    });
-    let endpoint = read_endpoint(reader, signal);
-    let headers = reader.read_secret(&signal.names("HEADERS").get(), headers);
-    let timeout = reader.read(&signal.names("TIMEOUT").get(), milliseconds);
+    let protocol = reader.read(
+        &signal.names("PROTOCOL").get(),
+        one_of(&["grpc", "http/protobuf"]),
+    );
+    let protocol = match protocol {
+        Some("http/protobuf") => Protocol::Http,
+        _ => Protocol::Grpc,
+    };
+    let endpoint = read_endpoint(reader, signal, protocol);
+    let headers = read_headers(reader, signal);
+    let timeout = reader.read(&signal.names("TIMEOUT").get(), timeout);
     let compression = reader.read(
         &signal.names("COMPRESSION").get(),
         one_of(&["gzip", "none"]),
     );
     Otlp {
+        protocol,
         tls: endpoint
             .as_ref()
-            .and_then(|endpoint| tls(reader, signal, endpoint)),
+            .and_then(|endpoint| tls(reader, signal, protocol, endpoint)),
         endpoint: endpoint.unwrap_or_default(),
-        headers: headers.unwrap_or_default(),
+        headers,
         timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
-        compression: (compression == Some("gzip")).then_some(Compression::Gzip),
+        gzip: compression == Some("gzip"),
     }
 }
 
 /// `None` if it is mistaken.
-fn read_endpoint(reader: &mut Reader<'_>, signal: Signal) -> Option<Uri> {
+fn read_endpoint(reader: &mut Reader<'_>, signal: Signal, protocol: Protocol) -> Option<Uri> {
     let insecure = reader.read(&signal.names("INSECURE").get(), boolean);
-    if !has_endpoint(reader, signal) {
-        return Some(Uri::from_static(DEFAULT_ENDPOINT));
-    }
-    reader.read_secret(&signal.names("ENDPOINT").get(), |text| {
-        endpoint(text, insecure.unwrap_or_default())
-    })
+    let names = signal.names("ENDPOINT");
+    let names = names.get();
+    let Some((name, _)) = reader.first(&names) else {
+        let default = match (protocol, signal) {
+            (Protocol::Grpc, _) => "http://localhost:4317",
+            (Protocol::Http, Signal::Traces) => "http://localhost:4318/v1/traces",
+            (Protocol::Http, Signal::Metrics) => "http://localhost:4318/v1/metrics",
+        };
+        return Some(Uri::from_static(default));
+    };
+    let endpoint =
+        reader.demand_secret(&[name], |text| endpoint(text, insecure.unwrap_or_default()))?;
+    let path = endpoint.path().trim_end_matches('/').to_owned();
+    let query = endpoint.query().map(|query| format!("?{query}"));
+    let query = query.unwrap_or_default();
+    let path = match protocol {
+        Protocol::Grpc => {
+            if !path.is_empty() || !query.is_empty() {
+                let problem = format!("gRPC has paths of its own, not {:?}", path + &query);
+                reader.ignore(name, problem);
+            }
+            "/".to_owned()
+        }
+        // The endpoint of one signal is taken as it is.
+        Protocol::Http if name == names[0] => return Some(endpoint),
+        Protocol::Http => format!("{path}{}{query}", signal.path()),
+    };
+    let mut parts = endpoint.into_parts();
+    parts.path_and_query = path.parse().ok();
+    Uri::from_parts(parts).ok()
 }
 
 fn endpoint(text: &str, insecure: bool) -> Result<Uri, String> {
@@ -139,7 +182,7 @@ fn endpoint(text: &str, insecure: bool) -> Result<Uri, String> {
         (false, false) => "https://",
     };
     let uri = format!("{scheme}{text}").parse().ok();
-    uri.filter(is_plain).ok_or_else(|| {
+    uri.filter(has_a_server).ok_or_else(|| {
         format!(
             "expected http://host:port or https://host:port, got {}",
             shown(text)
@@ -147,8 +190,8 @@ fn endpoint(text: &str, insecure: bool) -> Result<Uri, String> {
     })
 }
 
-/// A scheme, a host and a port only: gRPC has paths of its own.
-fn is_plain(uri: &Uri) -> bool {
+/// A scheme that we speak, a host, and a port that there is.
+fn has_a_server(uri: &Uri) -> bool {
     let known = uri.scheme() == Some(&Scheme::HTTP) || uri.scheme() == Some(&Scheme::HTTPS);
     let host = uri.host().unwrap_or_default();
     let port = match uri.authority().map(|authority| authority.as_str()) {
@@ -159,117 +202,102 @@ fn is_plain(uri: &Uri) -> bool {
         || port
             .strip_prefix(':')
             .is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    known && !host.is_empty() && port_is_good && matches!(path, "" | "/")
+    known && !host.is_empty() && port_is_good
 }
 
-/// `key=value,key=value`, percent-encoded. Nothing of it gets into a message but
-/// names that are names.
-fn headers(text: &str) -> Result<HeaderMap, String> {
+/// `key=value,key=value`, percent-encoded. What is no header is ignored. Nothing of it
+/// gets into a message but names that are names.
+fn read_headers(reader: &mut Reader<'_>, signal: Signal) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    for pair in pairs(text) {
-        let (number, name, value) = pair.map_err(|number| {
-            format!("entry {number} is not key=value with percent-encoding (not shown)")
-        })?;
-        let Ok(name) = HeaderName::try_from(&name) else {
-            return Err(format!("entry {number} has no proper name (not shown)"));
-        };
-        if RESERVED_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("grpc-") {
-            return Err(format!("{name} is not for callers to set"));
+    let names = signal.names("HEADERS");
+    let Some((variable, text)) = reader.first(&names.get()) else {
+        return headers;
+    };
+    for pair in pairs(&text) {
+        let header = pair
+            .map_err(|number| {
+                format!("entry {number} is not key=value with percent-encoding (not shown)")
+            })
+            .and_then(|(number, name, value)| header(number, &name, &value));
+        let added = header.and_then(|(name, value)| {
+            let added = headers.try_append(name, value);
+            added.map_err(|_| "too many headers".to_owned())
+        });
+        if let Err(problem) = added {
+            reader.ignore(variable, problem);
         }
-        let Ok(mut value) = HeaderValue::try_from(&value) else {
-            return Err(format!(
-                "the value of {name} has forbidden characters (not shown)"
-            ));
-        };
-        value.set_sensitive(true);
-        headers
-            .try_append(name, value)
-            .map_err(|_| "too many headers".to_owned())?;
     }
-    Ok(headers)
+    headers
 }
 
-fn tls(reader: &mut Reader<'_>, signal: Signal, endpoint: &Uri) -> Option<Tls> {
+fn header(number: usize, name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let Ok(name) = HeaderName::try_from(name) else {
+        return Err(format!("entry {number} has no proper name (not shown)"));
+    };
+    if RESERVED_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("grpc-") {
+        return Err(format!("{name} is not for callers to set"));
+    }
+    // What the environment has for bytes that are no UTF-8.
+    let value = HeaderValue::try_from(value)
+        .ok()
+        .filter(|_| !value.contains('\u{fffd}'));
+    let Some(mut value) = value else {
+        return Err(format!(
+            "the value of {name} has forbidden characters (not shown)"
+        ));
+    };
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+fn tls(reader: &mut Reader<'_>, signal: Signal, protocol: Protocol, endpoint: &Uri) -> Option<Tls> {
     let variables = ["CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"];
     let names = variables.map(|key| signal.names(key));
     let [authority, certificate, key] = names.each_ref().map(Names::get);
     if endpoint.scheme() != Some(&Scheme::HTTPS) {
         for names in [authority, certificate, key] {
-            // Somebody thinks that the connection is safe.
             if let Some((name, _)) = reader.first(&names) {
                 let problem = format!("is of no use: the endpoint {endpoint} is not https");
-                reader.note(name, problem);
+                reader.ignore(name, problem);
             }
         }
         return None;
     }
-    let trusting = reader.read(&authority, |path| {
-        let authority = Certificate::from_pem(certificates(path)?);
-        checked(ClientTlsConfig::new().ca_certificate(authority), endpoint)
+    let roots = reader.demand(&authority, |path| {
+        let roots = tls::authorities(Path::new(path));
+        roots.map_err(|problem| format!("a PEM file with certificates ({problem})"))
     });
-    let config = trusting.unwrap_or_else(|| ClientTlsConfig::new().with_webpki_roots());
-    let config = match identity(reader, &certificate, &key, endpoint) {
-        Some(identity) => config.identity(identity),
-        None => config,
+    let identity = identity(reader, &certificate, &key);
+    let protocols: &[_] = match protocol {
+        Protocol::Grpc => &["h2"],
+        Protocol::Http => &["http/1.1"],
     };
-    Some(Tls(config))
+    match tls::client(roots.unwrap_or_else(tls::mozilla), identity, protocols) {
+        Ok(client) => Some(Tls(Arc::new(client))),
+        Err(error) => {
+            let (name, _) = reader.first(&key)?;
+            let problem = format!("does not go with the certificate ({error})");
+            reader.refuse(name, problem);
+            None
+        }
+    }
 }
 
 /// The client's certificate and its key: both or none.
-fn identity(
-    reader: &mut Reader<'_>,
-    certificate: &[&str],
-    key: &[&str],
-    endpoint: &Uri,
-) -> Option<Identity> {
+fn identity(reader: &mut Reader<'_>, certificate: &[&str], key: &[&str]) -> Option<tls::Identity> {
     for (one, other) in [(certificate, key), (key, certificate)] {
         if let (Some((name, _)), None) = (reader.first(one), reader.first(other)) {
-            reader.note(name, format!("needs {} as well", other[1]));
+            reader.refuse(name, format!("needs {} as well", other[1]));
             return None;
         }
     }
-    let certificate = reader.read(certificate, certificates);
-    reader.read(key, |path| {
-        let key = file(path)?;
-        let Some(certificate) = certificate else {
-            return Ok(None);
-        };
-        let identity = Identity::from_pem(certificate, key);
-        checked(ClientTlsConfig::new().identity(identity.clone()), endpoint)?;
-        Ok(Some(identity))
-    })?
-}
-
-/// What would go wrong at the first export goes wrong here.
-fn checked(config: ClientTlsConfig, endpoint: &Uri) -> Result<ClientTlsConfig, String> {
-    match Endpoint::from(endpoint.clone()).tls_config(config.clone()) {
-        Ok(_) => Ok(config),
-        Err(error) => {
-            let mut cause: &dyn Error = &error;
-            while let Some(source) = cause.source() {
-                cause = source;
-            }
-            Err(format!("usable PEM ({cause})"))
-        }
-    }
-}
-
-/// A file with a certificate: tonic takes one without for an empty list.
-fn certificates(path: &str) -> Result<Vec<u8>, String> {
-    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
-    let pem = file(path)?;
-    if pem.windows(BEGIN.len()).any(|window| window == BEGIN) {
-        Ok(pem)
-    } else {
-        Err("a file with a certificate in PEM".to_owned())
-    }
-}
-
-fn file(path: &str) -> Result<Vec<u8>, String> {
-    let mut content = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_PEM_BYTES).read_to_end(&mut content))
-        .map(|_| content)
-        .map_err(|error| format!("a readable file ({error})"))
+    let chain: Option<Vec<CertificateDer<'static>>> = reader.demand(certificate, |path| {
+        let chain = tls::certificates(Path::new(path));
+        chain.map_err(|problem| format!("a PEM file with certificates ({problem})"))
+    });
+    let key = reader.demand(key, |path| {
+        let key = tls::private_key(Path::new(path));
+        key.map_err(|problem| format!("a PEM file with a private key ({problem})"))
+    });
+    chain.zip(key)
 }

@@ -1,8 +1,8 @@
-//! Looks variables up and parses them. Each mistake is noted and reading goes
-//! on, so that one start finds them all.
-//!
-//! A mistaken variable counts as not set meanwhile. No such settings get out:
-//! [`Reader::finish`] gives them only if there was no mistake.
+//! Looks variables up and parses them, as OpenTelemetry's specification of them asks
+//! (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>):
+//! what can't be used is told of and ignored, as if it were not set. What would make
+//! something else of what was asked is a mistake, and reading goes on, so that one
+//! start finds them all: no such settings get out of [`Reader::finish`].
 
 use std::time::Duration;
 
@@ -14,11 +14,14 @@ const MAX_SHOWN: usize = 60;
 const MAX_MILLISECONDS: u64 = 24 * 60 * 60 * 1000;
 /// More than fits into any message.
 const MAX_COUNT: usize = i32::MAX as usize;
+/// In a list of names, nothing.
+const NONE: &str = "none";
 
 /// Reads variables.
 pub(super) struct Reader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     mistakes: Vec<Mistake>,
+    ignored: Vec<Mistake>,
 }
 
 impl<'a> Reader<'a> {
@@ -26,38 +29,83 @@ impl<'a> Reader<'a> {
         Self {
             lookup,
             mistakes: Vec::new(),
+            ignored: Vec::new(),
         }
     }
 
-    /// Reads the first of `names` that is set. `parse` fails with what it
-    /// expected instead.
+    /// Reads the first of `names` that is set to something of use. `parse` fails with
+    /// what it expected instead.
     pub(super) fn read<T>(
         &mut self,
         names: &[&str],
-        parse: impl FnOnce(&str) -> Result<T, String>,
+        parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
-        self.read_secret(names, |text| {
-            parse(text).map_err(|expected| format!("expected {expected}, got {}", shown(text)))
-        })
+        for (name, text) in self.all(names) {
+            match utf8(&text).and_then(|text| expecting(text, &parse)) {
+                Ok(value) => return Some(value),
+                Err(problem) => self.ignore(name, problem),
+            }
+        }
+        None
+    }
+
+    /// Reads the first of `names` that is set to any of `known`, separated by commas, or
+    /// to `none`. Of the other elements each is ignored.
+    pub(super) fn read_list(
+        &mut self,
+        names: &[&str],
+        known: &'static [&'static str],
+    ) -> Option<Vec<&'static str>> {
+        for (name, text) in self.all(names) {
+            let elements = text.split(',').map(str::trim);
+            let elements: Vec<_> = elements.filter(|element| !element.is_empty()).collect();
+            if !elements.is_empty() && elements.iter().all(|one| one.eq_ignore_ascii_case(NONE)) {
+                return Some(Vec::new());
+            }
+            let mut found = Vec::new();
+            for element in elements {
+                match one_of(known)(element) {
+                    Ok(element) if found.contains(&element) => {}
+                    Ok(element) => found.push(element),
+                    Err(_) if element.eq_ignore_ascii_case(NONE) => {
+                        self.ignore(name, format!("{NONE} does not go with others"));
+                    }
+                    Err(_) => {
+                        let expected = [known, &[NONE]].concat().join(", ");
+                        let problem = format!("expected any of {expected}, got {}", shown(element));
+                        self.ignore(name, problem);
+                    }
+                }
+            }
+            if !found.is_empty() {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// Reads the first of `names` that is set, without which what was asked can't be
+    /// done. `parse` fails with what it expected instead.
+    pub(super) fn demand<T>(
+        &mut self,
+        names: &[&str],
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        self.demand_secret(names, |text| expecting(text, &parse))
     }
 
     /// The same, for values that are not to be shown: `parse` fails with what is
     /// wrong.
-    pub(super) fn read_secret<T>(
+    pub(super) fn demand_secret<T>(
         &mut self,
         names: &[&str],
-        parse: impl FnOnce(&str) -> Result<T, String>,
+        parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         let (name, text) = self.first(names)?;
-        let value = if text.contains(char::REPLACEMENT_CHARACTER) {
-            Err("expected UTF-8".to_owned())
-        } else {
-            parse(&text)
-        };
-        match value {
+        match utf8(&text).and_then(parse) {
             Ok(value) => Some(value),
             Err(problem) => {
-                self.note(name, problem);
+                self.refuse(name, problem);
                 None
             }
         }
@@ -65,32 +113,64 @@ impl<'a> Reader<'a> {
 
     /// The first of `names` that is set, with its value.
     pub(super) fn first<'n>(&self, names: &[&'n str]) -> Option<(&'n str, String)> {
-        names.iter().find_map(|name| {
+        self.all(names).into_iter().next()
+    }
+
+    /// All of `names` that are set, with their values.
+    fn all<'n>(&self, names: &[&'n str]) -> Vec<(&'n str, String)> {
+        let set = |name: &&'n str| {
             let text = (self.lookup)(name)?.trim().to_owned();
             (!text.is_empty()).then_some((*name, text))
-        })
-    }
-
-    pub(super) fn note(&mut self, variable: &str, problem: String) {
-        let mistake = Mistake {
-            variable: variable.to_owned(),
-            problem,
         };
-        // Both signals read the variables that they share.
-        if !self.mistakes.contains(&mistake) {
-            self.mistakes.push(mistake);
-        }
+        names.iter().filter_map(set).collect()
     }
 
-    pub(super) fn finish<T>(self, settings: T) -> Result<T, SettingsError> {
+    /// Notes that what `variable` says is not done.
+    pub(super) fn ignore(&mut self, variable: &str, problem: String) {
+        note(&mut self.ignored, variable, problem);
+    }
+
+    /// Notes that what `variable` says can't be done.
+    pub(super) fn refuse(&mut self, variable: &str, problem: String) {
+        note(&mut self.mistakes, variable, problem);
+    }
+
+    /// What `settings` gives, for all that was ignored; or every mistake.
+    pub(super) fn finish<T>(
+        self,
+        settings: impl FnOnce(Vec<Mistake>) -> T,
+    ) -> Result<T, SettingsError> {
         if self.mistakes.is_empty() {
-            Ok(settings)
+            Ok(settings(self.ignored))
         } else {
             Err(SettingsError::new(self.mistakes))
         }
     }
 }
 
+fn note(noted: &mut Vec<Mistake>, variable: &str, problem: String) {
+    let mistake = Mistake {
+        variable: variable.to_owned(),
+        problem,
+    };
+    // Both signals read the variables that they share.
+    if !noted.contains(&mistake) {
+        noted.push(mistake);
+    }
+}
+
+fn utf8(text: &str) -> Result<&str, String> {
+    if text.contains(char::REPLACEMENT_CHARACTER) {
+        return Err("expected UTF-8".to_owned());
+    }
+    Ok(text)
+}
+
+fn expecting<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, String> {
+    parse(text).map_err(|expected| format!("expected {expected}, got {}", shown(text)))
+}
+
+/// True only if it says so.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     Ok(one_of(&["true", "false"])(text)? == "true")
 }
@@ -113,6 +193,14 @@ pub(super) fn milliseconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("milliseconds from 1 to {MAX_MILLISECONDS}"))
 }
 
+/// Milliseconds, of which 0 is for as long as it takes.
+pub(super) fn timeout(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::from_millis(MAX_MILLISECONDS));
+    }
+    milliseconds(text)
+}
+
 /// `parse` takes a sign as well.
 fn digits(text: &str) -> Option<&str> {
     text.bytes()
@@ -128,22 +216,6 @@ pub(super) fn one_of<'a>(
         known.copied().ok_or_else(|| match names {
             [rest @ .., last] => format!("{} or {last}", rest.join(", ")),
             [] => "nothing".to_owned(),
-        })
-    }
-}
-
-/// Any of `names`, separated by commas; or `none`.
-pub(super) fn list<'a>(
-    names: &'a [&'static str],
-) -> impl Fn(&str) -> Result<Vec<&'static str>, String> + 'a {
-    move |text| {
-        if text.eq_ignore_ascii_case("none") {
-            return Ok(Vec::new());
-        }
-        let known = text.split(',').map(|name| one_of(names)(name.trim()));
-        known.collect::<Result<_, _>>().map_err(|_| match names {
-            [name] => format!("{name} or none"),
-            names => format!("some of {}, separated by commas; or none", names.join(", ")),
         })
     }
 }

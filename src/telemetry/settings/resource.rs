@@ -14,7 +14,7 @@ const K8S_POD_UID: &str = "k8s.pod.uid";
 
 pub(super) fn read(reader: &mut Reader<'_>) -> Vec<(String, String)> {
     let mut attributes = reader
-        .read_secret(&["OTEL_RESOURCE_ATTRIBUTES"], attributes)
+        .read(&["OTEL_RESOURCE_ATTRIBUTES"], attributes)
         .unwrap_or_default();
     if let Some((_, name)) = reader.first(&["OTEL_SERVICE_NAME"]) {
         attributes.insert(SERVICE_NAME.to_owned(), name);
@@ -32,14 +32,15 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Vec<(String, String)> {
     attributes.into_iter().collect()
 }
 
-/// `key=value,key=value`, percent-encoded; the last of equal keys wins.
+/// `key=value,key=value`, percent-encoded; the last of equal keys wins. None of it is
+/// used if there is a mistake in it, as the specification asks.
 fn attributes(text: &str) -> Result<BTreeMap<String, String>, String> {
     pairs(text)
         .map(|pair| {
             let (_, key, value) = pair.map_err(|number| {
                 let entry = text.split(',').nth(number - 1).unwrap_or_default();
                 format!(
-                    "expected key=value,key=value with percent-encoding, got {}",
+                    "key=value,key=value with percent-encoding (not {})",
                     shown(entry)
                 )
             })?;

@@ -1,6 +1,7 @@
 //! Tables: the environment, one `NAME=value` a line, and what becomes of it.
 
 mod mistakes;
+mod otlp;
 
 use super::*;
 
@@ -25,6 +26,14 @@ fn good(environment: &str) -> Settings {
 fn mistaken(environment: &str) -> String {
     let error = read(environment).expect_err(environment);
     let variables = error.mistakes().iter().map(|mistake| &*mistake.variable);
+    variables.collect::<Vec<_>>().join(" ")
+}
+
+/// The variables of which something is ignored, of settings that are good.
+#[track_caller]
+fn ignored(environment: &str) -> String {
+    let settings = good(environment);
+    let variables = settings.ignored.iter().map(|ignored| &*ignored.variable);
     variables.collect::<Vec<_>>().join(" ")
 }
 
@@ -98,6 +107,13 @@ fn propagators_stay_when_the_sdk_is_off() {
         ("tracecontext", true, false),
         ("baggage", false, true),
         ("baggage,TraceContext,baggage", true, true),
+        ("tracecontext,", true, false),
+        (",,baggage,", false, true),
+        (",", true, true),
+        ("b3,tracecontext", true, false),
+        ("b3", true, true),
+        ("none,none", false, false),
+        ("none,baggage", false, true),
         ("none", false, false),
     ];
     for (names, trace_context, baggage) in cases {
@@ -197,71 +213,14 @@ fn the_variables_of_a_signal_win() {
     assert_eq!(spans.headers["b"], "x, y");
     assert_eq!(spans.headers["c"], "d=e");
     assert_eq!(spans.timeout.as_millis(), 8);
-    assert!(spans.compression.is_none());
+    assert!(!spans.gzip);
 
     let metrics = settings.metrics.otlp.unwrap().otlp;
     assert_eq!(metrics.endpoint, "http://all:1");
     assert_eq!(metrics.headers.len(), 1);
     assert_eq!(metrics.headers["only"], "this");
     assert_eq!(metrics.timeout.as_millis(), 7);
-    assert!(metrics.compression.is_some());
-}
-
-#[test]
-fn an_endpoint_without_a_scheme_is_secure_unless_told_otherwise() {
-    let cases = [
-        ("http://a:1", "false", "http://a:1/"),
-        ("https://a:1", "true", "https://a:1/"),
-        ("https://a", "", "https://a/"),
-        ("a:1", "", "https://a:1/"),
-        ("a:1", "false", "https://a:1/"),
-        ("a:1", "TRUE", "http://a:1/"),
-        ("[::1]:4317", "true", "http://[::1]:4317/"),
-        ("localhost", "true", "http://localhost/"),
-    ];
-    for (endpoint, insecure, expected) in cases {
-        let settings = good(&format!(
-            "OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}\nOTEL_EXPORTER_OTLP_INSECURE={insecure}"
-        ));
-        let otlp = settings.traces.unwrap().otlp;
-        assert_eq!(otlp.endpoint.to_string(), expected);
-        assert_eq!(otlp.tls.is_some(), expected.starts_with("https"));
-    }
-}
-
-#[test]
-fn certificates_are_read_and_checked() {
-    good(
-        "OTEL_EXPORTER_OTLP_ENDPOINT=https://a:1
-         OTEL_EXPORTER_OTLP_CERTIFICATE=TLS/authority.pem
-         OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=TLS/client.pem
-         OTEL_EXPORTER_OTLP_CLIENT_KEY=TLS/client.key",
-    );
-    let (authority, certificate, key) = ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY");
-    let cases = [
-        ("https://a", "nowhere", "", "", authority),
-        ("https://a", "TLS/", "", "", authority),
-        ("https://a", "TLS/client.key", "", "", authority),
-        ("https://a", "TLS/../mod.rs", "", "", authority),
-        ("https://a", "", "TLS/client.pem", "", certificate),
-        ("https://a", "", "", "TLS/client.key", key),
-        ("https://a", "", "nowhere", "TLS/client.key", certificate),
-        ("https://a", "", "TLS/client.pem", "nowhere", key),
-        ("https://a", "", "TLS/client.pem", "TLS/client.pem", key),
-        ("https://a", "", "TLS/client.pem", "TLS/server.key", key),
-        ("http://a", "TLS/authority.pem", "", "", authority),
-    ];
-    for (endpoint, a, c, k, expected) in cases {
-        let found = mistaken(&format!(
-            "OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}\nOTEL_EXPORTER_OTLP_CERTIFICATE={a}\n\
-             OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE={c}\nOTEL_EXPORTER_OTLP_CLIENT_KEY={k}"
-        ));
-        assert_eq!(
-            found,
-            format!("OTEL_EXPORTER_OTLP_{expected}"),
-            "{a} {c} {k}"
-        );
-    }
+    assert!(metrics.gzip);
 }
 
 #[test]

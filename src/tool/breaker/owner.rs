@@ -14,16 +14,17 @@ pub(in crate::tool) enum Owner {
 impl Owner {
     /// Logs that its breaker has opened, and the last failure.
     pub(super) fn is_left_alone(&self, open_time: Duration, reason: &str) {
+        let open_time = open_time.as_secs_f64();
         match self {
             Self::Tool(tool) => {
                 let tool = &**tool;
                 let message = "a tool keeps failing: leaving it alone";
-                tracing::warn!(tool, reason, ?open_time, message);
+                tracing::warn!(tool, reason, open_time, message);
             }
             Self::Service(service) => {
                 let service = &**service;
                 let message = "a tool service keeps failing: leaving it alone";
-                tracing::warn!(service, reason, ?open_time, message);
+                tracing::warn!(service, reason, open_time, message);
             }
         }
     }

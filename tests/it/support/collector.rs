@@ -1,5 +1,7 @@
-//! A collector that speaks OTLP: it keeps what arrives, and answers as it is told.
+//! A collector that speaks OTLP, over gRPC and over HTTP: it keeps what arrives, and answers as it is told.
 //! It runs on a thread of its own, so it lives by the real clock.
+
+mod http;
 
 use std::{
     net::SocketAddr,
@@ -26,7 +28,7 @@ use tonic::{
     Code, Request, Response, Status,
     codec::CompressionEncoding,
     metadata::MetadataMap,
-    transport::{Server, ServerTlsConfig},
+    transport::{Certificate, Identity, Server, ServerTlsConfig},
 };
 
 use super::{
@@ -47,6 +49,20 @@ pub enum Answer {
 }
 
 impl Received {
+    fn add_traces(&mut self, headers: ::http::HeaderMap, message: ExportTraceServiceRequest) {
+        if self.traces.is_empty() {
+            self.with_traces = MetadataMap::from_headers(headers);
+        }
+        self.traces.push(message);
+    }
+
+    fn add_metrics(&mut self, headers: ::http::HeaderMap, message: ExportMetricsServiceRequest) {
+        if self.metrics.is_empty() {
+            self.with_metrics = MetadataMap::from_headers(headers);
+        }
+        self.metrics.push(message);
+    }
+
     /// The metrics of the last export of them.
     pub fn last_metrics(&self) -> Vec<Metric> {
         let last = self.metrics.last().expect("an export of metrics");
@@ -56,9 +72,20 @@ impl Received {
     }
 }
 
+/// What a collector shows and trusts.
+#[derive(Clone, Copy)]
+pub struct Pem {
+    pub authority: &'static str,
+    pub certificate: &'static str,
+    pub key: &'static str,
+}
+
 /// A running collector. Its connections break when it is dropped.
 pub struct Collector {
+    /// Over gRPC.
     pub address: SocketAddr,
+    /// Over HTTP.
+    pub http: SocketAddr,
     inbox: Arc<Inbox>,
     runtime: Option<Runtime>,
 }
@@ -89,7 +116,7 @@ impl Collector {
     }
 
     /// A collector at `address`.
-    pub fn start_at(address: SocketAddr, tls: Option<ServerTlsConfig>) -> Self {
+    pub fn start_at(address: SocketAddr, tls: Option<Pem>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -101,11 +128,24 @@ impl Collector {
             asked: watch::Sender::new(0),
             taken: watch::Sender::new(0),
         });
-        let listener = std::net::TcpListener::bind(address).expect("a port");
-        listener.set_nonblocking(true).expect("an option");
-        let address = listener.local_addr().expect("an address");
+        let bound = |address: SocketAddr| {
+            let listener = std::net::TcpListener::bind(address).expect("a port");
+            listener.set_nonblocking(true).expect("an option");
+            let address = listener.local_addr().expect("an address");
+            (listener, address)
+        };
+        let (listener, address) = bound(address);
+        let (http_listener, http) = bound("127.0.0.1:0".parse().expect("an address"));
+        let over_http = Arc::clone(&inbox);
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(http_listener).expect("a listener");
+            http::serve(listener, over_http, tls).await;
+        });
         let mut server = Server::builder();
-        if let Some(tls) = tls {
+        if let Some(pem) = tls {
+            let tls = ServerTlsConfig::new()
+                .identity(Identity::from_pem(pem.certificate, pem.key))
+                .client_ca_root(Certificate::from_pem(pem.authority));
             server = server.tls_config(tls).expect("certificates");
         }
         let gzip = CompressionEncoding::Gzip;
@@ -122,6 +162,7 @@ impl Collector {
         });
         Self {
             address,
+            http,
             inbox,
             runtime: Some(runtime),
         }
@@ -238,20 +279,19 @@ impl TraceService for Service {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let (metadata, _, message) = request.into_parts();
-        let keep = |received: &mut Received| {
-            if received.traces.is_empty() {
-                received.with_traces = metadata;
-            }
-            received.traces.push(message);
-        };
+        let keep = |received: &mut Received| received.add_traces(metadata.into_headers(), message);
         let rejected_spans = self.0.take(keep).await?;
-        let partial = ExportTracePartialSuccess {
+        Ok(Response::new(rejecting(rejected_spans)))
+    }
+}
+
+/// The answer of one that takes all but so many spans.
+fn rejecting(rejected_spans: i64) -> ExportTraceServiceResponse {
+    ExportTraceServiceResponse {
+        partial_success: Some(ExportTracePartialSuccess {
             rejected_spans,
             error_message: "too many".to_owned(),
-        };
-        Ok(Response::new(ExportTraceServiceResponse {
-            partial_success: Some(partial),
-        }))
+        }),
     }
 }
 
@@ -262,12 +302,7 @@ impl MetricsService for Service {
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
         let (metadata, _, message) = request.into_parts();
-        let keep = |received: &mut Received| {
-            if received.metrics.is_empty() {
-                received.with_metrics = metadata;
-            }
-            received.metrics.push(message);
-        };
+        let keep = |received: &mut Received| received.add_metrics(metadata.into_headers(), message);
         self.0.take(keep).await?;
         Ok(Response::new(Default::default()))
     }

@@ -102,7 +102,7 @@ impl Observer {
         let collector = Collector::start();
         let settings = collector.settings(variables);
         let names: Vec<_> = registry.iter().map(|tool| tool.name.clone()).collect();
-        let telemetry = Telemetry::start(&settings, &names).expect("telemetry");
+        let telemetry = Telemetry::start(&settings, &names);
         telemetry.watch(registry.gauges(), registry.breaker_gauges());
         let server = Server::orchestrator(config, registry).await;
         let server = server.with_telemetry(telemetry.clone());

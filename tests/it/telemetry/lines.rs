@@ -48,6 +48,8 @@ async fn access_lines(server: &Process, count: usize) -> Vec<Value> {
         for varying in ["timestamp", "duration"] {
             assert!(line.remove(varying).is_some(), "{line:?}");
         }
+        // Of calls.
+        assert_eq!(line.remove("queued").is_some(), line.contains_key("index"));
     }
     lines
 }

@@ -314,3 +314,27 @@ async fn buckets_end_where_the_conventions_say() {
     let name = "gen_ai_execute_tool_duration_seconds";
     assert_eq!(bounds(&page, name), tool);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whose_time_ran_out_is_counted() {
+    let mut observed = Observed::start().await;
+    let own = prost_types::Duration {
+        seconds: 1,
+        nanos: 0,
+    };
+    let with_own = pb::ToolCall {
+        timeout: Some(own),
+        ..call("", "hang")
+    };
+    let mut calls = Request::new(request(vec![with_own, call("", "hang"), sleep(1)]));
+    calls.set_timeout(2 * SECOND);
+    observed.client.execute_tools(calls).await.unwrap();
+    let page = observed.end().await.page;
+
+    let timeouts = "fanfare_tool_timeouts_total";
+    for limit in ["call", "request"] {
+        let labels = [("gen_ai_tool_name", "hang"), ("fanfare_call_limit", limit)];
+        assert_eq!(page.value(timeouts, &labels), 1.0, "{limit}");
+    }
+    assert_eq!(page.sum(timeouts, &[]), 2.0);
+}

@@ -251,7 +251,7 @@ async fn metrics_that_do_not_arrive_are_told_of_once() {
     assert_eq!(message(&lines[0]), "metrics do not get to the collector");
     assert_eq!(lines[0]["failed"], 1);
     let error = lines[0]["error"].as_str().expect("an error");
-    assert!(error.contains("PermissionDenied"), "{error}");
+    assert!(error.contains("PERMISSION_DENIED"), "{error}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ fn target_info(attributes: &[(&str, &str)]) -> BTreeMap<String, String> {
         write!(text, "{}={},", encoded(key), encoded(value)).unwrap();
     }
     let settings = settings(&[("OTEL_RESOURCE_ATTRIBUTES", &text)]);
-    let telemetry = Telemetry::start(&settings, &[] as &[ToolName]).unwrap();
+    let telemetry = Telemetry::start(&settings, &[] as &[ToolName]);
     let page = Page::of(&telemetry);
     let found = page.all("target_info", &[]);
     assert_eq!(found.len(), 1);

@@ -1,20 +1,25 @@
-//! What is refused, and that no message shows a secret.
+//! What is ignored, what is refused, and that no message shows a secret.
 
 use proptest::prelude::*;
 
-use super::{super::Settings, good, mistaken, read};
+use super::{super::Settings, good, ignored, mistaken, read};
+
+/// Asks for everything.
+const ON: &str = "OTEL_TRACES_EXPORTER=otlp\nOTEL_METRICS_EXPORTER=otlp\nOTEL_SDK_DISABLED=false";
 
 #[test]
-fn what_can_not_be_used_is_a_mistake() {
+fn what_is_unknown_or_out_of_range_is_ignored() {
     let bad = "
         OTEL_SDK_DISABLED=yes
+        OTEL_SDK_DISABLED=1
         OTEL_PROPAGATORS=b3
+        OTEL_PROPAGATORS=b3,b3multi
         OTEL_PROPAGATORS=tracecontext,none
-        OTEL_PROPAGATORS=tracecontext,,baggage
         OTEL_TRACES_EXPORTER=console
         OTEL_TRACES_EXPORTER=otlp,none
         OTEL_METRICS_EXPORTER=prometheus,console
         OTEL_LOGS_EXPORTER=otlp
+        OTEL_LOGS_EXPORTER=none,otlp
         OTEL_TRACES_SAMPLER=jaeger_remote
         OTEL_TRACES_SAMPLER_ARG=0.5
         OTEL_BSP_MAX_QUEUE_SIZE=0
@@ -22,24 +27,17 @@ fn what_can_not_be_used_is_a_mistake() {
         OTEL_BSP_MAX_QUEUE_SIZE=99999999999999999999
         OTEL_BSP_MAX_EXPORT_BATCH_SIZE=2049
         OTEL_BSP_SCHEDULE_DELAY=5s
+        OTEL_BSP_SCHEDULE_DELAY=0
         OTEL_BSP_EXPORT_TIMEOUT=-1
         OTEL_METRIC_EXPORT_INTERVAL=0
         OTEL_METRIC_EXPORT_TIMEOUT=86400001
         OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=always
-        OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf
         OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=http/json
         OTEL_EXPORTER_OTLP_TRACES_INSECURE=1
         OTEL_EXPORTER_OTLP_TRACES_TIMEOUT=1.5
         OTEL_EXPORTER_OTLP_TRACES_COMPRESSION=zstd
-        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=ftp://a
-        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://
-        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://:1
-        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://a:
-        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://a:0
-        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://a:65536
         OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://a:4318/v1/traces
-        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://a b
-        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://user:secret@a
+        OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE=nowhere
         OTEL_EXPORTER_OTLP_TRACES_HEADERS=secret
         OTEL_EXPORTER_OTLP_TRACES_HEADERS==secret
         OTEL_EXPORTER_OTLP_TRACES_HEADERS=a secret=b
@@ -54,18 +52,87 @@ fn what_can_not_be_used_is_a_mistake() {
         OTEL_RESOURCE_ATTRIBUTES==a
         OTEL_RESOURCE_ATTRIBUTES=a=b,c=%zz
         OTEL_RESOURCE_ATTRIBUTES=a=%ff
+        OTEL_RESOURCE_ATTRIBUTES=a=\u{fffd}
         OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=event_only";
     for line in bad.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (variable, _) = line.split_once('=').unwrap();
         // The first of equal names counts.
-        let environment = format!(
-            "{line}\nOTEL_TRACES_EXPORTER=otlp\nOTEL_METRICS_EXPORTER=otlp\n\
-             OTEL_SDK_DISABLED=false"
-        );
-        assert_eq!(mistaken(&environment), variable, "{line}");
-        let text = read(&environment).unwrap_err().to_string();
-        assert!(text.starts_with(&format!("{variable}: ")), "{text}");
-        assert!(!text.contains("secret") && !text.contains('\n'), "{text}");
+        let environment = format!("{line}\n{ON}");
+        let mut variables: Vec<_> = ignored(&environment)
+            .split(' ')
+            .map(str::to_owned)
+            .collect();
+        variables.dedup();
+        assert_eq!(variables, [variable], "{line}");
+        let settings = good(&environment);
+        for ignored in &settings.ignored {
+            let text = ignored.to_string();
+            assert!(text.starts_with(&format!("{variable}: ")), "{text}");
+            assert!(!text.contains("secret") && !text.contains('\n'), "{text}");
+        }
+        // As if it were not there: what else was asked is done.
+        if !line.contains("_HEADERS=") && !line.contains("_EXPORTER=") && !line.contains(',') {
+            let without = good(&environment.replace(line, ""));
+            let mut shown = [&settings, &without].map(|settings| format!("{settings:?}"));
+            for text in &mut shown {
+                text.truncate(text.find("resource: ").unwrap());
+            }
+            if !variable.ends_with("ENDPOINT") {
+                assert_eq!(shown[0], shown[1], "{line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_a_list_the_rest_is_used() {
+    let environment = "OTEL_TRACES_EXPORTER=console,otlp
+         OTEL_METRICS_EXPORTER=logging,prometheus,zipkin
+         OTEL_EXPORTER_OTLP_HEADERS=a=1,content-type=x,b,c=3";
+    let settings = good(environment);
+    let headers = settings.traces.unwrap().otlp.headers;
+    assert_eq!(
+        (headers.len(), &headers["a"], &headers["c"]),
+        (2, &"1".parse().unwrap(), &"3".parse().unwrap())
+    );
+    assert!(settings.metrics.prometheus && settings.metrics.otlp.is_none());
+    let all = "OTEL_TRACES_EXPORTER OTEL_EXPORTER_OTLP_HEADERS OTEL_EXPORTER_OTLP_HEADERS \
+               OTEL_METRICS_EXPORTER OTEL_METRICS_EXPORTER";
+    assert_eq!(ignored(environment), all);
+}
+
+#[test]
+fn the_variable_for_all_counts_where_that_of_a_signal_is_ignored() {
+    let settings = good(
+        "OTEL_TRACES_EXPORTER=otlp
+         OTEL_EXPORTER_OTLP_TRACES_TIMEOUT=soon
+         OTEL_EXPORTER_OTLP_TIMEOUT=7",
+    );
+    assert_eq!(settings.traces.unwrap().otlp.timeout.as_millis(), 7);
+}
+
+#[test]
+fn what_can_not_be_done_is_refused() {
+    let bad = "
+        ENDPOINT=ftp://a
+        ENDPOINT=http://
+        ENDPOINT=http://:1
+        ENDPOINT=http://a:
+        ENDPOINT=http://a:0
+        ENDPOINT=http://a:65536
+        ENDPOINT=http://a b
+        ENDPOINT=http://user:secret@a";
+    for line in bad.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        for protocol in ["grpc", "http/protobuf"] {
+            let variable = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+            let environment = format!(
+                "OTEL_EXPORTER_OTLP_TRACES_{line}\nOTEL_EXPORTER_OTLP_PROTOCOL={protocol}\n{ON}"
+            );
+            assert_eq!(mistaken(&environment), variable, "{line}");
+            let text = read(&environment).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("{variable}: ")), "{text}");
+            assert!(!text.contains("secret") && !text.contains('\n'), "{text}");
+        }
     }
 }
 
@@ -76,21 +143,23 @@ fn a_ratio_is_between_nothing_and_all() {
             "OTEL_TRACES_EXPORTER=otlp\nOTEL_TRACES_SAMPLER=traceidratio\n\
              OTEL_TRACES_SAMPLER_ARG={ratio}"
         );
-        assert_eq!(mistaken(&environment), "OTEL_TRACES_SAMPLER_ARG", "{ratio}");
+        assert_eq!(ignored(&environment), "OTEL_TRACES_SAMPLER_ARG", "{ratio}");
     }
 }
 
 #[test]
-fn all_mistakes_come_at_once_and_each_once() {
-    let error = read(
-        "OTEL_EXPORTER_OTLP_ENDPOINT=http://a
-         OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
+fn everything_is_told_at_once_and_once() {
+    let environment = "OTEL_EXPORTER_OTLP_ENDPOINT=https://a
+         OTEL_EXPORTER_OTLP_PROTOCOL=http/json
          OTEL_EXPORTER_OTLP_TIMEOUT=long
          OTEL_BSP_MAX_QUEUE_SIZE=many
-         OTEL_LOGS_EXPORTER=otlp",
-    )
-    .unwrap_err();
-    let variables: Vec<_> = error.mistakes().iter().map(|m| &*m.variable).collect();
+         OTEL_LOGS_EXPORTER=otlp";
+    let settings = good(environment);
+    let told: Vec<_> = settings.ignored.iter().map(ToString::to_string).collect();
+    let variables: Vec<_> = told
+        .iter()
+        .map(|text| text.split(':').next().unwrap())
+        .collect();
     let expected = [
         "OTEL_LOGS_EXPORTER",
         "OTEL_EXPORTER_OTLP_PROTOCOL",
@@ -98,11 +167,18 @@ fn all_mistakes_come_at_once_and_each_once() {
         "OTEL_BSP_MAX_QUEUE_SIZE",
     ];
     assert_eq!(variables, expected);
-    let text = error.to_string();
-    assert_eq!(text.lines().count(), 4);
-    for shown in ["4317", "\"http/protobuf\"", "\"many\"", "\"otlp\""] {
-        assert!(text.contains(shown), "{text}");
+    for shown in ["http/protobuf", "\"http/json\"", "\"many\"", "\"otlp\""] {
+        assert!(told.iter().any(|text| text.contains(shown)), "{told:?}");
     }
+
+    let refused = format!(
+        "{environment}\nOTEL_EXPORTER_OTLP_CERTIFICATE=nowhere\n\
+         OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=ftp://a"
+    );
+    let error = read(&refused).unwrap_err();
+    assert_eq!(error.to_string().lines().count(), 2);
+    let all = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT OTEL_EXPORTER_OTLP_CERTIFICATE";
+    assert_eq!(mistaken(&refused), all);
 }
 
 #[test]

@@ -1,0 +1,61 @@
+//! The runtime, with as many threads as the environment asks for. Tokio and the
+//! standard library would panic where it asks for what can't be.
+
+use std::{env, io};
+
+use tokio::runtime::{self, Runtime};
+
+use super::Outcome;
+
+const WORKERS: &str = "TOKIO_WORKER_THREADS";
+/// More than machines have cores.
+const MAX_WORKERS: usize = 1024;
+const STACK: &str = "RUST_MIN_STACK";
+/// More than the deepest recursion of an honest program.
+const MAX_STACK: u64 = 1 << 30;
+
+/// A runtime of one thread, for what is over soon.
+pub(super) fn one() -> io::Result<Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// A runtime of as many threads as `TOKIO_WORKER_THREADS` says, by default one for each
+/// core.
+pub(super) fn many() -> Result<Runtime, Box<dyn std::error::Error + Send + Sync>> {
+    let mut builder = runtime::Builder::new_multi_thread();
+    if let Some(workers) = workers()? {
+        builder.worker_threads(workers);
+    }
+    stack()?;
+    Ok(builder.enable_all().build()?)
+}
+
+/// Whether there can be such a runtime.
+pub(super) fn check() -> Outcome {
+    workers()?;
+    stack()
+}
+
+fn workers() -> Result<Option<usize>, String> {
+    let Some(text) = env::var_os(WORKERS) else {
+        return Ok(None);
+    };
+    let count = text.to_str().and_then(|text| text.parse().ok());
+    match count.filter(|count| (1..=MAX_WORKERS).contains(count)) {
+        Some(count) => Ok(Some(count)),
+        None => Err(format!(
+            "{WORKERS}: expected a number from 1 to {MAX_WORKERS}, got {text:?}"
+        )),
+    }
+}
+
+/// What is no number, the standard library does not look at.
+fn stack() -> Outcome {
+    let text = env::var(STACK).unwrap_or_default();
+    match text.parse::<u64>() {
+        Ok(bytes) if bytes > MAX_STACK => {
+            Err(format!("{STACK}: expected at most {MAX_STACK} bytes, got {text:?}").into())
+        }
+        _ => Ok(()),
+    }
+}
