@@ -296,24 +296,28 @@ impl Connection {
     }
 }
 
-/// Answers of tonic's that blame the wrong side. A message over the size limit gets
-/// OUT_OF_RANGE, of which no service here has a use of its own; gRPC's code for that is
-/// RESOURCE_EXHAUSTED. A message that can't be decoded gets INTERNAL, as our faults do.
+/// Answers of tonic's that blame the wrong side, and rejections that nobody counted. A
+/// message over the size limit gets OUT_OF_RANGE, of which no service here has a use of
+/// its own; gRPC's code for that is RESOURCE_EXHAUSTED. A message that can't be decoded
+/// gets INTERNAL from services with tonic's codec.
 fn with_standard_code(mut response: Response<Body>, record: &Record) -> Response<Body> {
+    const MALFORMED: &str = "the request is malformed: ";
     const NOT_DECODED: &str = "failed to decode Protobuf message: ";
-    let (too_large, internal) = (Code::OutOfRange as i32, Code::Internal as i32);
+    let is = |code: &HeaderValue, expected: Code| *code == HeaderValue::from(expected as i32);
     let Some(code) = response.headers_mut().get_mut(Status::GRPC_STATUS) else {
         return response;
     };
-    if *code == HeaderValue::from(too_large) {
+    if is(code, Code::OutOfRange) {
         *code = HeaderValue::from(Code::ResourceExhausted as i32);
         record.reject("too_large");
-    } else if *code == HeaderValue::from(internal)
-        && let Some(status) = Status::from_header_map(response.headers())
-        && let Some(how) = status.message().strip_prefix(NOT_DECODED)
-    {
-        record.reject("invalid");
-        return malformed(how).into_http();
+    } else if is(code, Code::Internal) || is(code, Code::InvalidArgument) {
+        let status = Status::from_header_map(response.headers());
+        let message = status.as_ref().map_or("", Status::message);
+        let how = message.strip_prefix(MALFORMED).unwrap_or(message);
+        if how.starts_with(NOT_DECODED) {
+            record.reject("invalid");
+            return malformed(how).into_http();
+        }
     }
     response
 }

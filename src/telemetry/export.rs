@@ -45,7 +45,7 @@ pub(super) struct Exporter {
 
 #[derive(Debug)]
 enum Connection {
-    Grpc(Grpc),
+    Grpc(Box<Grpc>),
     Http(Http),
 }
 
@@ -112,7 +112,7 @@ impl Exporter {
     async fn connect(&self) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>> {
         let io = connect(&self.otlp).await?;
         Ok(match self.otlp.protocol {
-            Protocol::Grpc => Connection::Grpc(Grpc::open(&self.otlp, io).await?),
+            Protocol::Grpc => Connection::Grpc(Box::new(Grpc::open(&self.otlp, io).await?)),
             Protocol::Http => Connection::Http(Http::open(io).await?),
         })
     }

@@ -107,10 +107,14 @@ async fn a_second_message_is_refused_before_a_tool_is_called() {
         ] {
             let together = [first, second].concat();
             let answer = client.ask(post(path), together).await.unwrap();
-            assert_eq!(answer.code(), Code::Internal, "{path}: {what}");
+            assert_eq!(answer.code(), Code::InvalidArgument, "{path}: {what}");
             for apart in [true, false] {
                 let answer = ask_in_parts(&client, path, &[first, second], apart).await;
-                assert_eq!(answer.code(), Code::Internal, "{path}: {what}, {apart}");
+                assert_eq!(
+                    answer.code(),
+                    Code::InvalidArgument,
+                    "{path}: {what}, {apart}"
+                );
             }
         }
     }
@@ -178,9 +182,9 @@ async fn compressed_requests_are_understood_within_the_limits() {
         ("gzip", compressed(&gzip(&message)), Code::Ok),
         ("not this one", good(), Code::Ok),
         ("a large one", compressed(&gzip(&exact)), Code::Ok),
-        ("nothing", compressed(&[]), Code::Internal),
-        ("cut off", compressed(&corrupt), Code::Internal),
-        ("no gzip", compressed(&message), Code::Internal),
+        ("nothing", compressed(&[]), Code::InvalidArgument),
+        ("cut off", compressed(&corrupt), Code::InvalidArgument),
+        ("no gzip", compressed(&message), Code::InvalidArgument),
         (
             "too large",
             compressed(&gzip(&[0; MIB + 1])),
@@ -217,7 +221,7 @@ async fn compressed_requests_are_understood_within_the_limits() {
     }
     // The flag alone does not say how.
     let answer = client.ask(post(EXECUTE), compressed(&gzip(&message))).await;
-    assert_eq!(answer.unwrap().code(), Code::Internal);
+    assert_eq!(answer.unwrap().code(), Code::InvalidArgument);
 }
 
 #[tokio::test(start_paused = true)]
