@@ -75,11 +75,8 @@ class Checks:
         """Has `fanfare check` accept each file of a ConfigMap."""
         text = o.get("data", {}).get("fanfare.toml") if o["kind"] == "ConfigMap" else None
         if text and text not in self.settings:
-            result = subprocess.run(
-                [self.options.fanfare, "check", "--config", self.local(name, text)],
-                capture_output=True,
-                text=True,
-            )
+            check = [self.options.fanfare, "check", "--offline", "--config", "-"]
+            result = subprocess.run(check, input=text, capture_output=True, text=True)
             if result.returncode:
                 fail(f"{name}: fanfare check:\n{result.stderr}")
             self.settings[text] = tomllib.loads(result.stdout)
@@ -109,7 +106,7 @@ class Checks:
             for known in env:
                 value = value.replace(f"$({known})", env[known])
             env[variable["name"]] = value.replace("/etc/fanfare/", f"{self.tmp}/certificates/")
-        arguments = [a.replace("/etc/fanfare/fanfare.toml", str(file)) for a in container["args"]]
+        arguments = [a.replace("/etc/fanfare/config/fanfare.toml", str(file)) for a in container["args"]]
         processes = Processes(self.tmp)
         try:
             processes.start(name, [self.options.fanfare, *arguments], env)

@@ -89,6 +89,33 @@ refused "/autoscaling/minReplicas" --set autoscaling.minReplicas=0
 refused "autoscaling.maxReplicas: must be at least minReplicas" --set autoscaling.maxReplicas=1
 refused "/serviceMonitor/interval" --set serviceMonitor.interval=often
 refused "/networkPolicy/callers/0" --set 'networkPolicy.callers[0].namespace=agents'
+printf '[services.a]\nendpoint = "http://a:1"\n' >"$tmp/loopback.toml"
+refused 'server.listen is "127.0.0.1:50051" by default: the' --set-file config="$tmp/loopback.toml"
+refused 'config: server.admin_listen is "off": the' --set-string \
+    config='server = { listen = "0.0.0.0:50051"\, admin_listen = "off" }'
+refused 'config: server.listen is "[::]:50052": the' --set-string \
+    config='server = { listen = "[::]:50052"\, admin_listen = "[::]:9464" }'
+refused "config: is no TOML" --set-string config='server = ['
+
+printf 'values that are null, and names that look like something else\n'
+# What is null is as if it were left out, section by section and value by value.
+sections='env workerThreads replicas terminationGracePeriodSeconds image.pullPolicy autoscaling
+    podDisruptionBudget service serviceAccount networkPolicy serviceMonitor topologySpread'
+inner='autoscaling.minReplicas autoscaling.maxReplicas podDisruptionBudget.maxUnavailable
+    service.type networkPolicy.enabled topologySpread.node'
+for value in $sections $inner; do
+    template --set "$value=null" >"$tmp/null.yaml"
+    cmp "$tmp/rendered/chart.yaml" "$tmp/null.yaml" || die "$value=null is not the default"
+done
+for name in 1234 true 1.5 null 1e3 0x10; do
+    template --name-template "n$name" --set-string "fullnameOverride=$name,mounts[0].name=m" \
+        --set-string "mounts[0].secret=$name,mounts[0].mountPath=/m,priorityClassName=$name" \
+        --set-string "serviceAccount.name=$name" --set serviceMonitor.enabled=true
+    # Without an override.
+    template --name-template "$name"
+done >"$tmp/named.yaml"
+PYTHONPATH=$kubernetes_python python3 .ci/kubernetes_schema.py "${KUBERNETES%.*}" \
+    "$definitions" "$tmp/named.yaml"
 
 printf 'kube-score\n'
 # Neither the demo's tools nor `helm test`, which ends: they need no budgets and policies.

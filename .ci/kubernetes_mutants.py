@@ -62,6 +62,8 @@ MUTANTS = [
     Mutant("Deployment", f"{POD}.securityContext.fsGroup", None, "no fsGroup", of="production"),
     Mutant("Deployment", f"{CONTAINER}.volumeMounts.0.mountPath", "/etc/fanfare/tools",
            "nothing is mounted at /etc/fanfare/tls", of="production"),
+    Mutant("Deployment", f"{CONTAINER}.volumeMounts.0.subPath", "fanfare.toml",
+           "no change gets to /etc/fanfare"),
     Mutant("Deployment", f"{CONTAINER}.args.2", "/etc/fanfare.toml", "nothing is mounted at"),
     # The program.
     Mutant("Deployment", f"{POD}.terminationGracePeriodSeconds", 33, "is 33, needed 33.5"),

@@ -5,6 +5,7 @@ out of CustomResourceDefinitions, to which strictness is added.
 """
 
 import copy
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -61,3 +62,15 @@ def _close(schema) -> None:
             schema.setdefault("additionalProperties", False)
         for s in schema.values():
             _close(s)
+
+
+def main(version: str, definitions: str, file: str) -> None:
+    schemas = Schemas(version, Path(definitions))
+    objects = [o for o in yaml.safe_load_all(Path(file).read_text()) if o]
+    if found := [p for o in objects for p in schemas.problems(o)]:
+        sys.exit("\n".join(found))
+    print(f"{len(objects)} objects are as the schemas say")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

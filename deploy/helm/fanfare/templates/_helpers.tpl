@@ -11,7 +11,7 @@
 
 {{- define "fanfare.selector" -}}
 app.kubernetes.io/name: fanfare
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: orchestrator
 {{- end }}
 
