@@ -3,6 +3,7 @@
 //! signal cut the drain short.
 
 mod file;
+mod terminal;
 mod threads;
 
 use std::{
@@ -145,7 +146,7 @@ fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
 }
 
 async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
-    log_to_stdout(format)?;
+    log_to(io::stdout(), format, "info")?;
     descriptors::share_out(&mut config);
     let telemetry = Telemetry::start(&Settings::from_env()?, config.tools.keys());
     let listener = server::bind(config.server.listen).await?;
@@ -179,7 +180,7 @@ async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
 }
 
 async fn demo_tools(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
-    log_to_stdout(format)?;
+    log_to(io::stdout(), format, "info")?;
     let listener = server::bind(listen).await?;
     let server = Server::tools(&Config::default(), DemoTools::default()).await;
     let shutdown = signal()?;
@@ -189,7 +190,7 @@ async fn demo_tools(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
 }
 
 async fn demo_serve(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
-    log_to_stdout(format)?;
+    log_to(io::stderr(), format, "info")?;
     let listener = server::bind(listen).await?;
     let settings = Settings::from_env()?;
     let demo = Demo::start(listener, Some(&settings)).await?;
@@ -207,9 +208,7 @@ async fn demo_serve(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
 }
 
 async fn demo_show(format: Option<LogFormat>) -> Outcome {
-    let format = format.unwrap_or(LogFormat::Human);
-    let color = io::stderr().is_terminal();
-    logging::init(format, "warn", color, io::stderr())?;
+    log_to(io::stderr(), format.or(Some(LogFormat::Human)), "warn")?;
     let demo = Demo::start(server::bind(any_port()).await?, None).await?;
     let client = demo::connect(demo.address).await?;
     let mut view = View::new(io::stdout(), style());
@@ -291,13 +290,10 @@ fn style() -> Style {
     if !io::stdout().is_terminal() {
         return Style::PIPE;
     }
-    let columns = std::env::var("COLUMNS").ok();
     Style {
         live: true,
         color: std::env::var_os("NO_COLOR").is_none(),
-        width: columns
-            .and_then(|columns| columns.parse().ok())
-            .unwrap_or(80),
+        width: terminal::columns(),
     }
 }
 
@@ -330,10 +326,12 @@ fn announce(listener: &TcpListener, tools: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn log_to_stdout(format: Option<LogFormat>) -> Outcome {
-    let stdout = io::stdout();
-    let format = format.unwrap_or_else(|| logging::default_format(&stdout));
-    logging::init(format, "info", stdout.is_terminal(), stdout)
+fn log_to<W>(output: W, format: Option<LogFormat>, level: &str) -> Outcome
+where
+    W: io::Write + io::IsTerminal + Send + 'static,
+{
+    let format = format.unwrap_or_else(|| logging::default_format(&output));
+    logging::init(format, level, output.is_terminal(), output)
 }
 
 /// Comes true at the first SIGTERM or SIGINT from now on; a second one ends the

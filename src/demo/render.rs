@@ -2,7 +2,7 @@
 //!
 //! Pure functions from messages to text; `view` says when each is shown.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use prost_types::Timestamp;
 use tonic::Code;
@@ -104,21 +104,27 @@ pub(super) fn calls(style: Style, rows: &[Row], calls: &[ToolCall]) -> String {
 pub(super) fn row(style: Style, rows: &[Row], row: &Row, elapsed: Duration) -> String {
     /// What a bar stands for until a run takes longer.
     const SCALE: Duration = Duration::from_secs(4);
-    const CELLS: usize = 16;
+    const CELLS: RangeInclusive<usize> = 4..=100;
+    const TIME: usize = 8;
+    /// What a bar leaves to its outcome.
+    const OUTCOME: usize = 24;
     let running = (Paint::Dim, "running".to_owned());
     let (at, took, (paint, outcome)) = match &row.end {
         Some(end) => (end.arrived, seconds(end.duration), &end.outcome),
         None => (elapsed, String::new(), &running),
     };
     let mut line = style.line();
-    line.push(Paint::Dim, &format!("{:>8}", seconds(at)));
+    line.push(Paint::Dim, &format!("{:>TIME$}", seconds(at)));
     let widths = Widths::of(rows);
     let id = padded(&row.id, widths.id);
     let tool = padded(&row.tool, widths.tool);
     let call = format!("  [{}] {id}  {tool}  {took:>7}  ", row.index);
     line.push(Paint::Plain, &call);
     if style.live {
-        let bar = bar(&(Duration::ZERO..at), SCALE.max(elapsed), CELLS, true);
+        let taken = TIME + columns(&call) + 2 + OUTCOME;
+        let cells = style.width.saturating_sub(taken);
+        let cells = cells.clamp(*CELLS.start(), *CELLS.end());
+        let bar = bar(&(Duration::ZERO..at), SCALE.max(elapsed), cells, true);
         line.push(Paint::Cyan, &bar);
         line.push(Paint::Plain, "  ");
     }
@@ -129,8 +135,9 @@ pub(super) fn row(style: Style, rows: &[Row], row: &Row, elapsed: Duration) -> S
 /// All results, with a bar each for when they ran.
 pub(super) fn table(style: Style, wall: Duration, response: &ExecuteToolsResponse) -> String {
     const HEAD: [&str; 6] = ["#", "id", "tool", "start", "end", "duration"];
+    /// In a pipe.
     const CELLS: usize = 30;
-    const MIN_CELLS: usize = 10;
+    const LIVE_CELLS: RangeInclusive<usize> = 10..=100;
     let mut rows = vec![HEAD.map(str::to_owned)];
     let mut bars = vec![];
     let mut outcomes = vec![(Paint::Bold, "outcome".to_owned())];
@@ -153,7 +160,8 @@ pub(super) fn table(style: Style, wall: Duration, response: &ExecuteToolsRespons
     let widest = outcomes.iter().map(|(_, text)| columns(text)).max();
     let taken = 2 + widths.iter().sum::<usize>() + 2 + widest.unwrap_or(0);
     let cells = if style.live {
-        style.width.saturating_sub(taken).clamp(MIN_CELLS, CELLS)
+        let cells = style.width.saturating_sub(taken);
+        cells.clamp(*LIVE_CELLS.start(), *LIVE_CELLS.end())
     } else {
         CELLS
     };
@@ -352,6 +360,26 @@ pub(super) mod tests {
             text += &closing(style, at(1.0), at(1.0));
             assert!(text.lines().all(|line| columns(line) <= width), "{text}");
         }
+    }
+
+    #[test]
+    fn a_wide_terminal_has_wide_bars() {
+        let cells = |width| {
+            let style = Style {
+                live: true,
+                color: false,
+                width,
+            };
+            let result = slept(0, "call_a", 4.0);
+            let row = [Row::ended(&result, at(4.0))];
+            let bar = super::row(style, &row, &row[0], at(4.0));
+            let table = table(style, at(4.0), &response(vec![result]));
+            [bar, table].map(|text| text.matches('\u{2588}').count())
+        };
+        assert_eq!(cells(60), [4, 10]);
+        assert_eq!(cells(80), [16, 10]);
+        assert_eq!(cells(120), [56, 50]);
+        assert_eq!(cells(1000), [100, 100]);
     }
 
     #[test]

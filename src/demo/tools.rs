@@ -181,7 +181,10 @@ fn requested_failure(arguments: &Map<String, Json>) -> Result<Status, Status> {
         let is_failure = (1..CODE_NAMES.len()).contains(&number);
         is_failure.then(|| Code::from_i32(number as i32))
     })?;
-    let message = argument(arguments, "message", "a string", Json::as_str)?;
+    let message = match arguments.contains_key("message") {
+        true => argument(arguments, "message", "a string", Json::as_str)?,
+        false => "as requested",
+    };
     Ok(Status::new(code, message))
 }
 
@@ -276,6 +279,12 @@ mod tests {
             (status.code(), status.message()),
             (Code::NotFound, "no such city")
         );
+        let silent = json!({"code": "NOT_FOUND"});
+        let status = call(&tools, "fail", silent).await.unwrap_err();
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::NotFound, "as requested")
+        );
         let numbered = json!({"code": 16, "message": ""});
         assert_eq!(code("fail", numbered).await, Code::Unauthenticated);
     }
@@ -328,7 +337,8 @@ mod tests {
             ("fail", json!({"code": 0, "message": ""})),
             ("fail", json!({"code": "OK", "message": ""})),
             ("fail", json!({"code": 17, "message": ""})),
-            ("fail", json!({"code": "NOT_FOUND"})),
+            ("fail", json!({"code": "NOT_FOUND", "message": 1})),
+            ("fail", json!({"message": "no code"})),
             ("flaky", json!({"key": "k".repeat(257), "failures": 1})),
             ("flaky", json!({"key": "k", "failures": 0.5})),
             ("payload", json!({"bytes": MAX_PAYLOAD_BYTES + 1})),

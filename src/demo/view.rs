@@ -12,6 +12,10 @@ use super::{
 };
 use crate::pb::{ExecuteToolsResponse, ToolCall, ToolExecutionResult};
 
+/// Whether a terminal begins another line where one is too long (DECAWM).
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
+
 /// Shows one run on `out`.
 #[derive(Debug)]
 pub struct View<W> {
@@ -103,11 +107,15 @@ impl<W: io::Write> View<W> {
 
     fn render_rows(&self) -> String {
         let rows = self.rows.iter();
-        rows.map(|row| {
-            let line = render::row(self.style, &self.rows, row, self.elapsed);
-            format!("\r\x1b[2K{line}\n")
-        })
-        .collect()
+        let rows: String = rows
+            .map(|row| {
+                let line = render::row(self.style, &self.rows, row, self.elapsed);
+                format!("\r\x1b[2K{line}\n")
+            })
+            .collect();
+        // In a terminal that is narrower than it was thought to be, a line that wraps
+        // would be two, and what goes up by the number of lines would leave a trail.
+        format!("{NO_WRAP}{rows}{WRAP}")
     }
 }
 
@@ -159,7 +167,7 @@ wall 3.01 s, sum of the calls 4.00 s: saved 0.99 s (1.3x)
             color: false,
             width: 80,
         };
-        let written = written(style);
+        let written = written(style).replace(NO_WRAP, "").replace(WRAP, "");
         let (_, rows) = written.split_once("Progress:\n").unwrap();
         let (rows, _) = rows.split_once("\n\n").unwrap();
         let expected = r#"
@@ -177,6 +185,66 @@ wall 3.01 s, sum of the calls 4.00 s: saved 0.99 s (1.3x)
             .replace("\n\x1b[2A ", "\n\x1b[2A\r\x1b[2K ")
             .replace("\n ", "\n\r\x1b[2K ");
         assert_eq!(format!("\n{rows}"), expected);
+    }
+
+    /// The lines of a terminal of so many columns that is sent `text`.
+    fn screen(text: &str, width: usize) -> Vec<String> {
+        let (mut lines, mut row, mut column, mut wraps) = (vec![String::new()], 0, 0, true);
+        let mut rest = text;
+        while let Some(c) = rest.chars().next() {
+            if let Some(code) = rest.strip_prefix("\x1b[") {
+                let end = code.find(|c: char| c.is_ascii_alphabetic()).unwrap();
+                match code.split_at(end + 1) {
+                    ("?7l", _) => wraps = false,
+                    ("?7h", _) => wraps = true,
+                    ("2K", _) => lines[row].clear(),
+                    (up, _) if up.ends_with('A') => {
+                        row -= up.trim_end_matches('A').parse::<usize>().unwrap();
+                    }
+                    (other, _) => panic!("{other}"),
+                }
+                rest = &code[end + 1..];
+                continue;
+            }
+            rest = &rest[c.len_utf8()..];
+            if c == '\n' || column == width && wraps && c != '\r' {
+                row += 1;
+                lines.resize(lines.len().max(row + 1), String::new());
+            }
+            match c {
+                '\r' | '\n' => column = 0,
+                _ if column < width => {
+                    lines[row].push(c);
+                    column += 1;
+                }
+                _ if wraps => {
+                    lines[row].push(c);
+                    column = 1;
+                }
+                _ => {}
+            }
+        }
+        lines
+    }
+
+    #[test]
+    fn a_terminal_that_is_narrower_than_thought_has_no_trails() {
+        let style = Style {
+            live: true,
+            color: false,
+            width: 80,
+        };
+        for width in [30, 50, 79, 80, 200] {
+            let lines = screen(&written(style), width);
+            let from = lines.iter().position(|line| line == "Progress:").unwrap();
+            let shown = lines[from + 1..].iter().take_while(|line| !line.is_empty());
+            let shown: Vec<_> = shown.map(|line| line[..20].trim().to_owned()).collect();
+            assert_eq!(
+                shown,
+                ["3.00 s  [0] call_a", "1.00 s  [1] call_b"],
+                "{width}"
+            );
+        }
     }
 
     #[test]
