@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 
 import answers
+import clients
 import neighbours
 from processes import Processes
 from rig import Rig
@@ -34,9 +35,13 @@ SCENARIOS = [
     (answers.two_messages, answers.CALLERS, {}),
     (answers.list_of_addresses, ["python"], {}),
     (answers.no_json, ["python", "go"], {}),
+    (answers.large_numbers, ["python", "go"], {}),
     (answers.summary, ["python"], {}),
     (answers.expiries, TOOLS, {"count": 1000}),
     (answers.lost_replica, ["python"], {}),
+    (clients.agents, clients.LANGUAGES, {}),
+    (clients.tool_service, clients.LANGUAGES, {}),
+    (clients.given_up, ["python"], {}),
     (neighbours.large_context, ["python", "java"], {}),
     (neighbours.frozen_replica, ["python"], {"seconds": 30}),
     (neighbours.long_call, ["java", "go", "python"], {"seconds": 360, "keepalive": ""}),
@@ -50,7 +55,8 @@ SCENARIOS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for option in ("fanfare", "grpcurl", "envoy", "go", "java", "node"):
+    programs = [f"clients-{language}" for language in clients.LANGUAGES]
+    for option in ("fanfare", "grpcurl", "envoy", "go", "java", "node", *programs):
         parser.add_argument(f"--{option}", default="")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("only", nargs="*", metavar="NAME[:PEER]")

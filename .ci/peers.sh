@@ -29,10 +29,12 @@ if ! python_peer || ! python_tools; then
     missing 'peers in other languages' "pip can't install grpcio or Envoy"
     exit
 fi
+python_clients || die 'the programs of tests/clients in Python do not compile'
 if have Go go; then go_peer || missing 'the peers in Go' "go can't build them"; fi
 if have Java java javac mvn; then java_peer || missing 'the peers in Java' "Maven can't install them"; fi
 if have Node node npm; then node_peer || missing 'the peers in Node' "npm can't install them"; fi
 
 PYTHONPATH=$peers_python:proto PYTHONDONTWRITEBYTECODE=1 python3 .ci/peers.py \
     --fanfare "$fanfare" --envoy "$envoy" --grpcurl "$grpcurl_old" \
-    --go "$peers_go" --java "$peers_java" --node "$peers_node" "${@:2}"
+    --go "$peers_go" --java "$peers_java" --node "$peers_node" --clients-python "$clients_python" \
+    --clients-go "$clients_go" --clients-node "$clients_node" "${@:2}"

@@ -126,6 +126,17 @@ def no_json(rig: Rig, peer: str) -> None:
     assert outcomes == [{}, INTERNAL, INTERNAL, None], outcomes
 
 
+def large_numbers(rig: Rig, peer: str) -> None:
+    """What README says of numbers: a `Struct` rounds large ones, strings are kept."""
+    fanfare = rig.fanfare(rig.tool("python"), echo="")
+    number = 1234567890123456789
+    asked = {"calls": calls("echo", number=number, text=str(number))}
+    (result,) = fanfare.caller(peer).call(EXECUTE, asked)["response"]["results"]
+    observation = result["observation"]
+    assert observation["text"] == str(number), observation
+    assert int(float(observation["number"])) == 1234567890123456768, observation
+
+
 def summary(rig: Rig, peer: str) -> None:
     """A summary has no observations, so none of them is too large for it."""
     fanfare = rig.fanfare(rig.tool(peer), payload="")

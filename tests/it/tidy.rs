@@ -243,3 +243,11 @@ fn nothing_is_left_for_later() {
         }
     }
 }
+
+/// The gate runs the file; people copy what they read.
+#[test]
+fn the_readme_shows_the_tool_service_that_is_tried() {
+    let readme = include_str!("../../README.md");
+    let sample = include_str!("../clients/python/tool_service.py");
+    assert!(readme.contains(&format!("```python\n{sample}```\n")));
+}

@@ -1,0 +1,116 @@
+"""The programs of `tests/clients`: a tool service and an agent in each language."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from processes import LIMIT, fail, free_ports
+from rig import Load, Rig, calls, tool_protos, tool_services
+
+LANGUAGES = ["python", "go", "node"]
+WEATHER = {"city": "Oslo", "celsius": 21.5}
+FAILED = {"error": "city: must not be empty", "reason": "TOOL_FAILED"}
+UNKNOWN = {"error": "no tool is named no_such_tool", "reason": "UNKNOWN_TOOL"}
+
+
+def agents(rig: Rig, peer: str) -> None:
+    """Each agent gets the results of its turn from the tool service in this language."""
+    fanfare = rig.fanfare(start(rig, peer)[0], get_weather="max_concurrency = 100")
+    for language in filter(lambda name: program(rig, name, "agent"), LANGUAGES):
+        command = program(rig, language, "agent", f"127.0.0.1:{fanfare.port}")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=env(rig))
+        messages = [json.loads(line) for line in done.stdout.splitlines()]
+        answers = {m["tool_call_id"]: json.loads(m["content"]) for m in messages}
+        expected = {"call_1": WEATHER, "call_2": FAILED, "call_3": UNKNOWN}
+        assert list(answers.items()) == list(expected.items()), (language, done)
+        assert "ended: call_1" in done.stderr, (language, done.stderr)
+    # They read to the end: no request was cancelled.
+    assert "CANCELLED" not in fanfare.output, fanfare.output
+
+
+def tool_service(rig: Rig, peer: str) -> None:
+    """It knows its tools by name, has health, and a rollout of it costs no call."""
+    replicas = [start(rig, peer) for _ in range(2)]
+    for port, _ in replicas:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            other = tool_services.ToolServiceStub(channel).CallTool.future(weather("other"))
+            assert other.exception().code() == grpc.StatusCode.UNIMPLEMENTED, other
+            health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            assert health.status == health.SERVING, health
+    # What arrives as it ends, grpcio answers with CANCELLED.
+    keys = 'idempotent = true\nretry.codes = ["UNAVAILABLE", "CANCELLED"]' if peer == "python" else ""
+    fanfare = rig.fanfare([port for port, _ in replicas], get_weather=keys)
+    with Load(fanfare, 4, calls("get_weather", 5, city="Oslo")) as load:
+        time.sleep(0.5)
+        process = rig.processes.running[replicas[0][1]]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=LIMIT) == 0, rig.processes.output(replicas[0][1])
+        time.sleep(0.3)
+    bad, of, why = load.failed()
+    assert of and not bad, f"{bad} of {of}: {why}"
+
+
+def given_up(rig: Rig, peer: str) -> None:
+    """Calls that nobody waits for any more do not go on: it could not end before they had."""
+    slow = rig.folder / f"slow-{peer}.py"
+    (command,) = [arg for arg in program(rig, peer, "tool_service") if arg.endswith(".py")]
+    with open(command) as source:
+        slow.write_text(source.read().replace("sleep(0.1)", "sleep(3600)"))
+    port, name = start(rig, peer, ["python3", str(slow)])
+    process = rig.processes.running[name]
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = tool_services.ToolServiceStub(channel)
+        asked = weather("get_weather")
+        by_deadline = [stub.CallTool.future(asked, timeout=0.5) for _ in range(50)]
+        by_caller = [stub.CallTool.future(asked) for _ in range(50)]
+        for call in by_deadline:
+            assert call.exception().code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        for call in by_caller:
+            call.cancel()
+        begun = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=LIMIT) == 0, rig.processes.output(name)
+        # It waits 25 s for what runs.
+        assert time.monotonic() - begun < 15, "calls went on"
+
+
+def weather(tool: str):
+    request = tool_protos.CallToolRequest(name=tool)
+    request.arguments.update({"city": "Oslo"})
+    return request
+
+
+def start(rig: Rig, peer: str, command: list[str] | None = None) -> tuple[int, str]:
+    """Its port, and its name as a process; of this scenario alone."""
+    (port,) = free_ports(1)
+    name = f"caller-tool-service-{port}"
+    command = [*command, f"127.0.0.1:{port}"] if command else None
+    command = command or program(rig, peer, "tool_service", f"127.0.0.1:{port}")
+    rig.processes.start(name, command, env(rig))
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=LIMIT)
+        except grpc.FutureTimeoutError:
+            fail(f"{name} does not listen:\n{rig.processes.output(name)}")
+    return port, name
+
+
+def program(rig: Rig, language: str, name: str, *arguments: str) -> list[str]:
+    """How it is run; empty if it can't be."""
+    folder = getattr(rig.options, f"clients_{language}")
+    if not folder:
+        return []
+    path = f"{folder}/{name}"
+    command = {"python": ["python3", f"{path}.py"], "go": [path], "node": ["node", f"{path}.js"]}
+    return [*command[language], *arguments]
+
+
+def env(rig: Rig) -> dict:
+    """Its stubs are beside those that `rig` makes for itself."""
+    path = f"{rig.options.clients_python}:{os.environ['PYTHONPATH']}"
+    return os.environ | {"PYTHONPATH": path}
