@@ -7,6 +7,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::Instant,
 };
+use tonic::Code;
 
 use super::{
     health::{SERVING, Watch},
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::support::{
     SECOND, bare, call, ledger, ms,
-    process::{PATIENCE, Process},
+    process::Process,
     raw::{EXECUTE, RawClient, STREAM, framed, post},
     request,
 };
@@ -55,10 +56,13 @@ async fn a_frozen_caller_without_calls_does_not_hold_the_drain() {
 }
 
 /// Answers that are not read, requests that do not become complete, streams that are
-/// not ended: their callers say nothing.
+/// not ended: their callers say nothing. Nor do those whose calls run, and these are
+/// waited for: by the server, and by the tools, which end at the same time.
 #[tokio::test]
 async fn what_waits_for_its_caller_does_not_hold_the_drain() {
-    let tools = Process::demo_tools().await;
+    // Longer than who does not read is given.
+    const RUNS: f64 = 7.0;
+    let mut tools = Process::demo_tools().await;
     // Longer than a test waits.
     let keys = "drain_timeout = '10m'\nreceive_timeout = '10m'";
     let mut server = Process::serve_demo(keys, "", tools.address).await;
@@ -77,19 +81,26 @@ async fn what_waits_for_its_caller_does_not_hold_the_drain() {
     body.send_data(bytes::Bytes::from_static(&[0, 0, 0]), false)
         .unwrap();
     let _frozen = frozen(&server).await;
-    let mut client = server.client().await;
-    let running =
-        tokio::spawn(async move { client.execute_tools(request(vec![sleep_call(2.5)])).await });
-    ledger::started(&tools, 3).await;
+    let run = |path| async move {
+        let caller = RawClient::connect(server.address).await;
+        let body = framed(&request(vec![sleep_call(RUNS)]));
+        caller.ask(post(path), body).await
+    };
+    let running = [EXECUTE, STREAM].map(|path| tokio::spawn(run(path)));
+    ledger::started(&tools, 4).await;
 
     server.signal(Signal::SIGTERM);
+    tools.signal(Signal::SIGTERM);
     let start = Instant::now();
-    // What runs is waited for, however long its caller says nothing.
-    let answer = running.await.unwrap().expect("an answer");
-    assert!(answer.get_ref().results[0].outcome.is_some());
-    assert_eq!(server.exit_code().await, Some(0));
-    assert!(start.elapsed() >= 2 * SECOND);
-    assert!(start.elapsed() < PATIENCE);
+    for answer in running {
+        let answer = answer.await.unwrap().expect("an answer");
+        assert_eq!(answer.code(), Code::Ok);
+    }
+    assert!(start.elapsed() >= 6 * SECOND);
+    for process in [&mut server, &mut tools] {
+        assert_eq!(process.exit_code().await, Some(0));
+    }
+    ledger::answered(&tools, 4).await;
 }
 
 /// Serves a connection whose peer says `OPENING` and then nothing, and has the server
