@@ -65,8 +65,9 @@
 //!    never blocks or fails a call, and what each RPC, call and attempt came to is
 //!    told once. `tidy::*`, `telemetry::*`
 //! 10. **What can be saved is saved, and nothing is done twice**: a call is sent
-//!     again only if it can't have run or may run twice, and within a budget.
-//!     `retries::*`, `hedging::*`, `breaker::*`, `bulkhead::*`
+//!     again only if it can't have run or may run twice, and within a budget; callers
+//!     are told what they may send again.
+//!     `retries::*`, `hedging::*`, `breaker::*`, `bulkhead::*`, `not_served::*`
 //!
 //! # Who may name whom
 //!

@@ -20,8 +20,6 @@ from processes import LIMIT, Processes, fail, free_ports
 protos, services = grpc.protos_and_services("fanfare/v1/orchestrator.proto")
 tool_protos, tool_services = grpc.protos_and_services("fanfare/v1/tool.proto")
 HERE = Path(__file__).parent
-# Where `google/rpc/*.proto` are.
-GOOGLE = Path(error_details_pb2.__file__).parents[2]
 EXECUTE = "/fanfare.v1.OrchestratorService/ExecuteTools"
 MESSAGES = [("grpc.max_receive_message_length", -1)]
 
@@ -42,7 +40,7 @@ class Rig:
         program = {
             "python": ["python3", str(HERE / "tool.py")],
             "go": [self.options.go, str(self.descriptors)],
-            "node": ["node", str(HERE / "peer.js"), f"proto:{GOOGLE}"],
+            "node": ["node", str(HERE / "peer.js"), "proto"],
             "java": ["java", "-cp", f"{self.options.java}:{self.options.java}/*", "Tool"]
             + [str(self.descriptors)],
         }[peer]
@@ -123,7 +121,7 @@ def write_descriptors(file: Path) -> None:
     """The contract, the health service and their imports, for those who load them."""
     well_known = Path(protoc.__file__).parent / "_proto"
     command = ["protoc", "--include_imports", f"--descriptor_set_out={file}", "-Iproto"]
-    command += [f"-I{GOOGLE}", f"-I{well_known}", "fanfare/v1/orchestrator.proto"]
+    command += [f"-I{well_known}", "fanfare/v1/orchestrator.proto"]
     command += ["fanfare/v1/tool.proto", "google/rpc/error_details.proto"]
     if protoc.main(command):
         fail("protoc failed")
