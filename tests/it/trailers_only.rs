@@ -84,13 +84,13 @@ async fn an_error_is_one_frame_whoever_finds_it() {
             "health without a message",
             post(CHECK),
             Bytes::new(),
-            Code::Internal,
+            Code::InvalidArgument,
         ),
         (
             "health: garbage",
             post(CHECK),
             framed_bytes(&[0xff; 9]),
-            Code::Internal,
+            Code::InvalidArgument,
         ),
         (
             "health: too large",
@@ -148,14 +148,24 @@ async fn an_error_is_one_frame_whoever_finds_it() {
             empty(),
             Code::InvalidArgument,
         ),
-        ("half a prefix", post(EXECUTE), half(), Code::Internal),
+        (
+            "half a prefix",
+            post(EXECUTE),
+            half(),
+            Code::InvalidArgument,
+        ),
         (
             "stream: half a prefix",
             post(STREAM),
             half(),
-            Code::Internal,
+            Code::InvalidArgument,
         ),
-        ("list: half a prefix", post(LIST), half(), Code::Internal),
+        (
+            "list: half a prefix",
+            post(LIST),
+            half(),
+            Code::InvalidArgument,
+        ),
         ("too large", post(EXECUTE), over(), Code::ResourceExhausted),
         (
             "stream: too large",
