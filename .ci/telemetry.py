@@ -2,9 +2,9 @@
 """Sends our telemetry to a real collector, and reads our metrics page.
 
 Runs the service with its demo tools, a collector (rotel) that prints what it
-gets, and a batch by grpcurl with a trace context of its own. Every printable ASCII
-character is in names and values of resource attributes. The collector must
-print one trace of it with all spans in their places, and our metrics; promtool
+gets, and a batch by grpcurl with a trace context of its own; once by gRPC, once by
+HTTP. Every printable ASCII character is in names and values of resource attributes. The
+collector must print one trace of it with all spans in their places, and our metrics; promtool
 must find nothing wrong with `/metrics`, which must have the same metrics, nor with
 the queries of telemetry.md, which must be of metrics that are there.
 """
@@ -19,7 +19,8 @@ from pathlib import Path
 from processes import LIMIT, Processes, fail, free_ports, run
 
 PAGE = Path(__file__).parent.parent / "deploy/observability/telemetry.md"
-TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACES = ["0af7651916cd43dd8448eb211c80319c", "1af7651916cd43dd8448eb211c80319c"]
+PARENT = "b7ad6b7169203331"
 BATCH = {
     "calls": [
         {"id": "a", "name": "echo", "arguments": {"city": "Bern"}},
@@ -53,11 +54,11 @@ METRICS = [
 ]
 
 
-def tree(printed: str) -> set:
+def tree(printed: str, trace: str) -> set:
     """The spans of our trace: name, kind, the parent's name (or its id). Without
     those of reflection, which grpcurl asks first."""
     field = lambda block, name: re.search(rf"^ *{name} *: (.*)$", block, re.M)[1].strip()
-    blocks = [b for b in re.split(r"^Span #\d+", printed, flags=re.M)[1:] if TRACE in b]
+    blocks = [b for b in re.split(r"^Span #\d+", printed, flags=re.M)[1:] if trace in b]
     names = {field(b, "ID"): field(b, "Name") for b in blocks}
     return {
         (
@@ -109,15 +110,12 @@ def check(options, processes: Processes, folder: Path) -> None:
     processes.start("tools", [options.fanfare, "demo-tools", "--listen", f"127.0.0.1:{tools}"])
     processes.wait_for("tools", "start", lambda text: "listening on" in text)
     environment = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{grpc}",
         "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
         "OTEL_RESOURCE_ATTRIBUTES": ",".join(ATTRIBUTES),
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "OTEL_METRIC_EXPORT_INTERVAL": "200",
     }
     serve = [options.fanfare, "serve", "--config", str(config)]
-    processes.start("fanfare", serve, environment)
-    processes.wait_for("fanfare", "start", lambda text: f"listening on 127.0.0.1:{listen}" in text)
 
     def call(request: dict, *more: str) -> subprocess.CompletedProcess:
         command = [options.grpcurl, "-plaintext", "-max-time", "20", *more]
@@ -126,19 +124,32 @@ def check(options, processes: Processes, folder: Path) -> None:
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT
         )
 
-    answer = call(BATCH, "-H", f"traceparent: 00-{TRACE}-{PARENT}-01")
-    if answer.returncode:
-        fail(f"grpcurl failed:\n{answer.stderr}")
-    if not call(BAD).returncode:
-        fail("a request without calls was not refused")
+    for trace, protocol, port in zip(TRACES, ("http/protobuf", "grpc"), (http, grpc)):
+        environment["OTEL_EXPORTER_OTLP_PROTOCOL"] = protocol
+        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{port}"
+        if "fanfare" in processes.running:
+            processes.stop("fanfare")
+        before = len(processes.output("collector"))
+        processes.start("fanfare", serve, environment)
+        ready = f"listening on 127.0.0.1:{listen}"
+        processes.wait_for("fanfare", "start", lambda text: ready in text)
+        answer = call(BATCH, "-H", f"traceparent: 00-{trace}-{PARENT}-01")
+        if answer.returncode:
+            fail(f"grpcurl failed:\n{answer.stderr}")
+        if not call(BAD).returncode:
+            fail("a request without calls was not refused")
 
-    processes.wait_for("collector", f"tree {TREE}", lambda text: tree(text) == TREE)
-    for metric in METRICS:
-        found = rf"Name\s*: {re.escape(metric)}$"
-        processes.wait_for("collector", metric, lambda text: re.search(found, text, re.M))
-    for attribute in ("service.name: Str(fanfare)", "k8s.pod.name: Str(fanfare-0)"):
-        processes.wait_for("collector", attribute, lambda text: attribute in text)
-    print(f"the collector printed {len(TREE)} spans in their places and {len(METRICS)} metrics")
+        printed = lambda what, found: processes.wait_for(
+            "collector", f"{what} by {protocol}", lambda text: found(text[before:])
+        )
+        printed(f"tree {TREE}", lambda text: tree(text, trace) == TREE)
+        for metric in METRICS:
+            found = rf"Name\s*: {re.escape(metric)}$"
+            printed(metric, lambda text: re.search(found, text, re.M))
+        for attribute in ("service.name: Str(fanfare)", "k8s.pod.name: Str(fanfare-0)"):
+            printed(attribute, lambda text: attribute in text)
+        many = f"{len(TREE)} spans in their places and {len(METRICS)} metrics"
+        print(f"by {protocol} the collector printed {many}")
 
     with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=LIMIT) as reply:
         page = reply.read().decode()
