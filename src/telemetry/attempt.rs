@@ -135,9 +135,9 @@ impl<'a> Attempt<'a> {
         let code_name = names::code(code);
         self.measure(batch, now, code_name);
         let traced = batch.record.traced();
-        let logged = tracing::enabled!(target: "fanfare::access", Level::DEBUG);
-        let failed = code != Code::Ok && (traced.is_some() || logged);
-        let message = failed.then(message);
+        let failed = code != Code::Ok;
+        let logged = failed && tracing::enabled!(target: "fanfare::access", Level::DEBUG);
+        let message = (logged || failed && traced.is_some()).then(message);
         if let Some(message) = message.as_ref().filter(|_| logged) {
             self.log(batch, now, code_name, message);
         }

@@ -99,6 +99,9 @@ fn of_a_list_the_rest_is_used() {
     let all = "OTEL_TRACES_EXPORTER OTEL_EXPORTER_OTLP_HEADERS OTEL_EXPORTER_OTLP_HEADERS \
                OTEL_METRICS_EXPORTER OTEL_METRICS_EXPORTER";
     assert_eq!(ignored(environment), all);
+    // Nothing is no element.
+    let environment = "OTEL_PROPAGATORS=tracecontext,\nOTEL_METRICS_EXPORTER=,otlp, ,";
+    assert_eq!(ignored(environment), "");
 }
 
 #[test]
