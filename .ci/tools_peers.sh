@@ -92,10 +92,10 @@ clone() {
         chmod +x "$1/tools/protoc"
 }
 
-# stubs DIR LANGUAGE: runs the command that the README has for the language.
+# stubs DIR LANGUAGE: runs the commands that the README has for the language.
 stubs() {
     local command
-    command=$(awk -v title="## $2" '/^## / { ours = $0 == title } ours && /protoc -I/ { inside = 1 }
+    command=$(awk -v title="## $2" '/^## / { ours = $0 == title } ours && /^mkdir|protoc -I/ { inside = 1 }
         inside { print; inside = /\\$/ }' tests/clients/README.md)
     (cd "$1" && PYTHONPATH=$peers_python PATH=$1/tools:$PATH bash -euc "${command/#python /python3 }")
 }
@@ -116,13 +116,13 @@ build_node_clients() {
     clone "$1" && npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$1" \
         "@grpc/grpc-js@$GRPC_JS" "grpc-health-check@$GRPC_JS_HEALTH" "@bufbuild/protobuf@$TS_PROTO_RUNTIME" \
         "ts-proto@$TS_PROTO" "typescript@$TYPESCRIPT" "@types/node@$NODE_TYPES" &&
-        mkdir "$1/gen" && stubs "$1" TypeScript && mv "$1"/tests/clients/typescript/* "$1" &&
+        stubs "$1" TypeScript && mv "$1"/tests/clients/typescript/* "$1" &&
         (cd "$1" && node_modules/.bin/tsc --strict --module node20 --target es2022 --outDir out ./*.ts)
 }
 
 build_java_stubs() {
     local generator=io.grpc:protoc-gen-grpc-java:$JAVA_GRPC_PROTOC:exe:linux-x86_64
-    clone "$1" && mkdir "$1/src" && for tool in "com.google.protobuf:protoc:$JAVA_PROTOC:exe:linux-x86_64" "$generator"; do
+    clone "$1" && for tool in "com.google.protobuf:protoc:$JAVA_PROTOC:exe:linux-x86_64" "$generator"; do
         mvn --quiet --batch-mode --no-transfer-progress dependency:copy -Dartifact="$tool" -DoutputDirectory="$1/tools" \
             -Dmdep.stripVersion || return 1
     done
