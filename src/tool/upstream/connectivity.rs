@@ -40,9 +40,13 @@ impl Upstream {
         self.state().connectivity()
     }
 
-    /// Connects again if that failed the last time.
+    /// Connects again if that failed the last time, and nobody does already.
     pub(super) fn retry(self: &Arc<Self>) {
-        if self.connectivity() == Connectivity::TransientFailure {
+        let state = self.state();
+        let has_failed = state.connectivity() == Connectivity::TransientFailure;
+        let is_tried = state.is_something_coming();
+        drop(state);
+        if has_failed && !is_tried {
             let this = Arc::clone(self);
             tokio::spawn(async move { this.connect().await });
         }
