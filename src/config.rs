@@ -107,13 +107,11 @@ pub struct Server {
     /// Default `"none"`: within a data centre compressing takes longer than
     /// sending.
     pub compression: Compression,
-    /// The most connections of callers at a time. Another one is closed at once, which
-    /// sends gRPC's clients to another address, and `/readyz` says 503. Fewer if the
-    /// process may not open so many files (`ulimit -n`, which it raises as far as it
-    /// may): what tool services and `admin_listen` can need is kept back.
+    /// The most connections of callers at a time. Another one is closed at once, so that
+    /// clients try another address, and `/readyz` says 503. Fewer where `ulimit -n`, which
+    /// is raised, leaves too little for tool services and `admin_listen`.
     ///
-    /// Default 4096: far more than callers have replicas, yet a caller that
-    /// leaks connections can't use up the memory.
+    /// Default 4096: far more than callers have replicas, and not all memory.
     pub max_connections: usize,
     /// The most RPCs at a time on one connection, which the server announces
     /// as HTTP/2's `SETTINGS_MAX_CONCURRENT_STREAMS`; callers queue the rest.
@@ -172,9 +170,8 @@ pub struct Server {
     /// Default 0 s. Where load balancers learn of the end only later, set it to
     /// the time that they need, and `terminationGracePeriodSeconds` higher.
     pub drain_delay: Duration,
-    /// How long requests in flight may take to finish after that. The process does not
-    /// wait for callers: those who say nothing lose their connection a second after
-    /// there is nothing left to do on it, and 5 s after if they do not read an answer.
+    /// How long requests in flight may take to finish after that. A caller that says
+    /// nothing loses its connection a second after that was done, or 5 s if it reads no answer.
     ///
     /// Default 25 s: Kubernetes kills 30 s after its SIGTERM by default.
     pub drain_timeout: Duration,
