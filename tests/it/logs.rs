@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines},
     process::{Child, ChildStdout},
     time::timeout,
 };
@@ -100,4 +100,31 @@ async fn a_directive_that_can_not_be_read_is_named() {
             assert!(stderr.contains(named), "{stderr}");
         }
     }
+}
+
+/// What the demo shows is for its output, and nothing else.
+#[tokio::test]
+async fn the_demo_logs_to_stderr() {
+    let arguments = ["demo", "--serve", "--listen", "127.0.0.1:0"];
+    let mut demo = fanfare(&arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demo.stderr.take().unwrap()).lines();
+    let ready = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains("listening on 127.0.0.1:") {
+                return true;
+            }
+        }
+        false
+    };
+    assert_eq!(timeout(PATIENCE, ready).await, Ok(true));
+
+    demo.kill().await.unwrap();
+    let mut shown = String::new();
+    let mut stdout = demo.stdout.take().unwrap();
+    stdout.read_to_string(&mut shown).await.unwrap();
+    assert_eq!(shown, "");
 }
