@@ -40,6 +40,7 @@ SCENARIOS = [
     (answers.expiries, TOOLS, {"count": 1000}),
     (answers.lost_replica, ["python"], {}),
     (clients.agents, clients.LANGUAGES, {}),
+    (clients.refused_agent, clients.LANGUAGES, {}),
     (clients.tool_service, clients.LANGUAGES, {}),
     (clients.given_up, ["python"], {}),
     (neighbours.large_context, ["python", "java"], {}),

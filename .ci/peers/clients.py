@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from processes import LIMIT, fail, free_ports
-from rig import Load, Rig, calls, tool_protos, tool_services
+from rig import Load, Rig, calls, request, tool_protos, tool_services
 
 LANGUAGES = ["python", "go", "node"]
 WEATHER = {"city": "Oslo", "celsius": 21.5}
@@ -31,6 +31,24 @@ def agents(rig: Rig, peer: str) -> None:
         assert "ended: call_1" in done.stderr, (language, done.stderr)
     # They read to the end: no request was cancelled.
     assert "CANCELLED" not in fanfare.output, fanfare.output
+
+
+def refused_agent(rig: Rig, peer: str) -> None:
+    """What is refused for want of room is sent again until the deadline; a lost connection is not."""
+    limits = "[limits]\nmax_calls_per_request = 3\nmax_in_flight_calls = 3"
+    port = rig.tool("python")
+    asleep = lambda: rig.ask(port, "calls").get("sleep", 0)
+    fanfare, before = rig.fanfare(port, server=limits, get_weather="", sleep=""), asleep()
+    running = fanfare.stub.ExecuteTools.future(request(calls("sleep", seconds=60)))
+    while asleep() == before:
+        assert not running.done(), running
+    command = program(rig, peer, "agent", f"127.0.0.1:{fanfare.port}")
+    agent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env(rig))
+    refusals = lambda log: log.count("RESOURCE_EXHAUSTED") > 2
+    rig.processes.wait_for(fanfare.name, "third refusal", refusals)
+    fanfare.process.kill()
+    _, said = agent.communicate(timeout=LIMIT)
+    assert agent.returncode != 0 and b"UNAVAILABLE" in said.upper(), said
 
 
 def tool_service(rig: Rig, peer: str) -> None:
@@ -80,9 +98,9 @@ def given_up(rig: Rig, peer: str) -> None:
 
 
 def weather(tool: str):
-    request = tool_protos.CallToolRequest(name=tool)
-    request.arguments.update({"city": "Oslo"})
-    return request
+    asked = tool_protos.CallToolRequest(name=tool)
+    asked.arguments.update({"city": "Oslo"})
+    return asked
 
 
 def start(rig: Rig, peer: str, command: list[str] | None = None) -> tuple[int, str]:

@@ -1,5 +1,6 @@
 import json
 import sys
+import time
 
 import grpc
 from fanfare.v1 import orchestrator_pb2, orchestrator_pb2_grpc
@@ -31,18 +32,20 @@ def message(result):
     return {"role": "tool", "tool_call_id": result.id, "content": json.dumps(content)}
 
 
-def run_tools(stub, calls, seconds, tries=3):
+def run_tools(stub, calls, seconds):
     """The calls of one turn; their results, in the order of the calls."""
     request = ParseDict({"calls": calls}, orchestrator_pb2.ExecuteToolsRequest())
-    try:
-        for event in stub.StreamExecuteTools(request, timeout=seconds):
-            if event.HasField("completion"):
-                print("ended:", event.completion.id, file=sys.stderr)
-        return [message(result) for result in event.aggregate.results]
-    except grpc.RpcError as error:
-        if tries > 1 and may_be_sent_again(error):
-            return run_tools(stub, calls, seconds, tries - 1)
-        raise
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            for event in stub.StreamExecuteTools(request, timeout=deadline - time.monotonic()):
+                if event.HasField("completion"):
+                    print("ended:", event.completion.id, file=sys.stderr)
+            return [message(result) for result in event.aggregate.results]
+        except grpc.RpcError as error:
+            if not may_be_sent_again(error):
+                raise
+            time.sleep(0.5)  # so long a `RetryInfo` asks for
 
 
 calls = [

@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { Metadata, ServiceError, credentials } from "@grpc/grpc-js";
 import { ExecuteToolsRequest, OrchestratorServiceClient } from "./gen/fanfare/v1/orchestrator";
 import { ToolExecutionResult } from "./gen/fanfare/v1/types";
@@ -21,18 +22,20 @@ function message({ id, error, observation }: ToolExecutionResult) {
 }
 
 /** The calls of one turn; their results, in the order of the calls. */
-async function runTools(request: ExecuteToolsRequest, seconds: number, tries = 3): Promise<object[]> {
+async function runTools(request: ExecuteToolsRequest, seconds: number): Promise<object[]> {
   const deadline = Date.now() + seconds * 1000;
-  const results: ToolExecutionResult[] = [];
-  try {
-    for await (const event of client.streamExecuteTools(request, new Metadata(), { deadline })) {
-      if (event.completion) console.error("ended:", event.completion.id);
-      results.push(...(event.aggregate?.results ?? []));
+  for (;;) {
+    const results: ToolExecutionResult[] = [];
+    try {
+      for await (const event of client.streamExecuteTools(request, new Metadata(), { deadline })) {
+        if (event.completion) console.error("ended:", event.completion.id);
+        results.push(...(event.aggregate?.results ?? []));
+      }
+      return results.map(message);
+    } catch (error) {
+      if (!mayBeSentAgain(error as ServiceError)) throw error;
+      await setTimeout(500); // so long a `RetryInfo` asks for
     }
-    return results.map(message);
-  } catch (error) {
-    if (tries > 1 && mayBeSentAgain(error as ServiceError)) return runTools(request, seconds, tries - 1);
-    throw error;
   }
 }
 

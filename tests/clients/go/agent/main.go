@@ -41,12 +41,14 @@ func message(result *fanfare.ToolExecutionResult) map[string]any {
 }
 
 // runTools runs the calls of one turn: their results, in the order of the calls.
-func runTools(ctx context.Context, client fanfare.OrchestratorServiceClient, calls []*fanfare.ToolCall, tries int) ([]map[string]any, error) {
-	messages, err := try(ctx, client, calls)
-	if tries > 1 && errorInfo(status.Convert(err)).GetMetadata()["retryable"] == "true" {
-		return runTools(ctx, client, calls, tries-1)
+func runTools(ctx context.Context, client fanfare.OrchestratorServiceClient, calls []*fanfare.ToolCall) ([]map[string]any, error) {
+	for {
+		messages, err := try(ctx, client, calls)
+		if errorInfo(status.Convert(err)).GetMetadata()["retryable"] != "true" {
+			return messages, err
+		}
+		time.Sleep(500 * time.Millisecond) // so long a RetryInfo asks for
 	}
-	return messages, err
 }
 
 func try(ctx context.Context, client fanfare.OrchestratorServiceClient, calls []*fanfare.ToolCall) ([]map[string]any, error) {
@@ -84,7 +86,7 @@ func main() {
 		{Id: "call_1", Name: "get_weather", Arguments: arguments},
 		{Id: "call_2", Name: "get_weather"},
 		{Id: "call_3", Name: "no_such_tool"},
-	}, 3)
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
