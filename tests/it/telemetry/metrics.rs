@@ -191,6 +191,8 @@ async fn gauges_come_back_to_zero_however_a_request_ends() {
     tokio::time::sleep(SECOND).await;
     assert_eq!(under_way(&page()), (1.0, 1.0, 1.0, 4.0));
     rpc.await.unwrap().unwrap();
+    // A cancelled call is with its tool until its stream is reset.
+    tokio::time::sleep(ms(100)).await;
     assert_eq!(under_way(&page()), (0.0, 0.0, 0.0, 0.0));
     assert!(page().is_idle());
 }
