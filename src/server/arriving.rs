@@ -18,7 +18,8 @@ use tokio::sync::oneshot;
 use crate::buffered::{Buffered, Held};
 
 /// What a stream takes that waits for its request, in h2, hyper and here, beside its
-/// headers and what has come of it: measured, in a build that is not optimized.
+/// headers and what has come of it: twice of what was measured (`deploy/sizing.md`), as
+/// allocators do not give all back.
 const STREAM_BYTES: usize = 12 << 10;
 /// What a field of its headers takes beside its name and value.
 const FIELD_BYTES: usize = 128;

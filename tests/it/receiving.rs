@@ -266,8 +266,9 @@ async fn calls_are_counted_before_they_are_decoded() {
         assert_eq!(status.code(), Code::InvalidArgument);
         let violations = status.get_details_bad_request().unwrap().field_violations;
         assert_eq!(violations[0].field, "calls");
+        // Whoever had decoded them would know how many they are.
         let description = &violations[0].description;
-        assert!(description.contains("at most 256 calls"), "{description}");
+        assert!(description.ends_with(", are more"), "{description}");
     }
 }
 
