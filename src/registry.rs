@@ -172,6 +172,7 @@ impl Registry {
                     Connectivity::TransientFailure => 4,
                 }),
                 ejected: read(|upstream| upstream.ejected() as u64),
+                worn: read(Upstream::worn),
             }
         })
     }

@@ -255,6 +255,9 @@ metrics! {
     EJECTED = "fanfare.tool_service.ejected_addresses", "gauge", "{address}",
         &[TOOL_SERVICE],
         "addresses of it that are left alone because they kept failing";
+    WORN_CONNECTIONS = "fanfare.tool_service.worn_connections", "counter", "{connection}",
+        &[TOOL_SERVICE],
+        "connections that were replaced because many calls on them had been cancelled";
     DROPPED_SPANS = "fanfare.telemetry.dropped_spans", "counter", "{span}",
         &[ERROR_TYPE],
         "spans that did not reach the collector: `queue_full` or `export_failed`";

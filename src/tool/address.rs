@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -28,6 +28,8 @@ pub(super) struct Endpoint {
     pub(super) tls: Option<Tls>,
     /// Its name in telemetry.
     pub(super) target: Target,
+    /// How many connections were worn by cancels.
+    pub(super) worn: AtomicU64,
 }
 
 /// Where calls go: one address of a tool service.
@@ -63,6 +65,7 @@ impl Endpoint {
             host: host.to_owned(),
             port,
             target: Target::new(host, port),
+            worn: AtomicU64::new(0),
             // The configuration takes no endpoint without scheme and host.
             method_uri: Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static(METHOD)),
             tls: https.then(|| Tls::new(host, &service.tls.clone().unwrap_or_default())),

@@ -2,7 +2,10 @@
 //! stays in use until a better one comes: a name server that fails or answers with
 //! nothing takes no tool service away.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+};
 
 use futures_util::future::join_all;
 
@@ -49,6 +52,12 @@ impl Endpoints {
     pub(super) fn target(&self) -> Target {
         let first = self.0.first().map(|known| known.endpoint.target.clone());
         first.unwrap_or_else(|| Target::new("", 0))
+    }
+
+    /// How many connections to them were worn by cancels.
+    pub(super) fn worn(&self) -> u64 {
+        let worn = self.0.iter().map(|known| &known.endpoint.worn);
+        worn.map(|worn| worn.load(Ordering::Relaxed)).sum()
     }
 
     /// The addresses that are known.

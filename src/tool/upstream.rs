@@ -146,6 +146,11 @@ impl Upstream {
         self.state().places.iter().map(Place::links).sum()
     }
 
+    /// How many connections were worn by cancels.
+    pub(crate) fn worn(&self) -> u64 {
+        self.state().names.worn()
+    }
+
     /// How many addresses are ejected.
     pub(crate) fn ejected(&self) -> usize {
         let state = self.state();

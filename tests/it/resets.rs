@@ -312,6 +312,9 @@ async fn no_more_are_with_a_tool_than_may_be_while_cancelled_ones_wait_for_their
     assert!(again.iter().all(|result| seen(result) == amid_others::ok()));
     assert!(start.elapsed() < 17 * SECOND, "{:?}", start.elapsed());
     assert_eq!((service.cancelled(), service.most()), (400, 401));
+    let page = observed.observer.page();
+    let worn = page.sum("fanfare_tool_service_worn_connections_total", &[]);
+    assert_eq!(worn, 1.0);
     assert_eq!(with_tool(), 0.0);
     other.abort();
 }

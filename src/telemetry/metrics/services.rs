@@ -29,6 +29,8 @@ pub struct ServiceGauges {
     pub connectivity: Read,
     /// Addresses that get no calls.
     pub ejected: Read,
+    /// How many connections were worn by cancels.
+    pub worn: Read,
 }
 
 impl Metrics {
@@ -68,6 +70,8 @@ impl Metrics {
         self.gauge(metric, of_services(metric, |s| (s.connectivity)()));
         let metric = &names::EJECTED;
         self.gauge(metric, of_services(metric, |s| (s.ejected)()));
+        let metric = &names::WORN_CONNECTIONS;
+        self.counter(metric, of_services(metric, |s| (s.worn)()));
         let metric = &names::BREAKER_OPENINGS;
         self.counter(metric, of_services(metric, |s| (s.breaker.openings)()));
         let metric = &names::TOOL_BREAKER_STATE;

@@ -108,6 +108,8 @@ impl Driver {
             if self.draining.is_some() {
                 tracing::debug!(address = %state.address, "a connection is worn by cancels");
                 state.worn.store(true, Ordering::Relaxed);
+                let endpoint = state.address.endpoint();
+                endpoint.worn.fetch_add(1, Ordering::Relaxed);
                 state.closed.store(true, Ordering::Relaxed);
                 self.changed.notify_waiters();
             }

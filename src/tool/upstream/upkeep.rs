@@ -50,6 +50,11 @@ enum Lookup {
 }
 
 impl Names {
+    /// How many connections were worn by cancels.
+    pub(super) fn worn(&self) -> u64 {
+        self.endpoints.worn()
+    }
+
     pub(super) fn new(endpoints: Endpoints) -> Self {
         Self {
             stale: endpoints.have_names(),

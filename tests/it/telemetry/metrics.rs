@@ -7,7 +7,7 @@ use tonic::Request;
 use crate::support::{
     SECOND,
     bare::{self, Bare},
-    call, call_with, config, ms,
+    call, call_with, config,
     observed::Observed,
     page::Page,
     request,
@@ -167,6 +167,8 @@ async fn gauges_come_back_to_zero_however_a_request_ends() {
     unary.await.unwrap().unwrap();
     let mut stream = stream.await.unwrap().unwrap().into_inner();
     while stream.message().await.unwrap().is_some() {}
+    // Once the streams to the tools are reset.
+    observer.idle().await;
     assert_eq!(under_way(&page()), (0.0, 0.0, 0.0, 0.0));
 
     // The caller leaves.
@@ -177,7 +179,7 @@ async fn gauges_come_back_to_zero_however_a_request_ends() {
     assert_eq!(under_way(&page()), (2.0, 4.0, 6.0, 10.0));
     unary.abort();
     drop(stream);
-    tokio::time::sleep(ms(1)).await;
+    observer.idle().await;
     assert_eq!(under_way(&page()), (0.0, 0.0, 0.0, 0.0));
 
     // Another call fails, and these do not matter any more.
@@ -191,10 +193,8 @@ async fn gauges_come_back_to_zero_however_a_request_ends() {
     tokio::time::sleep(SECOND).await;
     assert_eq!(under_way(&page()), (1.0, 1.0, 1.0, 4.0));
     rpc.await.unwrap().unwrap();
-    // A cancelled call is with its tool until its stream is reset.
-    tokio::time::sleep(ms(100)).await;
+    observer.idle().await;
     assert_eq!(under_way(&page()), (0.0, 0.0, 0.0, 0.0));
-    assert!(page().is_idle());
 }
 
 #[tokio::test(start_paused = true)]
