@@ -29,7 +29,7 @@ use crate::{
     buffered::Held,
     gzip::{InflateError, inflate, max_compressed},
     wire::status::{
-        cancelled, malformed, no_time_left, not_complete, overloaded, request_too_large,
+        cancelled, malformed, no_time_left, not_complete, not_one_message, overloaded, request_too_large,
         too_many_streams, unknown_compression,
     },
 };
@@ -60,6 +60,10 @@ impl Rejection {
 
     fn malformed(how: &str) -> Self {
         Self::new("invalid", malformed(how))
+    }
+
+    fn not_one_message(how: &str) -> Self {
+        Self::new("invalid", not_one_message(how))
     }
 
     pub(super) fn overloaded() -> Self {
@@ -300,8 +304,7 @@ impl Incoming<'_> {
             return Err(Rejection::new("too_large", status));
         }
         if self.bytes.len() > PREFIX_BYTES + length {
-            // As grpc-go and grpc-java say.
-            return Err(Rejection::malformed("there is more than one message"));
+            return Err(Rejection::not_one_message("there is more than one message"));
         }
         Ok(())
     }
@@ -331,11 +334,11 @@ impl Incoming<'_> {
             several => several.copied().into(),
         };
         let Some(length) = length(&bytes) else {
-            return Err(Rejection::malformed(if bytes.is_empty() {
-                "there is no message"
+            return Err(if bytes.is_empty() {
+                Rejection::not_one_message("there is no message")
             } else {
-                "the message is cut off"
-            }));
+                Rejection::malformed("the message is cut off")
+            });
         };
         if bytes.len() < PREFIX_BYTES + length {
             return Err(Rejection::malformed("the message is cut off"));

@@ -117,7 +117,7 @@ fn cases() -> Vec<Case> {
             "no message",
             post,
             Bytes::new(),
-            invalid(Code::InvalidArgument),
+            invalid(Code::Unimplemented),
         ),
         (
             "half a message",
@@ -129,7 +129,7 @@ fn cases() -> Vec<Case> {
             "two messages",
             post,
             of_calls(1).repeat(2).into(),
-            invalid(Code::InvalidArgument),
+            invalid(Code::Unimplemented),
         ),
         (
             "a flag of 7",

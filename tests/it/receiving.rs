@@ -107,12 +107,12 @@ async fn a_second_message_is_refused_before_a_tool_is_called() {
         ] {
             let together = [first, second].concat();
             let answer = client.ask(post(path), together).await.unwrap();
-            assert_eq!(answer.code(), Code::InvalidArgument, "{path}: {what}");
+            assert_eq!(answer.code(), Code::Unimplemented, "{path}: {what}");
             for apart in [true, false] {
                 let answer = ask_in_parts(&client, path, &[first, second], apart).await;
                 assert_eq!(
                     answer.code(),
-                    Code::InvalidArgument,
+                    Code::Unimplemented,
                     "{path}: {what}, {apart}"
                 );
             }

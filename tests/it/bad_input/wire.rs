@@ -35,7 +35,7 @@ async fn a_body_that_is_no_request_costs_its_rpc_alone() {
             framed_bytes(&nested_groups(10_000)),
             Code::InvalidArgument,
         ),
-        ("nothing", Bytes::new(), Code::InvalidArgument),
+        ("nothing", Bytes::new(), Code::Unimplemented),
         ("half a prefix", good.slice(..3), Code::InvalidArgument),
         (
             "half a message",
