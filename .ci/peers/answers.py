@@ -12,7 +12,7 @@ from rig import EXECUTE, Rig, at_once, calls, count_of, info, reason, request, s
 
 CALLERS = ["python", "go", "node"]
 HEALTH = "/grpc.health.v1.Health/Check"
-INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE = 3, 5, 8, 13, 14
+NOT_FOUND, INTERNAL, UNIMPLEMENTED, RESOURCE_EXHAUSTED, UNAVAILABLE = 5, 13, 12, 8, 14
 KIB = 1024
 # An ordinary one, of a service config.
 RETRY_POLICY = {
@@ -98,7 +98,7 @@ def two_messages(rig: Rig, peer: str) -> None:
     before = rig.ask(port, "calls")["echo"]
     asked = {"calls": calls("echo")}
     answer = fanfare.caller(peer).call(EXECUTE, asked, asked)
-    assert answer["code"] == INVALID_ARGUMENT, answer
+    assert answer["code"] in (INTERNAL, UNIMPLEMENTED), answer
     assert rig.ask(port, "calls")["echo"] == before, "the tool was called"
 
 
