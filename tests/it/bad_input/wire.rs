@@ -247,7 +247,13 @@ async fn mutated_requests_never_panic_the_server() {
                 served += 1;
                 assert_is_whole(&answer, path);
             }
-            let proper = [Code::Ok, Code::InvalidArgument, Code::ResourceExhausted];
+            let proper = [
+                Code::Ok,
+                Code::InvalidArgument,
+                Code::ResourceExhausted,
+                // Its length may have become less than it is.
+                Code::Unimplemented,
+            ];
             assert!(proper.contains(&code), "{code:?}: {body:?}");
             assert_eq!(panics.load(Ordering::SeqCst), 0, "{body:?}");
         }
