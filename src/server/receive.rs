@@ -29,8 +29,8 @@ use crate::{
     buffered::Held,
     gzip::{InflateError, inflate, max_compressed},
     wire::status::{
-        cancelled, malformed, no_time_left, not_complete, not_one_message, overloaded, request_too_large,
-        too_many_streams, unknown_compression,
+        cancelled, malformed, no_time_left, not_complete, not_one_message, overloaded,
+        request_too_large, too_many_streams, unknown_compression,
     },
 };
 
