@@ -84,7 +84,7 @@ async fn an_error_is_one_frame_whoever_finds_it() {
             "health without a message",
             post(CHECK),
             Bytes::new(),
-            Code::InvalidArgument,
+            Code::Unimplemented,
         ),
         (
             "health: garbage",
