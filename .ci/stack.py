@@ -24,7 +24,7 @@ from pathlib import Path
 
 from processes import LIMIT, Processes, fail, free_ports, run
 from stack_checks import check, spans_of_trace
-from telemetry import BATCH, CLIENT, PARENT, SERVER, TRACE, TREE
+from telemetry import BATCH, CLIENT, PARENT, SERVER, TRACES, TREE
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -240,7 +240,7 @@ class Stack:
 
     def drive(self) -> None:
         echo = {"name": "echo", "arguments": {}}
-        traced = ("-H", f"traceparent: 00-{TRACE}-{PARENT}-01")
+        traced = ("-H", f"traceparent: 00-{TRACES[0]}-{PARENT}-01")
         self.expect(["TOOL_FAILED", "UNKNOWN_TOOL"], BATCH["calls"], *traced)
         # A rate needs a second sample that is higher than the first.
         for key in ("first", "second"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from processes import fail
 from stack_promql import Expression, dashboard_expressions, page_expressions
-from telemetry import TRACE, TREE
+from telemetry import TRACES, TREE
 
 ROOT = Path(__file__).parent.parent
 OBSERVABILITY = ROOT / "deploy/observability"
@@ -27,7 +27,7 @@ def spans_of_trace(file: Path) -> set:
         for line in file.read_text().splitlines() if line.endswith("}")
         for resource in json.loads(line)["resourceSpans"]
         for scope in resource["scopeSpans"]
-        for span in scope["spans"] if span["traceId"] == TRACE
+        for span in scope["spans"] if span["traceId"] == TRACES[0]
     ]  # fmt: skip
     names = {span["spanId"]: span["name"] for span in spans}
     return {
