@@ -7,6 +7,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+
 use crate::{admission::Permit, buffered::Held};
 
 /// What a call takes up by itself: its state, and an outcome that is no larger.
@@ -58,14 +60,38 @@ impl Place {
 /// and a share of what tells its connection that something runs. Clones share it.
 #[derive(Clone, Debug)]
 pub struct InProgress {
-    _shared: Arc<(Held, Arc<()>)>,
+    held: Arc<Held>,
+    _running: Arc<()>,
+}
+
+/// A slice of a request.
+struct Slice {
+    bytes: Bytes,
+    _request: Arc<Held>,
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl InProgress {
     /// That holds `held` and `running`.
     pub fn new(held: Held, running: Arc<()>) -> Self {
-        let _shared = Arc::new((held, running));
-        Self { _shared }
+        Self {
+            held: Arc::new(held),
+            _running: running,
+        }
+    }
+
+    /// The same bytes, a slice of the request, which is held until all their clones are
+    /// gone: h2 may have one of a call that has ended, until its stream is reset.
+    pub(crate) fn keep(&self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Slice {
+            bytes,
+            _request: Arc::clone(&self.held),
+        })
     }
 }
 

@@ -47,6 +47,9 @@ pub(crate) struct RequestContext {
     pub(crate) undelivered: Undelivered,
 }
 
+/// Smaller arguments are copied when they are sent, and count as part of their call.
+const KEPT_BYTES: usize = 4096;
+
 impl Orchestrator {
     /// Serves the tools of `registry` within `limits`, until `drain` says so.
     /// What requests hold comes out of `buffered`.
@@ -103,8 +106,17 @@ impl Orchestrator {
             concurrency_limit: self.limits.concurrency_limit,
             max_response_bytes: self.limits.max_response_bytes,
         };
-        let (mut batch, view) = wire::parse_request(request.into_inner(), limits)
-            .inspect_err(|_| rejected("invalid"))?;
+        let mut request = request.into_inner();
+        if let Some(received) = &received {
+            for call in &mut request.calls {
+                let large = call.arguments.as_mut();
+                if let Some(arguments) = large.filter(|it| it.len() >= KEPT_BYTES) {
+                    *arguments = received.keep(std::mem::take(arguments));
+                }
+            }
+        }
+        let (mut batch, view) =
+            wire::parse_request(request, limits).inspect_err(|_| rejected("invalid"))?;
         let permit = self
             .admission
             .admit(batch.calls.len())

@@ -1,16 +1,22 @@
-//! What the process holds in memory while callers do not read what they asked for.
+//! What the process holds in memory while callers or tools do not read.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use fanfare::pb;
 use futures_util::future::join_all;
 use h2::{RecvStream, client::Builder};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, time::sleep};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 
 use crate::support::{
-    Seen, call_with,
-    process::{Process, message},
+    Seen, call, call_with, ledger, ms,
+    page::Page,
+    process::{PATIENCE, Process, message},
     raw::{EXECUTE, RawClient, STREAM, framed, post_with},
     request, seen,
 };
@@ -97,4 +103,66 @@ async fn unread_answers_leave_memory_and_honest_callers_alone() {
     let peak = peak_kib(&server);
     assert!(peak < MOST_KIB, "{peak} KiB");
     drop(held);
+}
+
+/// The service of cancelled calls is frozen, so that their arguments wait to be sent
+/// until their streams are reset.
+#[tokio::test]
+async fn requests_are_held_until_nothing_of_them_waits_to_be_sent() {
+    const LARGE: usize = 6;
+    const BYTES: usize = 3_500_000;
+    let tools = Process::demo_tools().await;
+    let server = Process::serve(&format!(
+        "[server]\nlisten = '127.0.0.1:0'\n\
+         [services.tools]\nendpoint = 'http://{}'\nmax_connections_per_address = 1\n\
+         [tools.hang]\nservice = 'tools'\ntimeout = '200s'\n",
+        tools.address
+    ))
+    .await;
+    let until = async |what: &str, is_so: fn(&Page) -> bool| {
+        let seen = async {
+            while !is_so(&Page::of_process(&server).await) {
+                sleep(ms(5)).await;
+            }
+        };
+        timeout(PATIENCE, seen).await.expect(what);
+    };
+    // A connection has room for four such requests at a time.
+    let clients = [server.client().await, server.client().await];
+    let calls = |index: usize, call: pb::ToolCall| {
+        let mut client = clients[index % 2].clone();
+        tokio::spawn(async move { client.execute_tools(request(vec![call])).await })
+    };
+    // Another call keeps the connection.
+    let other = calls(0, call("", "hang"));
+    ledger::started(&tools, 1).await;
+
+    tools.signal(Signal::SIGSTOP);
+    let large = call_with("", "hang", json!({"text": "x".repeat(BYTES)}));
+    let large: Vec<_> = (0..LARGE)
+        .map(|index| calls(index, large.clone()))
+        .collect();
+    until("calls with their tool", |page| {
+        let tool = [("gen_ai_tool_name", "hang")];
+        page.value("fanfare_tool_active_calls", &tool) == 1.0 + LARGE as f64
+    })
+    .await;
+    for call in large {
+        call.abort();
+    }
+    until("cancelled calls", |page| {
+        page.value("fanfare_in_flight_calls", &[]) == 1.0
+    })
+    .await;
+    let page = Page::of_process(&server).await;
+    let held = page.value("fanfare_buffered_bytes", &[]);
+    // The service's windows let some of it through.
+    assert!(held >= BYTES as f64, "{held}");
+
+    tools.signal(Signal::SIGCONT);
+    until("memory", |page| {
+        page.value("fanfare_buffered_bytes", &[]) < 1e6
+    })
+    .await;
+    other.abort();
 }
