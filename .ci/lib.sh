@@ -83,7 +83,7 @@ note() {
 if_changed() {
     local name=$1 sum notes
     # shellcheck disable=SC2086  # several paths
-    sum=$(git ls-files -z -- $2 | sort -z | xargs -0 sha256sum | sha256sum) || return 1
+    sum=$(git ls-files -z -- $2 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum) || return 1
     sum=${sum:0:32}
     if [[ ${FULL:-} != 1 ]] && grep -qxF "$name $sum" .ci/passed; then
         not_run "$name" 'it passed with the same files before: FULL=1 runs it again'
