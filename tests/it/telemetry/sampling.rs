@@ -49,6 +49,8 @@ async fn a_trace_is_kept_whole_or_not_at_all() {
     let variables = [
         ("OTEL_TRACES_SAMPLER", "traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+        // No batch is full before the clock, which a real socket can't follow, goes on.
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2048"),
     ];
     let mut observed = Observed::of(&config(), registry, &variables).await;
 
