@@ -206,8 +206,8 @@ pub fn malformed(how: &str) -> Status {
         .says(format!("the request is malformed: {how}"))
 }
 
-/// The answer to a request of no message, or of several: what gRPC's libraries say
-/// (statuscodes.md, "Request cardinality violation").
+/// The answer to a request of no message, or of several (gRPC's statuscodes.md, "Request
+/// cardinality violation").
 pub fn not_one_message(how: &str) -> Status {
     NotServed::refused(Code::Unimplemented, "INVALID_REQUEST", Again::InVain)
         .says(format!("the request is malformed: {how}"))
