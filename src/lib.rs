@@ -103,6 +103,7 @@ pub mod telemetry;
 mod tls;
 pub mod tool;
 pub mod wire;
+mod writes;
 
 /// The generated contract: `proto/fanfare/v1`. Payload fields are opaque bytes.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

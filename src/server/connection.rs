@@ -20,6 +20,7 @@ use crate::{
     config,
     drain::{Drain, DrainController},
     frames::Frames,
+    writes::writes_to_io,
 };
 
 /// The preface and the header of the SETTINGS frame that must follow it (RFC
@@ -152,32 +153,4 @@ impl<T: AsyncRead + Unpin> AsyncRead for Opening<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Opening<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-}
+writes_to_io!(Opening);
