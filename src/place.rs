@@ -56,6 +56,10 @@ impl Place {
     }
 }
 
+/// Arguments of this size are sent as they came in; smaller ones are copied, and count as
+/// part of their call.
+pub(crate) const UNCOPIED_BYTES: usize = 4096;
+
 /// A request that is complete, until the outcome of its calls is known: what it holds,
 /// and a share of what tells its connection that something runs. Clones share it.
 #[derive(Clone, Debug)]

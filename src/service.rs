@@ -14,7 +14,7 @@ use crate::{
     drain::Drain,
     fanout::FanOut,
     pb::{self, orchestrator_service_server::OrchestratorService},
-    place::{CALL_BYTES, InProgress, Place, REQUEST_BYTES, Undelivered},
+    place::{CALL_BYTES, InProgress, Place, REQUEST_BYTES, UNCOPIED_BYTES, Undelivered},
     registry::Registry,
     run::{Run, Wanted},
     stream::{self, CompletionStream},
@@ -46,9 +46,6 @@ pub(crate) struct RequestContext {
     /// Where the edge looks for what it has to give back once it was handed on.
     pub(crate) undelivered: Undelivered,
 }
-
-/// Smaller arguments are copied when they are sent, and count as part of their call.
-const KEPT_BYTES: usize = 4096;
 
 impl Orchestrator {
     /// Serves the tools of `registry` within `limits`, until `drain` says so.
@@ -110,7 +107,7 @@ impl Orchestrator {
         if let Some(received) = &received {
             for call in &mut request.calls {
                 let large = call.arguments.as_mut();
-                if let Some(arguments) = large.filter(|it| it.len() >= KEPT_BYTES) {
+                if let Some(arguments) = large.filter(|it| it.len() >= UNCOPIED_BYTES) {
                     *arguments = received.keep(std::mem::take(arguments));
                 }
             }

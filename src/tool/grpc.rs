@@ -14,7 +14,9 @@ use prost::encoding::{self, WireType, encode_key, encode_varint, string, uint32}
 use tokio::time::Instant;
 
 use super::link::Outgoing;
-use crate::{call::ToolCall, deadline::Deadline, frames::FIELD_BYTES, gzip::deflate};
+use crate::{
+    call::ToolCall, deadline::Deadline, frames::FIELD_BYTES, gzip::deflate, place::UNCOPIED_BYTES,
+};
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// How the message is compressed that says that it is.
@@ -27,9 +29,6 @@ const UNDERSTOOD: &str = "identity,gzip";
 const AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
 /// A flag for compression, then four bytes of length.
 pub(super) const PREFIX_BYTES: usize = 5;
-/// Arguments of this size are sent as they came in instead of being copied; one
-/// more DATA frame is cheaper then.
-const UNCOPIED_BYTES: usize = 4096;
 
 /// A request to `uri` for one attempt at `call`, made now, which tells the tool that it
 /// has time until `deadline`; compressed if `gzip`, and if that makes it shorter.
@@ -170,6 +169,7 @@ fn message(call: &ToolCall, attempt: u32) -> (Bytes, Option<Bytes>) {
         + arguments.map_or(0, |arguments| {
             encoding::bytes::encoded_len(ARGUMENTS, arguments)
         });
+    // One more DATA frame is cheaper then than a copy.
     let apart = arguments.filter(|arguments| arguments.len() >= UNCOPIED_BYTES);
     let copied = length - apart.map_or(0, Bytes::len);
     let mut head = BytesMut::with_capacity(PREFIX_BYTES + copied);
