@@ -17,7 +17,7 @@ use tokio::{
     net::TcpListener,
     runtime,
     sync::oneshot,
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::{Instant, sleep, timeout},
 };
 use tokio_stream::wrappers::TcpListenerStream;
@@ -131,6 +131,27 @@ fn hanging(count: usize) -> Vec<pb::ToolCall> {
     vec![call("", "hang"); count]
 }
 
+/// A call that works, and then a batch of 400 that hang on the same connection.
+async fn a_batch_beside_another_call(
+    service: &Service,
+    client: &Client,
+) -> (
+    JoinHandle<Vec<pb::ToolExecutionResult>>,
+    JoinHandle<Result<Response<pb::ExecuteToolsResponse>, Status>>,
+) {
+    let other = tokio::spawn({
+        let client = client.clone();
+        async move { results(&client, vec![call("", "work")]).await }
+    });
+    service.works_on(1).await;
+    let batch = tokio::spawn({
+        let mut client = client.clone();
+        async move { client.execute_tools(request(hanging(400))).await }
+    });
+    service.works_on(401).await;
+    (other, batch)
+}
+
 #[tokio::test]
 async fn failing_batches_that_cancel_their_rest_harm_nobody() {
     let tools = Tonic::start();
@@ -231,16 +252,7 @@ async fn what_is_cancelled_ends_within_seconds_and_the_others_stay() {
     .await;
     let config = Config::parse(ONE_CONNECTION).expect("a configuration");
     let client = service.client_of(&config).await;
-    let other = tokio::spawn({
-        let client = client.clone();
-        async move { results(&client, vec![call("", "work")]).await }
-    });
-    service.works_on(1).await;
-    let batch = tokio::spawn({
-        let mut client = client.clone();
-        async move { client.execute_tools(request(hanging(400))).await }
-    });
-    service.works_on(401).await;
+    let (other, batch) = a_batch_beside_another_call(&service, &client).await;
 
     batch.abort();
     // As many as every known server bears.
@@ -284,16 +296,7 @@ async fn no_more_are_with_a_tool_than_may_be_while_cancelled_ones_wait_for_their
         page.value("fanfare_tool_active_calls", &[("gen_ai_tool_name", "hang")])
     };
     let client = observed.client.clone();
-    let other = tokio::spawn({
-        let client = client.clone();
-        async move { results(&client, vec![call("", "work")]).await }
-    });
-    service.works_on(1).await;
-    let batch = tokio::spawn({
-        let mut client = client.clone();
-        async move { client.execute_tools(request(hanging(400))).await }
-    });
-    service.works_on(401).await;
+    let (other, batch) = a_batch_beside_another_call(&service, &client).await;
 
     batch.abort();
     let start = Instant::now();
