@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".fanfare.v1")
         .extern_path(".google.rpc", "::tonic_types::pb")
         .build_transport(false)
-        .codec_path("crate::wire::codec::Codec")
+        .codec_path("crate::orchestrator::wire::codec::Codec")
         .compile_fds(generated)?;
     Ok(())
 }

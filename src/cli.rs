@@ -18,15 +18,15 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use fanfare::{
+    catalog::Registry,
     config::{self, Config},
     demo::{self, scenario, style::Style, tools::DemoTools, view::View},
-    descriptors,
     logging::{self, LogFormat},
     probe,
-    registry::Registry,
     server::{
         self, Server,
         admin::{self, Admin, MetricsPage, ReadinessProbe},
+        descriptors,
     },
     telemetry::{Telemetry, settings::Settings},
 };

@@ -32,7 +32,7 @@ use std::{
 use toml::de::DeTable;
 
 use self::reader::Files;
-use crate::call::ToolName;
+use crate::core::call::ToolName;
 
 pub use self::{
     compression::Compression,

@@ -9,37 +9,40 @@
 //! # The path of a request
 //!
 //! ```text
-//!          edges (hyper, tonic)                  core (tokio)                     edges
+//!        edges (hyper, tonic)              core (tokio)                edges
 //!
-//!  caller ─→ server ─→ service ─→ wire ─→ call, deadline ─→ fanout ─→ registry ─→ tool ─→ tools
-//!            accept     admission  parse                      │  (trait Tool)      client, policy
-//!            edge       run, stream                           │                    upstream, pool
-//!                          ↑                  (index, outcome)│                    link, grpc, failure
-//!                          └───── wire ←──── aggregate ←──────┘ as each completes
+//!  caller ─→ server ─→ orchestrator ─→ core ─→ catalog ─→ tool ─→ policy ─→ net ─→ tools
+//!            accept     wire: parse     fanout             fanfare  retry     upstream
+//!            edge       run, stream       │                         breaker   connection
+//!                          ↑              │ (index, outcome)
+//!                          └── aggregate ←┘ as each completes
 //! ```
 //!
-//! 1. [`server`] accepts a connection and serves HTTP/2 on it. Its edge notes the
-//!    arrival, reads `grpc-timeout` and sets the one absolute [`deadline`].
-//! 2. [`service`] has the RPCs. It parses the request ([`wire`], the only place
-//!    where field paths and gRPC statuses are known), takes the calls on
-//!    ([`admission`]), looks up their tools ([`registry`]) and starts the fan-out.
-//! 3. [`fanout`] runs the calls through the trait [`fanout::Tool`] and yields each
-//!    completion as it is known. It owns the timer, the concurrency limit, the
+//! 1. [`server`] accepts a connection and serves HTTP/2 on it (`server/connection.rs`).
+//!    Its edge (`server/edge.rs`) notes the arrival, reads `grpc-timeout` and sets the one
+//!    absolute [`deadline`](core::deadline).
+//! 2. [`orchestrator`] has the RPCs. It parses the request
+//!    ([`orchestrator::wire`], the only place where field paths and gRPC statuses are
+//!    known), takes the calls on ([`core::admission`]), looks up their tools
+//!    ([`catalog`]) and starts the fan-out.
+//! 3. [`core::fanout`] runs the calls through the trait [`core::fanout::Tool`] and yields
+//!    each completion as it is known. It owns the timer, the concurrency limit, the
 //!    failure policy, and catches panics.
-//! 4. A [`run`] fills the completions into an [`aggregate`], which becomes the
-//!    answer; the streaming RPC ([`stream`]) sends each on the way as well. With the
-//!    answer goes its [`place`], what the request takes up of [`admission`]'s calls
-//!    and [`buffered`]'s bytes, until the edge has handed on the last byte.
-//! 5. [`tool`] is the other edge: one outgoing gRPC call, straight on h2, over a
-//!    connection that is made when needed, to one of the service's addresses, with
-//!    every failure classified.
+//! 4. A run ([`orchestrator::run`]) fills the completions into an
+//!    [`aggregate`](core::aggregate), which becomes the answer; the streaming RPC
+//!    ([`orchestrator::stream`]) sends each on the way as well. With the answer goes its
+//!    [`reservation`](core::reservation), what the request takes up of admission's calls
+//!    and [`buffered`](core::buffered)'s bytes, until the edge has handed on the last byte.
+//! 5. [`tool`] is the other edge: one outgoing call, under the policies of its tool
+//!    ([`policy`]), straight on h2, over a connection that is made when needed, to one of
+//!    the service's addresses ([`net`]), with every failure classified.
 //!
 //! [`telemetry`] wraps both edges: the server's begins a trace, a run tells of its
-//! calls as they complete, the client of its attempts. [`drain`] is how the end of
+//! calls as they complete, the client of its attempts. [`core::drain`] is how the end of
 //! the process reaches all of them; [`server::admin`] is the page for operators.
 //! [`config`], [`logging`] and [`probe`] are for the binary, [`demo`] is a tool service
-//! to try things with, [`json`] is for the ends of the path, [`gzip`] for compressed
-//! messages at both, `tls` for certificates.
+//! to try things with, [`json`] is for the ends of the path, [`transport`] is what both
+//! edges need of the wire.
 //!
 //! # What always holds
 //!
@@ -71,39 +74,23 @@
 //!
 //! # Who may name whom
 //!
-//! `call`, `error`, `deadline`, `fanout`, `aggregate`, `admission`, `buffered`,
-//! `place` and `drain` are the core: they name each other and tokio, never tonic, hyper or the generated
-//! messages. [`wire`] is where both worlds meet. Everything else is an edge.
+//! [`core`] is made of tokio and std: it never names tonic, hyper or the generated
+//! messages. [`orchestrator::wire`] is where both worlds meet. Everything else is an edge.
 
-pub mod admission;
-pub mod aggregate;
-pub mod buffered;
-pub mod call;
+pub mod catalog;
 pub mod config;
-pub mod connections;
-pub mod deadline;
+pub mod core;
 pub mod demo;
-pub mod descriptors;
-pub mod drain;
-pub mod error;
-pub mod fanout;
-mod frames;
-pub mod gzip;
 pub mod json;
 pub mod logging;
-mod overflow;
-pub mod place;
+pub mod net;
+pub mod orchestrator;
+pub mod policy;
 pub mod probe;
-pub mod registry;
-pub mod run;
 pub mod server;
-pub mod service;
-pub mod stream;
 pub mod telemetry;
-mod tls;
 pub mod tool;
-pub mod wire;
-mod writes;
+pub mod transport;
 
 /// The generated contract: `proto/fanfare/v1`. Payload fields are opaque bytes.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -11,6 +11,7 @@ pub mod admin;
 mod answer;
 mod arriving;
 mod connection;
+pub mod descriptors;
 mod edge;
 mod leftover;
 mod methods;
@@ -34,20 +35,22 @@ use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    admission::Admission,
-    buffered::Buffered,
+    catalog::Registry,
     config::{self, Config},
-    connections::Connections,
-    drain::{Drain, DrainController, drain},
+    core::{
+        admission::Admission,
+        buffered::Buffered,
+        connections::Connections,
+        drain::{Drain, DrainController, drain},
+        overflow::Overflow,
+    },
     logging::peer::connected_to,
-    overflow::Overflow,
+    orchestrator::Orchestrator,
     pb::{
         FILE_DESCRIPTOR_SET,
         orchestrator_service_server::OrchestratorServiceServer,
         tool_service_server::{ToolService, ToolServiceServer},
     },
-    registry::Registry,
-    service::Orchestrator,
     telemetry::Telemetry,
 };
 use accept::Acceptor;
@@ -217,7 +220,7 @@ impl Server {
                 connections = left,
                 "the drain timed out: cutting short what runs"
             );
-            self.controller.cut();
+            self.controller.abort();
             // Frozen peers take nothing: those that remain are dropped.
             let _ = timeout(LAST_REPLIES, all_ended(&mut connections)).await;
         }

@@ -11,9 +11,9 @@
 
 pub(crate) mod attempt;
 pub(crate) mod batch;
-mod complaint;
 mod content;
 pub mod export;
+mod log_throttle;
 mod metrics;
 pub mod names;
 mod propagation;
@@ -33,9 +33,11 @@ use std::{
 use opentelemetry_sdk::metrics::PeriodicReader;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use crate::{admission::Admission, buffered::Buffered, call::ToolName, connections::Connections};
+use crate::core::{
+    admission::Admission, buffered::Buffered, call::ToolName, connections::Connections,
+};
 pub use metrics::services::{BreakerGauges, ServiceGauges};
-use metrics::{Metrics, Outlets, Running, Tools};
+use metrics::{Metrics, Readers, Running, Tools};
 use push::Push;
 use settings::{Propagators, Settings};
 use spans::Spans;
@@ -76,7 +78,7 @@ impl Telemetry {
             let reader = PeriodicReader::builder(Push::new(metrics));
             reader.with_interval(metrics.interval).build()
         });
-        let outlets = Outlets {
+        let readers = Readers {
             prometheus: settings.metrics.prometheus,
             otlp,
             ignored_settings: settings.ignored.len(),
@@ -85,7 +87,7 @@ impl Telemetry {
         let queue = spans.as_ref().map(|spans| Arc::clone(spans.queue()));
         Self(Arc::new(Inner {
             propagators: settings.propagators,
-            metrics: Metrics::new(outlets, resource, &tools, &running, queue),
+            metrics: Metrics::new(readers, resource, &tools, &running, queue),
             spans,
             capture_content: settings.capture_content,
             slow_call: OnceLock::new(),

@@ -21,7 +21,7 @@ use super::{
     },
     service, tls,
 };
-use crate::call::ToolName;
+use crate::core::call::ToolName;
 
 /// The timers' resolution: a shorter duration would come out as this one.
 pub(super) const TICK: Duration = Duration::from_millis(1);

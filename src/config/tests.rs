@@ -11,7 +11,7 @@ use std::{path::Path, time::Duration};
 use proptest::prelude::*;
 
 use super::{Compression, Config, Limits, Mistake, Server, Service, Tool};
-use crate::call::ToolName;
+use crate::core::call::ToolName;
 
 const SAMPLE: &str = r#"
 [server]

@@ -17,7 +17,7 @@ use super::{
     scalar::text,
     sections::{Entry, string},
 };
-use crate::tls::{authorities, certificates, client, mozilla, private_key};
+use crate::transport::tls::{authorities, certificates, client, mozilla, private_key};
 
 /// What tool services speak (ALPN).
 const HTTP_2: [&str; 1] = ["h2"];

@@ -123,7 +123,8 @@ impl<W: io::Write> View<W> {
 mod tests {
     use serde_json::json;
 
-    use super::{super::render::tests::*, *};
+    use super::*;
+    use crate::demo::render::tests::*;
 
     /// The demo's run as it is written, without the part before the rows.
     fn written(style: Style) -> String {

@@ -75,11 +75,7 @@ mod tests {
             ("TRACE", "info,fanfare=trace", true),
             ("4", "info,fanfare=debug", true),
             ("info", "info", false),
-            (
-                "warn,fanfare::tool=debug",
-                "warn,fanfare::tool=debug",
-                false,
-            ),
+            ("warn,fanfare::net=debug", "warn,fanfare::net=debug", false),
             ("debug,h2=trace", "info,fanfare=debug,h2=trace", true),
             ("fanfare=warn,debug", "info,fanfare=warn", false),
             ("debug,fanfare=warn", "info,fanfare=warn", false),

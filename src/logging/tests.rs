@@ -207,7 +207,7 @@ fn an_unreadable_directive_is_named() {
     for good in [
         "info",
         "warn,fanfare=debug",
-        "fanfare::tool=off",
+        "fanfare::net=off",
         "h2=trace,",
     ] {
         assert!(filter::wanted(good).is_ok(), "{good}");

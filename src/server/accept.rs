@@ -9,7 +9,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::overflow::Overflow;
+use crate::core::overflow::Overflow;
 
 /// How long to wait after `accept` failed for want of resources. tonic's accept
 /// loop retries at once and burns a core without a word.

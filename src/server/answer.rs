@@ -22,9 +22,11 @@ use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body};
 
 use crate::{
-    buffered::{Buffered, Held},
-    place::{Place, Undelivered},
-    wire::status::overloaded,
+    core::{
+        buffered::{Buffered, Held},
+        reservation::{Reservation, Undelivered},
+    },
+    orchestrator::wire::status::overloaded,
 };
 
 /// How much of finished answers may be queued on a connection: its peer can keep
@@ -70,7 +72,7 @@ struct Queued {
 /// Data of an answer, with what it holds until it is dropped.
 pub(super) struct Chunk {
     bytes: Bytes,
-    _place: Option<Place>,
+    _place: Option<Reservation>,
     _held: Option<Arc<Held>>,
     _linger: Option<Linger>,
     queued: Option<Arc<Queued>>,
@@ -100,7 +102,7 @@ impl Answer {
     fn chunk(&mut self, bytes: Bytes) -> Option<Chunk> {
         let mut place = self.undelivered.take();
         // The messages are gone, of which these bytes are made.
-        let in_place = place.as_ref().map_or(0, Place::bytes);
+        let in_place = place.as_ref().map_or(0, Reservation::bytes);
         let more = bytes.len().saturating_sub(in_place);
         let must = place.is_some() || bytes.len() <= SMALL_BYTES;
         self.buffer = match more {

@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 use http::HeaderMap;
 use tokio::sync::oneshot;
 
-use crate::buffered::{Buffered, Held};
+use crate::core::buffered::{Buffered, Held};
 
 /// What a stream takes that waits for its request, in h2, hyper and here, beside its
 /// headers and what has come of it: twice of what was measured (`deploy/sizing.md`), as
@@ -82,13 +82,13 @@ impl Places {
 
 /// A place in the queue.
 #[derive(Debug)]
-struct Place {
+struct Reservation {
     number: u64,
     evicted: oneshot::Receiver<()>,
     queue: Arc<Queue>,
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.queue.lock().waiting.remove(&self.number);
     }
@@ -146,7 +146,7 @@ impl Arriving {
         Some(Waiting {
             connection,
             budget: self.incomplete.clone(),
-            place: Place {
+            place: Reservation {
                 number,
                 evicted,
                 queue: Arc::clone(&self.queue),
@@ -160,7 +160,7 @@ impl Arriving {
 pub(super) struct Waiting {
     connection: Held,
     budget: Buffered,
-    place: Place,
+    place: Reservation,
 }
 
 impl Waiting {

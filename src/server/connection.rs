@@ -18,9 +18,8 @@ use tokio::{
 use super::{edge::FromPeer, stream_task::StreamTasks};
 use crate::{
     config,
-    drain::{Drain, DrainController},
-    frames::Frames,
-    writes::writes_to_io,
+    core::drain::{Drain, DrainController},
+    transport::{frames::Frames, writes::writes_to_io},
 };
 
 /// The preface and the header of the SETTINGS frame that must follow it (RFC

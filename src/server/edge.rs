@@ -31,19 +31,23 @@ use super::{
     stream_task::ends_at,
 };
 use crate::{
-    buffered::Buffered,
     config::Config,
-    deadline::Deadline,
-    drain::{Drain, DrainController, drain},
+    core::{
+        buffered::Buffered,
+        deadline::Deadline,
+        drain::{Drain, DrainController, drain},
+        reservation::{InProgress, Undelivered},
+    },
     logging::correlation::correlate,
-    place::{InProgress, Undelivered},
-    service::RequestContext,
+    orchestrator::{
+        RequestContext,
+        wire::status::{
+            ACCEPTED_ENCODINGS, answer_is_late, internal, malformed, no_such_method, no_time_left,
+        },
+    },
     telemetry::{
         Telemetry,
         rpc::{Ending, Record, Rpc},
-    },
-    wire::status::{
-        ACCEPTED_ENCODINGS, answer_is_late, internal, malformed, no_such_method, no_time_left,
     },
 };
 

@@ -18,7 +18,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::{runtime::Handle, time::timeout};
 
-use crate::{buffered::Buffered, overflow::Overflow};
+use crate::core::{buffered::Buffered, overflow::Overflow};
 
 /// Long enough for a caller to hear that it has its answer, and to stop.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -4,7 +4,10 @@
 use tokio::time::Instant;
 use tonic::Status;
 
-use crate::{deadline::Deadline, error::Limit, wire::scan::check_call_count};
+use crate::{
+    core::{deadline::Deadline, error::Limit},
+    orchestrator::wire::scan::check_call_count,
+};
 
 const ORCHESTRATOR: &str = "fanfare.v1.OrchestratorService";
 const TOOLS: &str = "fanfare.v1.ToolService";

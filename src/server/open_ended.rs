@@ -19,8 +19,8 @@ use tonic::{Status, body::Body};
 
 use super::leftover::Inbound;
 use crate::{
-    buffered::Held,
-    wire::status::{draining, stream_is_old},
+    core::buffered::Held,
+    orchestrator::wire::status::{draining, stream_is_old},
 };
 
 /// The right to one such stream, and what ends it.

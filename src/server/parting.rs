@@ -11,7 +11,7 @@ use std::{
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{answer::Lingering, edge::Connection};
-use crate::frames::Heard;
+use crate::transport::frames::Heard;
 
 /// How long a peer may say nothing after it was told that the connection ends: longer
 /// than a round trip takes anywhere.

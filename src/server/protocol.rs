@@ -11,8 +11,8 @@ use http::{
 use tonic::{Status, body::Body};
 
 use crate::{
-    deadline::parse_grpc_timeout,
-    wire::status::{Violations, headers_too_long},
+    core::deadline::parse_grpc_timeout,
+    orchestrator::wire::status::{Violations, headers_too_long},
 };
 
 /// gRPC is POST with a content type of its own; HTTP's answers to anything else

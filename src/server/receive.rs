@@ -26,12 +26,12 @@ use super::{
     services::Complete,
 };
 use crate::{
-    buffered::Held,
-    gzip::{InflateError, inflate, max_compressed},
-    wire::status::{
+    core::buffered::Held,
+    orchestrator::wire::status::{
         cancelled, malformed, no_time_left, not_complete, not_one_message, overloaded,
         request_too_large, too_many_streams, unknown_compression,
     },
+    transport::gzip::{InflateError, inflate, max_compressed},
 };
 
 /// A flag that says whether the message is compressed, and its length (gRPC over

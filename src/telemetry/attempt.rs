@@ -14,9 +14,9 @@ use super::{
     batch::BatchTrace,
     names,
     propagation::traceparent,
-    span::{Kind, Place, Writer},
+    span::{Kind, SpanIds, Writer},
 };
-use crate::{fanout::Invocation, logging::correlation::within};
+use crate::{core::fanout::Invocation, logging::correlation::within};
 
 /// An endpoint of a tool service as telemetry names it: by what is configured, not
 /// by the addresses that it resolves to.
@@ -142,7 +142,7 @@ impl<'a> Attempt<'a> {
             self.log(batch, now, code_name, message);
         }
         let Some((spans, place)) = traced else { return };
-        let place = Place {
+        let place = SpanIds {
             span: self.span,
             parent: batch.state(self.invocation.index()).span,
             parent_is_remote: false,

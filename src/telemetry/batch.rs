@@ -20,10 +20,10 @@ use super::{
     metrics::ToolGauges,
     names,
     rpc::Record,
-    span::{Kind, Place, Writer},
+    span::{Kind, SpanIds, Writer},
     spans::Spans,
 };
-use crate::{
+use crate::core::{
     call::{Attachment, Completion, ToolCall},
     error::{CallError, Effect, Reason},
     fanout::Invocation,
@@ -240,7 +240,7 @@ impl BatchTrace {
             return;
         };
         let call = &self.calls[completion.index];
-        let place = Place {
+        let place = SpanIds {
             span: state.span,
             parent: place.span,
             parent_is_remote: false,
@@ -275,7 +275,7 @@ impl BatchTrace {
 }
 
 /// Notes that a call's turn has come: it is with its tool from here on.
-pub(crate) fn turn_has_come(invocation: &Invocation) {
+pub(crate) fn started(invocation: &Invocation) {
     if let Some(trace) = BatchTrace::of(invocation) {
         let state = trace.state(invocation.index());
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::{names, span::Writer};
 use crate::{
-    call::{Outcome, ToolCall},
+    core::call::{Outcome, ToolCall},
     json,
 };
 

@@ -33,8 +33,11 @@ use super::{
     queue::Queue,
 };
 use crate::{
-    admission::Admission, buffered::Buffered, call::ToolName, connections::Connections, logging,
-    overflow,
+    core::{
+        admission::Admission, buffered::Buffered, call::ToolName, connections::Connections,
+        overflow,
+    },
+    logging,
 };
 
 /// Seconds; what the RPC conventions advise.
@@ -147,7 +150,7 @@ impl Tools {
 
 /// Where metrics go.
 #[derive(Debug)]
-pub(super) struct Outlets {
+pub(super) struct Readers {
     pub(super) prometheus: bool,
     pub(super) otlp: Option<PeriodicReader<Push>>,
     /// How many settings of the environment are not followed.
@@ -157,13 +160,13 @@ pub(super) struct Outlets {
 impl Metrics {
     /// `None` if they go nowhere.
     pub(super) fn new(
-        outlets: Outlets,
+        readers: Readers,
         resource: Resource,
         tools: &Arc<Tools>,
         running: &Arc<Running>,
         spans: Option<Arc<Queue>>,
     ) -> Option<Self> {
-        if !outlets.prometheus && outlets.otlp.is_none() {
+        if !readers.prometheus && readers.otlp.is_none() {
             return None;
         }
         let series = SERIES_OF_A_TOOL * tools.by_name.len().max(LEAST_TOOLS);
@@ -175,7 +178,7 @@ impl Metrics {
                 stream.build().ok()
             });
         let mut page = None;
-        if outlets.prometheus {
+        if readers.prometheus {
             let registry = Registry::new();
             let reader = opentelemetry_prometheus::exporter()
                 .with_registry(registry.clone())
@@ -191,13 +194,13 @@ impl Metrics {
                 });
             }
         }
-        if let Some(reader) = outlets.otlp {
+        if let Some(reader) = readers.otlp {
             provider = provider.with_reader(reader);
         }
         let provider = provider.build();
         let meter = meter(&provider);
         observe_requests(&meter, running);
-        let ignored = outlets.ignored_settings as u64;
+        let ignored = readers.ignored_settings as u64;
         observe(&meter, &names::IGNORED_SETTINGS, move || ignored);
         tools.observe(&meter, &names::ACTIVE_CALLS, |gauges| &gauges.active);
         tools.observe(&meter, &names::QUEUE_LENGTH, |gauges| &gauges.queued);

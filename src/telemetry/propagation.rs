@@ -18,7 +18,7 @@ use opentelemetry::{
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
 use super::settings::Propagators;
-use crate::frames::FIELD_BYTES;
+use crate::transport::frames::FIELD_BYTES;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");

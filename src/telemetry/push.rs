@@ -21,8 +21,8 @@ use opentelemetry_sdk::{
 use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{
-    complaint::Complaint,
     export::{Export, Exporter},
+    log_throttle::LogThrottle,
     queue::reason,
     settings::OtlpMetrics,
 };
@@ -41,7 +41,7 @@ pub(super) struct Push {
     /// The SDK exports in a thread of its own.
     runtime: Handle,
     failed: AtomicU64,
-    complaint: Complaint,
+    log_throttle: LogThrottle,
 }
 
 impl Push {
@@ -55,7 +55,7 @@ impl Push {
             temporality: metrics.temporality,
             runtime: Handle::current(),
             failed: AtomicU64::new(0),
-            complaint: Complaint::default(),
+            log_throttle: LogThrottle::default(),
         }
     }
 }
@@ -73,7 +73,7 @@ impl PushMetricExporter for Push {
             Err(_) => "the process ends".to_owned(),
         };
         let failed = 1 + self.failed.fetch_add(1, Ordering::Relaxed);
-        if self.complaint.is_due() {
+        if self.log_throttle.is_due() {
             tracing::warn!(
                 failed,
                 error = problem,

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tonic::Status;
 
-use super::{complaint::Complaint, names};
+use super::{log_throttle::LogThrottle, names};
 
 /// Spans, encoded.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Queue {
     leaving: AtomicUsize,
     queue_full: AtomicU64,
     export_failed: AtomicU64,
-    complaint: Complaint,
+    log_throttle: LogThrottle,
 }
 
 impl Queue {
@@ -42,7 +42,7 @@ impl Queue {
             leaving: AtomicUsize::new(0),
             queue_full: AtomicU64::new(0),
             export_failed: AtomicU64::new(0),
-            complaint: Complaint::default(),
+            log_throttle: LogThrottle::default(),
         }
     }
 
@@ -113,7 +113,7 @@ impl Queue {
     }
 
     fn complain(&self, status: Option<&Status>) {
-        if self.complaint.is_due() {
+        if self.log_throttle.is_due() {
             self.log("spans are lost: the collector does not take them", status);
         }
     }

@@ -25,12 +25,11 @@ use tonic::{Code, Status};
 use super::{
     Telemetry, names,
     propagation::{Headers, traceparent},
-    span::{Kind, Place, Writer},
+    span::{Kind, SpanIds, Writer},
     spans::Spans,
 };
 use crate::{
-    deadline::Deadline,
-    error::Limit,
+    core::{deadline::Deadline, error::Limit},
     logging::correlation::{Ids, within},
 };
 pub(crate) use ending::Ending;
@@ -330,10 +329,10 @@ impl Record {
     }
 
     /// Where spans go, and the place of the RPC's; `None` if it is not sampled.
-    pub(super) fn traced(&self) -> Option<(&Spans, Place<'_>)> {
+    pub(super) fn traced(&self) -> Option<(&Spans, SpanIds<'_>)> {
         let spans = self.telemetry.0.spans.as_ref();
         let (spans, (trace, span)) = spans.zip(self.trace.own)?;
-        let place = Place {
+        let place = SpanIds {
             trace,
             span,
             parent: self.trace.parent,

@@ -22,7 +22,7 @@ const STATUS_ERROR: u64 = 2;
 
 /// A span's place in its trace.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct SpanIds<'a> {
     pub(super) trace: TraceId,
     pub(super) span: SpanId,
     /// Invalid if it is the first.
@@ -46,7 +46,7 @@ pub(super) struct Writer(BytesMut);
 
 impl Writer {
     pub(super) fn new(
-        place: Place<'_>,
+        place: SpanIds<'_>,
         kind: Kind,
         name: &str,
         start: SystemTime,
@@ -154,8 +154,8 @@ mod tests {
 
     use super::*;
 
-    fn place(parent: SpanId) -> Place<'static> {
-        Place {
+    fn place(parent: SpanId) -> SpanIds<'static> {
+        SpanIds {
             trace: TraceId::from_bytes([7; 16]),
             span: SpanId::from_bytes([8; 8]),
             parent,

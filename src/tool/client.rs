@@ -14,20 +14,20 @@ use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::{
-    eject::Answers,
-    failure::Fault,
-    grpc, observation, payload,
-    policy::{Guard, Policy},
-    reply,
-    upstream::{Lease, Terms, Upstream},
-};
+use super::fanfare::{failure::Fault, observation, payload, reply, request};
 use crate::{
-    buffered::Buffered,
-    call::Outcome,
     config,
-    fanout::{Invocation, Tool},
+    core::{
+        buffered::Buffered,
+        call::Outcome,
+        fanout::{Invocation, Tool},
+    },
+    net::{
+        eject::Answers,
+        upstream::{InFlight, Terms, Upstream},
+    },
     pb,
+    policy::{Breakers, Policy},
     telemetry::attempt::Attempt,
 };
 
@@ -48,14 +48,14 @@ struct Inner {
 /// Where the last attempt at a call went: the next one is better made elsewhere.
 // std's Mutex: held for a few instructions, never across an await.
 #[derive(Debug, Default)]
-struct Trail(Mutex<Option<SocketAddr>>);
+struct LastAddress(Mutex<Option<SocketAddr>>);
 
 impl GrpcTool {
     /// The tool of `config`, which `upstream` runs, behind its `guard`. Replies
     /// longer than `max_result_bytes` fail their call.
     pub fn new(
         upstream: Arc<Upstream>,
-        guard: Arc<Guard>,
+        guard: Arc<Breakers>,
         config: &config::Tool,
         max_result_bytes: usize,
     ) -> Self {
@@ -72,9 +72,13 @@ impl GrpcTool {
 
 impl Inner {
     /// One attempt, observed.
-    async fn attempt(&self, invocation: &Invocation, trail: &Trail) -> Result<Bytes, Fault> {
+    async fn attempt(
+        &self,
+        invocation: &Invocation,
+        last_address: &LastAddress,
+    ) -> Result<Bytes, Fault> {
         let mut attempt = Attempt::start(invocation, self.upstream.target());
-        let result = self.exchange(invocation, &mut attempt, trail).await;
+        let result = self.exchange(invocation, &mut attempt, last_address).await;
         match &result {
             Ok(_) => attempt.end(Code::Ok, String::new),
             Err(fault) => attempt.end(fault.code(), || fault.message(self.max_result_bytes)),
@@ -86,7 +90,7 @@ impl Inner {
         &self,
         invocation: &Invocation,
         attempt: &mut Attempt<'_>,
-        trail: &Trail,
+        last_address: &LastAddress,
     ) -> Result<Bytes, Fault> {
         let request = |uri, max_header_list| {
             let deadline = invocation.deadline();
@@ -94,22 +98,27 @@ impl Inner {
             let gzip = self.upstream.gzip();
             let inject = |headers: &mut _, room| attempt.inject(headers, room);
             let inject = attempt.has_context().then_some(inject);
-            grpc::request(uri, max_header_list, deadline, call, gzip, inject)
+            request::request(uri, max_header_list, deadline, call, gzip, inject)
         };
         let terms = Terms {
             invocation,
             answers: &self.answers,
             bulkhead: self.policy.bulkhead(),
         };
-        let mut lease = self.upstream.send(trail.last(), terms, request).await?;
+        let mut in_flight = self
+            .upstream
+            .send(last_address.last(), terms, request)
+            .await?;
         invocation.sent();
         self.policy.reached();
-        let address = lease.address();
-        trail.note(address.socket());
+        let address = in_flight.address();
+        last_address.note(address.socket());
         attempt.sent_to(address.peer());
-        let outcome = self.observation(&mut lease, invocation.buffered()).await;
+        let outcome = self
+            .observation(&mut in_flight, invocation.buffered())
+            .await;
         if outcome.as_ref().err().is_none_or(Fault::ends_stream) {
-            lease.is_over();
+            in_flight.is_over();
         }
         if let Err(fault) = &outcome
             && fault.may_be_of_expiry()
@@ -118,21 +127,21 @@ impl Inner {
                 .is_near(attempt.began(), Instant::now())
         {
             if fault.is_of_connection() {
-                lease.ended(Some(fault));
+                in_flight.ended(Some(fault));
             }
             // It ends as every call that runs out of time does: by our own timer.
             return future::pending().await;
         }
-        lease.ended(outcome.as_ref().err());
+        in_flight.ended(outcome.as_ref().err());
         outcome
     }
 
     async fn observation(
         &self,
-        lease: &mut Lease<'_>,
+        in_flight: &mut InFlight<'_>,
         buffered: &Buffered,
     ) -> Result<Bytes, Fault> {
-        let reply = lease.response().await?;
+        let reply = in_flight.response().await?;
         let reply = reply::read(reply, self.max_result_bytes, buffered).await?;
         let response = pb::CallToolResponse::decode(reply.message).map_err(Fault::Garbage)?;
         let Some(observation) = response.observation else {
@@ -143,7 +152,7 @@ impl Inner {
     }
 }
 
-impl Trail {
+impl LastAddress {
     fn last(&self) -> Option<SocketAddr> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -165,8 +174,8 @@ impl Tool for GrpcTool {
     fn call(&self, invocation: Invocation) -> BoxFuture<'static, Outcome> {
         let this = Arc::clone(&self.0);
         Box::pin(async move {
-            let trail = Trail::default();
-            let attempt = || this.attempt(&invocation, &trail);
+            let last_address = LastAddress::default();
+            let attempt = || this.attempt(&invocation, &last_address);
             let outcome = this.policy.run(&invocation, attempt).await;
             outcome.map_err(|fault| {
                 let may_have_run = invocation.possible_runs() > 0;

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use fanfare::{
     config::Config,
     json::{encode_struct, encode_value},
+    net::Connect as _,
     pb::{
         self, stream_execute_tools_response::Event, tool_service_client::ToolServiceClient,
         tool_service_server::ToolService,
     },
     server::Server,
-    tool::Connect as _,
 };
 use futures_util::future::join_all;
 use hyper_util::rt::TokioIo;

@@ -4,8 +4,8 @@
 use std::{net::SocketAddr, path::Path, process::Command};
 
 use fanfare::{
-    call::ToolName,
     config::{Config, Service, Tool},
+    core::call::ToolName,
 };
 
 use crate::{

@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use fanfare::{demo::tools::DemoTools, pb, registry::Registry, server::Server};
+use fanfare::{catalog::Registry, demo::tools::DemoTools, pb, server::Server};
 use http::StatusCode;
 use prost_types::Duration;
 use tokio::{

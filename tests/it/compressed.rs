@@ -2,12 +2,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fanfare::{
+    catalog::Registry,
     config::{Compression, Config},
-    gzip::deflate,
     json,
     pb::{self, tool_execution_result::Outcome, tool_service_server::ToolService},
-    registry::Registry,
     server::Server,
+    transport::gzip::deflate,
 };
 use tonic::{Code, Request, Response, Status};
 

@@ -9,10 +9,10 @@ use std::{
 };
 
 use fanfare::{
+    catalog::Registry,
     config::Config,
+    net::{Connect as _, Io, Network},
     pb,
-    registry::Registry,
-    tool::{Connect as _, Io, Network},
 };
 use futures_util::future::BoxFuture;
 use serde_json::json;

@@ -1,6 +1,9 @@
 use std::{sync::Mutex, time::Duration};
 
-use fanfare::{demo::tools::DemoTools, pb, pb::tool_service_server::ToolService};
+use fanfare::{
+    demo::tools::DemoTools,
+    pb::{self, tool_service_server::ToolService},
+};
 use serde_json::json;
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
@@ -133,7 +136,7 @@ impl ToolService for NotesTimeout {
         self.0
             .lock()
             .unwrap()
-            .push(fanfare::deadline::parse_grpc_timeout(value).unwrap());
+            .push(fanfare::core::deadline::parse_grpc_timeout(value).unwrap());
         tokio::time::sleep(SECOND).await;
         Ok(Response::new(pb::CallToolResponse { observation: None }))
     }

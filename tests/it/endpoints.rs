@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use fanfare::{config::Config, pb, registry::Registry};
+use fanfare::{catalog::Registry, config::Config, pb};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::time::{Instant, timeout};

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use fanfare::{call::ToolName, pb, registry::Registry, server::Server, telemetry::Telemetry};
+use fanfare::{catalog::Registry, core::call::ToolName, pb, server::Server, telemetry::Telemetry};
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, timeout};
 use tonic::Code;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use fanfare::{config::Config, pb, registry::Registry};
+use fanfare::{catalog::Registry, config::Config, pb};
 use serde_json::json;
 use tokio::{
     task::JoinSet,

@@ -1,5 +1,8 @@
 use bytes::Bytes;
-use fanfare::{json, pb, pb::tool_execution_result::Outcome};
+use fanfare::{
+    json,
+    pb::{self, tool_execution_result::Outcome},
+};
 use h2::Reason;
 use http::{HeaderMap, Response};
 use prost::Message as _;

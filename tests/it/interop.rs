@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use fanfare::{
+    catalog::Registry,
     config::Config,
     demo::tools::DemoTools,
     json::value_from_json,
@@ -14,7 +15,6 @@ use fanfare::{
         self, stream_execute_tools_response::Event, tool_execution_result::Outcome,
         tool_service_server::ToolService,
     },
-    registry::Registry,
     server::Server,
 };
 use prost::Message as _;

@@ -1,6 +1,6 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
-use fanfare::{config::Config, pb, registry::Registry};
+use fanfare::{catalog::Registry, config::Config, pb};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use fanfare::{
-    config::Config, demo::tools::DemoTools, registry::Registry, server::Server, tool::Connect as _,
+    catalog::Registry, config::Config, demo::tools::DemoTools, net::Connect as _, server::Server,
 };
 use http::Request;
 use serde_json::json;

@@ -2,10 +2,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare::{
-    aggregate::Aggregate,
-    call::{Completion, ToolCall},
-    error::{CallError, Effect, Limit, Reason, ToolStatus, Violation},
-    wire::{self, Arrival},
+    core::{
+        aggregate::Aggregate,
+        call::{Completion, ToolCall},
+        error::{CallError, Effect, Limit, Reason, ToolStatus, Violation},
+    },
+    orchestrator::wire::{self, Arrival},
 };
 use proptest::{collection::vec, prelude::*};
 use prost::Message as _;

@@ -1,11 +1,13 @@
 use std::{future::Pending, sync::Arc, time::Duration};
 
 use fanfare::{
-    call::{Outcome, ToolName},
+    catalog::Registry,
+    core::{
+        call::{Outcome, ToolName},
+        fanout::{Invocation, Tool},
+    },
     demo::tools::DemoTools,
-    fanout::{Invocation, Tool},
     pb::{self, stream_execute_tools_response::Event},
-    registry::Registry,
 };
 use futures_util::future::BoxFuture;
 use tonic::Code;

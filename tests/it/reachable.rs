@@ -10,10 +10,10 @@ use std::{
 };
 
 use fanfare::{
+    catalog::Registry,
     config::Config,
+    net::{Connect, Io},
     pb::{self, ConnectivityState},
-    registry::Registry,
-    tool::{Connect, Io},
 };
 use futures_util::future::BoxFuture;
 use serde_json::Value;

@@ -14,9 +14,9 @@ use std::{
 use bytes::Bytes;
 use fanfare::{
     config::{Compression, Config},
+    net::Connect as _,
     pb,
     server::Server,
-    tool::Connect as _,
 };
 use flate2::write::GzEncoder;
 use prost::Message as _;
@@ -243,7 +243,7 @@ async fn answers_are_compressed_if_both_sides_want_that() {
                 if wanted {
                     let length = answer.body[1..5].try_into().map(u32::from_be_bytes);
                     let first = &answer.body[5..][..length.unwrap() as usize];
-                    let message = fanfare::gzip::inflate(first, MIB).unwrap();
+                    let message = fanfare::transport::gzip::inflate(first, MIB).unwrap();
                     let decoded = match path {
                         EXECUTE => pb::ExecuteToolsResponse::decode(message).is_ok(),
                         _ => pb::StreamExecuteToolsResponse::decode(message).is_ok(),

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use fanfare::{server::Server, tool::Connect as _};
+use fanfare::{net::Connect as _, server::Server};
 use tokio::time::Instant;
 
 use crate::support::{

@@ -6,12 +6,12 @@ use std::{
 };
 
 use fanfare::{
+    catalog::Registry,
     config::Config,
     pb::{
         self, CallToolRequest, CallToolResponse, FailurePolicy,
         tool_service_server::{ToolService, ToolServiceServer},
     },
-    registry::Registry,
 };
 use tokio::{
     net::TcpListener,

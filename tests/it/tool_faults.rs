@@ -1,10 +1,10 @@
 use std::{fs, future::pending, io, net::SocketAddr, sync::Arc};
 
 use fanfare::{
+    catalog::Registry,
     config::Config,
+    net::{Connect, Io},
     pb,
-    registry::Registry,
-    tool::{Connect, Io},
 };
 use futures_util::future::BoxFuture;
 use nix::sys::signal::Signal;

@@ -1,6 +1,6 @@
 use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use fanfare::{config::Config, demo::tools::DemoTools, pb, registry::Registry, server::Server};
+use fanfare::{catalog::Registry, config::Config, demo::tools::DemoTools, pb, server::Server};
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use serde_json::json;
 use tempfile::TempDir;

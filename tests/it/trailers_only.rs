@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fanfare::{config::Config, server::Server, tool::Connect as _};
+use fanfare::{config::Config, net::Connect as _, server::Server};
 use http::Request;
 use tokio::time::timeout;
 use tonic::Code;

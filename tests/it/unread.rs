@@ -6,9 +6,9 @@ use bytes::Bytes;
 use fanfare::{
     config::Config,
     demo::tools::DemoTools,
+    net::Connect as _,
     pb::{self, stream_execute_tools_response::Event, tool_execution_result::Outcome},
     server::Server,
-    tool::Connect as _,
 };
 use futures_util::future::join_all;
 use h2::{Reason, RecvStream, client::Builder};
@@ -290,7 +290,7 @@ async fn lists_of_tools_that_are_not_taken_are_bounded_as_well() {
     let service = fanfare::config::Service::new("http://tools".parse().unwrap());
     config.services.insert("tools".to_owned(), service);
     for index in 0..1000 {
-        let name = fanfare::call::ToolName::try_new(format!("tool{index}")).unwrap();
+        let name = fanfare::core::call::ToolName::try_new(format!("tool{index}")).unwrap();
         let mut tool = fanfare::config::Tool::new("tools".to_owned());
         tool.description = "d".repeat(1000);
         config.tools.insert(name, tool);

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::overflow::Overflow;
+use crate::core::overflow::Overflow;
 
 /// Some scrapers and probes, and room for a leak of theirs.
 pub(crate) const MAX_CONNECTIONS: usize = 128;

@@ -6,8 +6,10 @@ use tracing::Level;
 
 use super::BatchTrace;
 use crate::{
-    call::Completion,
-    error::{Effect, Reason},
+    core::{
+        call::Completion,
+        error::{Effect, Reason},
+    },
     logging::correlation::{Ids, within},
 };
 

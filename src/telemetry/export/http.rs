@@ -13,7 +13,7 @@ use prost::Message as _;
 use tonic::Status;
 
 use super::{Export, Failure, connection::Io};
-use crate::{gzip, telemetry::settings::Otlp};
+use crate::{telemetry::settings::Otlp, transport::gzip};
 
 const PROTOBUF: &str = "application/x-protobuf";
 /// An answer says how many were rejected, and why.

@@ -11,7 +11,7 @@ use super::{
     reader::{Reader, boolean, one_of, shown, timeout},
     resource::pairs,
 };
-use crate::tls;
+use crate::transport::tls;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Headers that HTTP/2 and gRPC set, or forbid.

@@ -4,9 +4,9 @@
 use std::future::pending;
 
 use fanfare::{
+    catalog::Registry,
     config::Config,
     pb::{self, BreakerState},
-    registry::Registry,
 };
 use h2::Reason;
 use nix::sys::signal::Signal;

@@ -2,12 +2,12 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fanfare::{
-    call::ToolName,
+    catalog::Registry,
     config::{Service, Tool},
+    core::call::ToolName,
+    net::{Connect, Io},
     pb::{self, ExecuteToolsResponse},
-    registry::Registry,
     server::Server,
-    tool::{Connect, Io},
 };
 use futures_util::future::BoxFuture;
 use prost::Message as _;

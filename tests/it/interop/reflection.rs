@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use fanfare::{config::Config, registry::Registry, server::Server};
+use fanfare::{catalog::Registry, config::Config, server::Server};
 use prost::Message as _;
 use prost_types::{FileDescriptorProto, field_descriptor_proto::Type};
 use tonic::{Code, Status, transport::Channel};

@@ -1,4 +1,4 @@
-use fanfare::tool::{Connect as _, Io};
+use fanfare::net::{Connect as _, Io};
 use http::StatusCode;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

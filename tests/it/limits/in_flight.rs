@@ -1,4 +1,4 @@
-use fanfare::tool::Connect as _;
+use fanfare::net::Connect as _;
 
 use super::*;
 use crate::support::{

@@ -79,7 +79,7 @@ async fn an_observation_may_have_so_many_bytes() {
 }
 
 /// A tool for each of `sizes`, that answers with so many bytes; all calls.
-fn sized(sizes: &[(&'static str, usize)]) -> (fanfare::registry::Registry, Vec<pb::ToolCall>) {
+fn sized(sizes: &[(&'static str, usize)]) -> (fanfare::catalog::Registry, Vec<pb::ToolCall>) {
     let tools = sizes
         .iter()
         .map(|&(name, bytes)| (name, Scripted::answers_with(bytes)));

@@ -1,6 +1,6 @@
 use fanfare::{
+    catalog::Registry,
     pb,
-    registry::Registry,
     server::{self, Server},
 };
 use tokio::{sync::oneshot, time::timeout};

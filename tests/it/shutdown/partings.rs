@@ -1,6 +1,6 @@
 //! Peers that do not take their leave: the drain waits for work, not for them.
 
-use fanfare::{config::Config, registry::Registry, server::Server};
+use fanfare::{catalog::Registry, config::Config, server::Server};
 use nix::sys::signal::Signal;
 use tokio::{
     io::AsyncWriteExt as _,

@@ -1,7 +1,7 @@
 //! One call of a hostile tool amid well-behaved ones of the same service: what
 //! came of it, and that no other suffered.
 
-use fanfare::{config::Config, pb, registry::Registry};
+use fanfare::{catalog::Registry, config::Config, pb};
 use tokio::time::timeout;
 use tonic::Code;
 

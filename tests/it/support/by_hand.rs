@@ -12,7 +12,7 @@ use super::{
     process::PATIENCE,
     wiretap::{Frame, Tape, Taped},
 };
-use fanfare::tool::Io;
+use fanfare::net::Io;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;

@@ -5,9 +5,9 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use fanfare::{
+    catalog::Registry,
     config::Config,
-    registry::Registry,
-    tool::{Connect, Io},
+    net::{Connect, Io},
 };
 use futures_util::future::BoxFuture;
 use tokio::{

@@ -15,11 +15,11 @@ use std::{
 };
 
 use fanfare::{
+    catalog::Registry,
     config::Config,
     demo::tools::DemoTools,
-    registry::Registry,
+    net::{Connect, Internet, Io, Network},
     server::Server,
-    tool::{Connect, Internet, Io, Network},
 };
 use futures_util::future::BoxFuture;
 use tokio::{

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use fanfare::{
-    call::ToolName,
+    catalog::Registry,
     config::{Config, Service, Tool},
+    core::call::ToolName,
     demo::tools::DemoTools,
     pb::tool_service_server::ToolService,
-    registry::Registry,
     server::Server,
     telemetry::Telemetry,
 };

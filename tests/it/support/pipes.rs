@@ -3,14 +3,14 @@
 use std::{io, sync::Arc};
 
 use fanfare::{
-    call::ToolName,
+    catalog::Registry,
     config::{Config, Service, Tool},
+    core::call::ToolName,
+    net::{Connect, Io},
     pb::{
         orchestrator_service_client::OrchestratorServiceClient, tool_service_server::ToolService,
     },
-    registry::Registry,
     server::Server,
-    tool::{Connect, Io},
 };
 use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;

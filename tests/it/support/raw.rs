@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use fanfare::{registry::Registry, server::Server, tool::Connect as _};
+use fanfare::{catalog::Registry, net::Connect as _, server::Server};
 use h2::{
     RecvStream, SendStream,
     client::{Builder, ResponseFuture, SendRequest},

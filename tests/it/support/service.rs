@@ -12,11 +12,11 @@ use std::{
 };
 
 use fanfare::{
+    catalog::Registry,
     config::Config,
+    net::{Connect, Io},
     pb::{CallToolRequest, CallToolResponse, tool_service_server::ToolService},
-    registry::Registry,
     server::Server,
-    tool::{Connect, Io},
 };
 use futures_util::future::BoxFuture;
 use tokio::{

@@ -10,9 +10,9 @@ use std::{
 };
 
 use fanfare::{
+    catalog::Registry,
     config::Config,
-    registry::Registry,
-    tool::{Connect as _, Io, Network},
+    net::{Connect as _, Io, Network},
 };
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};

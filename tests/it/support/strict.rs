@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use fanfare::tool::{Connect, Io};
+use fanfare::net::{Connect, Io};
 use futures_util::future::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},

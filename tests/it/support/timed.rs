@@ -12,9 +12,9 @@ use std::{
 
 use bytes::Bytes;
 use fanfare::{
+    catalog::Registry,
     config::Config,
-    registry::Registry,
-    tool::{Connect, Io},
+    net::{Connect, Io},
 };
 use futures_util::future::BoxFuture;
 use h2::server::{self, SendResponse};

@@ -10,10 +10,12 @@ use std::{
 
 use bytes::Bytes;
 use fanfare::{
-    call::{Outcome, ToolName},
-    error::{CallError, Effect, Reason, ToolStatus},
-    fanout::{Invocation, Tool},
-    registry::Registry,
+    catalog::Registry,
+    core::{
+        call::{Outcome, ToolName},
+        error::{CallError, Effect, Reason, ToolStatus},
+        fanout::{Invocation, Tool},
+    },
 };
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
@@ -107,12 +109,12 @@ impl Tool for Scripted {
 #[derive(Clone, Default)]
 pub struct Running(Arc<AtomicUsize>);
 
-pub struct Guard(Running);
+pub struct Breakers(Running);
 
 impl Running {
-    pub fn enter(&self) -> Guard {
+    pub fn enter(&self) -> Breakers {
         self.0.fetch_add(1, Ordering::SeqCst);
-        Guard(self.clone())
+        Breakers(self.clone())
     }
 
     pub fn count(&self) -> usize {
@@ -120,7 +122,7 @@ impl Running {
     }
 }
 
-impl Drop for Guard {
+impl Drop for Breakers {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::SeqCst);
     }

@@ -78,7 +78,7 @@ async fn a_failed_call_is_an_error_of_its_span_and_not_of_the_request() {
 async fn a_call_that_runs_out_of_time_names_the_limit() {
     let mut config = config();
     config.tools.insert(
-        fanfare::call::ToolName::try_new("sleep".to_owned()).unwrap(),
+        fanfare::core::call::ToolName::try_new("sleep".to_owned()).unwrap(),
         fanfare::config::Tool {
             timeout: 2 * SECOND,
             ..fanfare::config::Tool::new("tools".to_owned())

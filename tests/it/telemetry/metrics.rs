@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use fanfare::{call::ToolName, demo::tools::DemoTools, pb, registry::Registry};
+use fanfare::{catalog::Registry, core::call::ToolName, demo::tools::DemoTools, pb};
 use serde_json::json;
 use tonic::Request;
 

@@ -29,14 +29,14 @@ async fn everything() -> Seen {
     let tools = Process::demo_tools().await;
     let config = fanfare::config::Config::parse(&fanfare::demo::config_toml(tools.address))
         .expect("a configuration");
-    let mut registry = fanfare::registry::Registry::new(&config);
+    let mut registry = fanfare::catalog::Registry::new(&config);
     // Nothing asks twice by itself.
     let twice = Scripted::new(|invocation| async move {
         invocation.sent();
         invocation.sent();
         Ok(bytes::Bytes::new())
     });
-    let name = fanfare::call::ToolName::try_new("twice".to_owned()).unwrap();
+    let name = fanfare::core::call::ToolName::try_new("twice".to_owned()).unwrap();
     registry.insert(name, String::new(), std::sync::Arc::new(twice));
     let variables = [
         ("OTEL_METRICS_EXPORTER", "otlp,prometheus"),

@@ -1,6 +1,6 @@
 use std::future::ready;
 
-use fanfare::{pb, registry::Registry};
+use fanfare::{catalog::Registry, pb};
 use prost::Message as _;
 use tokio::{net::TcpListener, time::timeout};
 use tonic::Code;

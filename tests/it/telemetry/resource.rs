@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use fanfare::{call::ToolName, telemetry::Telemetry};
+use fanfare::{core::call::ToolName, telemetry::Telemetry};
 
 use crate::support::{collector::settings, page::Page};
 

@@ -1,6 +1,6 @@
 use std::{future::pending, sync::Arc};
 
-use fanfare::{config::Config, pb, registry::Registry};
+use fanfare::{catalog::Registry, config::Config, pb};
 use tokio::time::sleep;
 
 use crate::support::{

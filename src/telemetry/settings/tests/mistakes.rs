@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{super::Settings, good, ignored, mistaken, read};
+use super::{good, ignored, mistaken, read};
+use crate::telemetry::settings::Settings;
 
 /// Asks for everything.
 const ON: &str = "OTEL_TRACES_EXPORTER=otlp\nOTEL_METRICS_EXPORTER=otlp\nOTEL_SDK_DISABLED=false";

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{super::Protocol, good, mistaken};
+use super::{good, mistaken};
+use crate::telemetry::settings::Protocol;
 
 #[test]
 fn an_endpoint_without_a_scheme_is_secure_unless_told_otherwise() {

@@ -1,0 +1,212 @@
+//! Which tools there are, and how each is called.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+
+use crate::{
+    config::{self, Config},
+    core::{call::ToolName, fanout::Tool},
+    net::{Connect, Connectivity, Internet, Network, OneAddress, Upstream},
+    policy::{Breaker, BreakerState, Breakers, ServicePolicy},
+    telemetry::{BreakerGauges, ServiceGauges},
+    tool::GrpcTool,
+};
+
+/// How many tool services are connected to at a time at the start.
+const CONNECTING_AT_A_TIME: usize = 16;
+
+/// The tools, by name.
+#[derive(Clone, Default)]
+pub struct Registry {
+    tools: BTreeMap<ToolName, Entry>,
+    /// The tool services, by name.
+    services: BTreeMap<String, Service>,
+}
+
+#[derive(Clone)]
+struct Service {
+    upstream: Arc<Upstream>,
+    guard: Arc<ServicePolicy>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    description: String,
+    tool: Arc<dyn Tool>,
+    /// If a tool service runs it.
+    remote: Option<Remote>,
+}
+
+#[derive(Clone)]
+struct Remote {
+    upstream: Arc<Upstream>,
+    guard: Arc<Breakers>,
+}
+
+/// A tool, for those who list them.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'a> {
+    /// What it is called by.
+    pub name: &'a ToolName,
+    /// What it does.
+    pub description: &'a str,
+    /// The longest that a call may take.
+    pub timeout: Duration,
+    /// Whether calling twice does no more than calling once.
+    pub idempotent: bool,
+    /// Of its circuit breaker or that of its service, the worse; `None` if it has
+    /// none.
+    pub breaker_state: Option<BreakerState>,
+    /// Whether its service can be reached; `None` if it has none.
+    pub connectivity: Option<Connectivity>,
+}
+
+impl Registry {
+    /// The tools of `config`, reached over TCP. Connects to none of them yet: see
+    /// [`Registry::connect`].
+    pub fn new(config: &Config) -> Self {
+        Self::with_network(config, |service| Arc::new(Internet::of(service)))
+    }
+
+    /// The tools of `config`, each service reached by what `connect` makes, whatever
+    /// its endpoints are.
+    pub fn with_connect(
+        config: &Config,
+        connect: impl Fn(&config::Service) -> Arc<dyn Connect>,
+    ) -> Self {
+        Self::with_network(config, |service| Arc::new(OneAddress(connect(service))))
+    }
+
+    /// The tools of `config`, each service reached through what `network` makes.
+    pub fn with_network(
+        config: &Config,
+        network: impl Fn(&config::Service) -> Arc<dyn Network>,
+    ) -> Self {
+        let mut registry = Self::default();
+        for (name, config) in &config.services {
+            let service = Service {
+                upstream: Arc::new(Upstream::new(name, network(config), config)),
+                guard: Arc::new(ServicePolicy::new(name, config)),
+            };
+            registry.services.insert(name.clone(), service);
+        }
+        for (name, tool) in &config.tools {
+            // The configuration was checked: its tools name services it has.
+            if let Some(Service { upstream, guard }) = registry.services.get(&tool.service) {
+                let max_result_bytes = config.limits.max_result_bytes;
+                let remote = Remote {
+                    upstream: Arc::clone(upstream),
+                    guard: Arc::new(Breakers::new(name.as_str(), tool, Arc::clone(guard))),
+                };
+                let (upstream, guard) = (Arc::clone(upstream), Arc::clone(&remote.guard));
+                let client = GrpcTool::new(upstream, guard, tool, max_result_bytes);
+                let entry = Entry {
+                    description: tool.description.clone(),
+                    tool: Arc::new(client),
+                    remote: Some(remote),
+                };
+                registry.tools.insert(name.clone(), entry);
+            }
+        }
+        registry
+    }
+
+    /// Adds a tool, or replaces the one of that name.
+    pub fn insert(&mut self, name: ToolName, description: String, tool: Arc<dyn Tool>) {
+        let entry = Entry {
+            description,
+            tool,
+            remote: None,
+        };
+        self.tools.insert(name, entry);
+    }
+
+    /// The tool of that name.
+    pub fn get(&self, name: &str) -> Option<Arc<dyn Tool>> {
+        self.tools.get(name).map(|entry| Arc::clone(&entry.tool))
+    }
+
+    /// All tools, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = Listed<'_>> {
+        self.tools.iter().map(|(name, entry)| Listed {
+            name,
+            description: &entry.description,
+            timeout: entry.tool.timeout(),
+            idempotent: entry.tool.idempotent(),
+            breaker_state: entry.remote.as_ref().map(|remote| remote.guard.state()),
+            connectivity: entry.remote.as_ref().map(|it| it.upstream.connectivity()),
+        })
+    }
+
+    /// Connects to each tool service once, some at a time, so that it is known, and
+    /// logged, which of them can't be reached. Calls need not wait for it.
+    pub fn connect(&self) -> impl Future<Output = ()> + Send + use<> {
+        let services = self.services.values();
+        let upstreams: Vec<_> = services.map(|it| Arc::clone(&it.upstream)).collect();
+        async move {
+            let connecting = stream::iter(upstreams);
+            let connect = |upstream: Arc<Upstream>| async move { upstream.connect().await };
+            connecting
+                .for_each_concurrent(CONNECTING_AT_A_TIME, connect)
+                .await;
+        }
+    }
+
+    /// What there is to see of each tool service, for metrics.
+    pub fn gauges(&self) -> impl Iterator<Item = ServiceGauges> {
+        self.services.iter().map(|(name, service)| {
+            let read = |what: fn(&Upstream) -> u64| -> Box<dyn Fn() -> u64 + Send + Sync> {
+                let upstream = Arc::clone(&service.upstream);
+                Box::new(move || what(&upstream))
+            };
+            ServiceGauges {
+                breaker: breaker_gauges(name, &service.guard, ServicePolicy::breaker),
+                connections: read(|upstream| upstream.connections() as u64),
+                connectivity: read(|upstream| match upstream.connectivity() {
+                    Connectivity::Idle => 1,
+                    Connectivity::Connecting => 2,
+                    Connectivity::Ready => 3,
+                    Connectivity::TransientFailure => 4,
+                }),
+                ejected: read(|upstream| upstream.ejected() as u64),
+                worn: read(Upstream::worn),
+            }
+        })
+    }
+
+    /// What there is to see of each tool's own circuit breaker, for metrics.
+    pub fn breaker_gauges(&self) -> impl Iterator<Item = BreakerGauges> {
+        self.tools.iter().filter_map(|(name, entry)| {
+            let remote = entry.remote.as_ref()?;
+            Some(breaker_gauges(
+                name.as_str(),
+                &remote.guard,
+                Breakers::breaker,
+            ))
+        })
+    }
+}
+
+fn breaker_gauges<G: Send + Sync + 'static>(
+    name: &str,
+    guard: &Arc<G>,
+    breaker: fn(&G) -> &Breaker,
+) -> BreakerGauges {
+    let (state, openings) = (Arc::clone(guard), Arc::clone(guard));
+    BreakerGauges {
+        name: Arc::from(name),
+        state: Box::new(move || match breaker(&state).state() {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        }),
+        openings: Box::new(move || breaker(&openings).times_opened()),
+    }
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.tools.keys()).finish()
+    }
+}

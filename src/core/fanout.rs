@@ -1,0 +1,318 @@
+//! Runs a batch of calls at the same time and yields each completion the moment
+//! it is known. Dropping a [`FanOut`] cancels what still runs.
+//!
+//! All calls of a request are polled by whoever awaits [`FanOut::next`], not by a
+//! task each: dropping it ends them in the same instant, nothing is detached,
+//! and a call costs no task. Calls, the one timer and the stop signal are members
+//! of one set, so each is polled only when it has something to say.
+//!
+//! A call that panics fails alone. This file knows neither gRPC nor telemetry; it
+//! calls through the [`Tool`] trait.
+
+mod invocation;
+mod member;
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    buffered::Buffered,
+    call::{Batch, Completion, FailurePolicy, Outcome},
+    deadline::Deadline,
+    error::{CallError, Effect, Limit, Reason},
+};
+pub use invocation::{Invocation, Tool};
+use invocation::{Progress, Shared};
+use member::{Event, Member};
+
+/// A batch that is running.
+pub struct FanOut {
+    shared: Arc<Shared>,
+    slots: Vec<Slot>,
+    failure_policy: FailurePolicy,
+    concurrency_limit: usize,
+    started: Instant,
+    unended: usize,
+    running: usize,
+    /// Calls before this one have been started, or have ended without.
+    next_to_start: usize,
+    /// The calls by deadline, the earliest last.
+    expiry: Vec<usize>,
+    members: FuturesUnordered<Member>,
+    ended: VecDeque<Completion>,
+}
+
+struct Slot {
+    tool: Option<Arc<dyn Tool>>,
+    deadline: Deadline,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Running { since: Instant },
+    Ended,
+}
+
+impl FanOut {
+    /// Starts the calls of `batch`, each to the tool at the same place in
+    /// `tools` (`None`: there is no such tool), under `deadline`. Those that
+    /// can't be made have ended before any begins. Observations are held out of
+    /// `buffered`. When `stop` comes true, the calls that have not ended are
+    /// cancelled.
+    pub fn start(
+        batch: Batch,
+        tools: Vec<Option<Arc<dyn Tool>>>,
+        deadline: Deadline,
+        buffered: Buffered,
+        stop: BoxFuture<'static, ()>,
+    ) -> Self {
+        let slots: Vec<Slot> = batch
+            .calls
+            .iter()
+            .zip(tools)
+            .map(|(call, tool)| Slot {
+                deadline: match &tool {
+                    Some(tool) => deadline.of_call(call.timeout, tool.timeout()),
+                    None => deadline,
+                },
+                tool,
+                state: State::Waiting,
+            })
+            .collect();
+        let mut expiry: Vec<usize> = (0..slots.len()).collect();
+        expiry.sort_by_key(|&index| std::cmp::Reverse(slots[index].deadline.at));
+
+        let members = FuturesUnordered::new();
+        members.push(Member::Stop(stop));
+        let mut fan_out = Self {
+            shared: Arc::new(Shared {
+                progress: batch.calls.iter().map(|_| Progress::default()).collect(),
+                calls: batch.calls,
+                attachment: batch.attachment,
+                buffered,
+            }),
+            failure_policy: batch.failure_policy,
+            concurrency_limit: batch.concurrency_limit,
+            started: Instant::now(),
+            unended: slots.len(),
+            slots,
+            running: 0,
+            next_to_start: 0,
+            expiry,
+            members,
+            ended: VecDeque::new(),
+        };
+        fan_out.refuse(batch.refused);
+        fan_out.start_waiting();
+        fan_out.set_timer();
+        fan_out
+    }
+
+    /// The next completion; `None` after every call has had its own.
+    ///
+    /// # Cancel safety
+    /// A completion is not lost if the returned future is dropped.
+    pub async fn next(&mut self) -> Option<Completion> {
+        loop {
+            if let Some(completion) = self.ended.pop_front() {
+                return Some(completion);
+            }
+            if self.unended == 0 {
+                return None;
+            }
+            match self.members.next().await? {
+                Event::Done(index, outcome) => {
+                    self.running -= 1;
+                    self.end(index, outcome);
+                    self.start_waiting();
+                }
+                Event::TimerFired => {
+                    self.expire(Instant::now());
+                    self.start_waiting();
+                    self.set_timer();
+                }
+                Event::Stop => self.cancel_rest("the server is shutting down"),
+            }
+        }
+    }
+
+    fn refuse(&mut self, refused: Vec<(usize, CallError)>) {
+        let mut refused = refused.into_iter().peekable();
+        for index in 0..self.slots.len() {
+            let error = match refused.next_if(|(refused, _)| *refused == index) {
+                Some((_, error)) => error,
+                None if self.slots[index].tool.is_some() => continue,
+                None => {
+                    let message = format!("no tool is named {}", self.shared.calls[index].name);
+                    CallError::new(Reason::UnknownTool, Effect::NotStarted, false, message)
+                }
+            };
+            if self.slots[index].state == State::Waiting {
+                self.end(index, Err(error));
+            }
+        }
+    }
+
+    fn start_waiting(&mut self) {
+        // Of all: starting one is no more than making its future.
+        let mut now = None;
+        while self.running < self.concurrency_limit && self.next_to_start < self.slots.len() {
+            let index = self.next_to_start;
+            self.next_to_start += 1;
+            let slot = &mut self.slots[index];
+            let (State::Waiting, Some(tool)) = (slot.state, &slot.tool) else {
+                continue;
+            };
+            let invocation = Invocation {
+                shared: Arc::clone(&self.shared),
+                index,
+                deadline: slot.deadline,
+            };
+            slot.state = State::Running {
+                since: *now.get_or_insert_with(Instant::now),
+            };
+            match catch_unwind(AssertUnwindSafe(|| tool.call(invocation))) {
+                Ok(call) => {
+                    self.running += 1;
+                    self.members.push(Member::Call(index, Some(call)));
+                }
+                Err(_) => self.end(index, Err(CallError::internal(Effect::Maybe))),
+            }
+        }
+    }
+
+    /// Ends `index` in `outcome`, and under the policy the others with it.
+    fn end(&mut self, index: usize, outcome: Outcome) {
+        let failed = outcome.is_err();
+        self.push_completion(index, outcome);
+        if failed && self.failure_policy == FailurePolicy::CancelRest {
+            self.cancel_rest("another call of the request failed");
+        }
+    }
+
+    fn push_completion(&mut self, index: usize, outcome: Outcome) {
+        let slot = &mut self.slots[index];
+        let end = Instant::now();
+        let turn = match slot.state {
+            State::Running { since } => since,
+            State::Waiting | State::Ended => end,
+        };
+        slot.state = State::Ended;
+        self.unended -= 1;
+        let progress = &self.shared.progress[index];
+        let queued = match progress.waited() {
+            Some(waited) => turn.saturating_duration_since(self.started) + waited,
+            None => end.saturating_duration_since(self.started),
+        };
+        self.ended.push_back(Completion {
+            index,
+            outcome,
+            end,
+            queued,
+            attempts: progress.attempts(),
+        });
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let mut stopped = false;
+        while let Some(&index) = self.expiry.last()
+            && self.slots[index].deadline.at <= now
+        {
+            self.expiry.pop();
+            if self.slots[index].state == State::Ended {
+                continue;
+            }
+            stopped |= self.slots[index].state != State::Waiting;
+            let error = self.unfinished(
+                index,
+                Reason::DeadlineExceeded(self.slots[index].deadline.limit),
+                &self.out_of_time(index),
+            );
+            self.end(index, Err(error));
+        }
+        if stopped {
+            self.drop_ended_calls();
+        }
+    }
+
+    fn out_of_time(&self, index: usize) -> String {
+        let deadline = self.slots[index].deadline;
+        let what = match deadline.limit {
+            Limit::Call => "the call's timeout",
+            Limit::Tool => "the tool's timeout",
+            Limit::Request => "the caller's deadline",
+            Limit::Server => "the server's limit for a request",
+        };
+        let after = deadline.at.saturating_duration_since(deadline.arrival);
+        format!("{what} ran out after {after:.3?}")
+    }
+
+    fn cancel_rest(&mut self, why: &str) {
+        for index in 0..self.slots.len() {
+            if self.slots[index].state != State::Ended {
+                let error = self.unfinished(index, Reason::Cancelled, &format!("cancelled: {why}"));
+                self.push_completion(index, Err(error));
+            }
+        }
+        self.members.clear();
+        self.running = 0;
+        self.next_to_start = self.slots.len();
+    }
+
+    /// The error of a call that did not end by itself.
+    fn unfinished(&self, index: usize, reason: Reason, message: &str) -> CallError {
+        let effect = match self.shared.progress[index].possible_runs() {
+            0 => Effect::NotStarted,
+            _ => Effect::Maybe,
+        };
+        let idempotent = self.slots[index]
+            .tool
+            .as_ref()
+            .is_some_and(|t| t.idempotent());
+        CallError::new(reason, effect, idempotent, message)
+    }
+
+    /// Drops the futures of calls that have ended from outside, which resets
+    /// their streams on the wire.
+    fn drop_ended_calls(&mut self) {
+        for member in self.members.iter_mut() {
+            if let Member::Call(index, call @ Some(_)) = member
+                && self.slots[*index].state == State::Ended
+            {
+                *call = None;
+                self.running -= 1;
+            }
+        }
+    }
+
+    /// One timer serves all calls: it stands at the earliest deadline of those
+    /// that have not ended.
+    fn set_timer(&mut self) {
+        while let Some(&index) = self.expiry.last() {
+            if self.slots[index].state == State::Ended {
+                self.expiry.pop();
+            } else {
+                let at = self.slots[index].deadline.at;
+                self.members.push(Member::Timer(Box::pin(sleep_until(at))));
+                return;
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for FanOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FanOut")
+            .field("calls", &self.slots.len())
+            .field("running", &self.running)
+            .finish_non_exhaustive()
+    }
+}

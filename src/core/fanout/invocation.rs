@@ -1,0 +1,146 @@
+//! What the fan-out calls through, and what it hands over with each call.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+
+use crate::core::{
+    buffered::Buffered,
+    call::{Attachment, Outcome, ToolCall},
+    deadline::Deadline,
+};
+
+/// Something that can be called. The fan-out enforces the deadline and catches
+/// panics; an implementation only has to try.
+pub trait Tool: Send + Sync + 'static {
+    /// The longest that a call may take, from the arrival of its request.
+    fn timeout(&self) -> Duration;
+
+    /// Whether calling twice does no more than calling once.
+    fn idempotent(&self) -> bool;
+
+    /// Runs one call. Dropping the future cancels it.
+    fn call(&self, invocation: Invocation) -> BoxFuture<'static, Outcome>;
+}
+
+/// One call on its way to its tool.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    pub(super) shared: Arc<Shared>,
+    pub(super) index: usize,
+    pub(super) deadline: Deadline,
+}
+
+/// What the calls of a batch share with the fan-out: one allocation a request.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) calls: Arc<[ToolCall]>,
+    pub(super) progress: Box<[Progress]>,
+    pub(super) attachment: Attachment,
+    pub(super) buffered: Buffered,
+}
+
+/// How far a call has come, for the case that it never ends by itself.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    attempts: AtomicU32,
+    /// How many of them were refused unseen.
+    refused: AtomicU32,
+    /// How long the call waited at its tool, in nanoseconds; [`WAITING`] until
+    /// its turn comes.
+    waited: AtomicU64,
+}
+
+const WAITING: u64 = u64::MAX;
+
+impl Progress {
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::Relaxed)
+    }
+
+    /// How many attempts the tool may have run.
+    pub(super) fn possible_runs(&self) -> u32 {
+        let refused = self.refused.load(Ordering::Relaxed);
+        self.attempts().saturating_sub(refused)
+    }
+
+    /// How long the call has waited at its tool; `None` if it still does.
+    pub(super) fn waited(&self) -> Option<Duration> {
+        let waited = self.waited.load(Ordering::Relaxed);
+        (waited != WAITING).then(|| Duration::from_nanos(waited))
+    }
+}
+
+impl Invocation {
+    /// The call.
+    pub fn call(&self) -> &ToolCall {
+        &self.shared.calls[self.index]
+    }
+
+    /// Its place in the batch.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// What travels with the batch.
+    pub fn attachment(&self) -> &Attachment {
+        &self.shared.attachment
+    }
+
+    /// Out of what the observation is held while it is read.
+    pub fn buffered(&self) -> &Buffered {
+        &self.shared.buffered
+    }
+
+    /// When the call must end.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// What tells the calls of one batch from those of another that runs at the
+    /// same time.
+    pub fn batch_id(&self) -> usize {
+        Arc::as_ptr(&self.shared).addr()
+    }
+
+    /// Notes that the call has to wait for a turn at its tool.
+    pub fn waits(&self) {
+        self.progress().waited.store(WAITING, Ordering::Relaxed);
+    }
+
+    /// Notes that its turn has come, after so long.
+    pub fn has_waited(&self, wait: Duration) {
+        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(WAITING - 1);
+        self.progress().waited.store(nanos, Ordering::Relaxed);
+    }
+
+    /// The number of the next attempt. The first is 1.
+    pub fn next_attempt(&self) -> u32 {
+        self.progress().attempts() + 1
+    }
+
+    /// Notes that an attempt was sent: from here on the tool may have run.
+    pub fn sent(&self) {
+        self.progress().attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that an attempt was refused unseen: that one has not run.
+    pub fn refused(&self) {
+        self.progress().refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many of the attempts so far the tool may have run.
+    pub fn possible_runs(&self) -> u32 {
+        self.progress().possible_runs()
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.shared.progress[self.index]
+    }
+}

@@ -1,0 +1,146 @@
+//! The endpoints of a tool service and the addresses behind them.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use http::{Uri, uri::PathAndQuery};
+
+use super::tls::Tls;
+use crate::{
+    config,
+    telemetry::attempt::{Peer, Target},
+};
+
+const METHOD: &str = "/fanfare.v1.ToolService/CallTool";
+
+/// A `scheme://host:port`.
+pub(super) struct Endpoint {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// What a request is sent to.
+    pub(super) method_uri: Uri,
+    pub(super) tls: Option<Tls>,
+    /// Its name in telemetry.
+    pub(super) target: Target,
+    /// How many connections were worn by cancels.
+    pub(super) worn: AtomicU64,
+}
+
+/// Where calls go: one address of a tool service.
+pub struct Address {
+    socket: SocketAddr,
+    peer: Peer,
+    endpoint: Arc<Endpoint>,
+    /// Something is held against it: an answer is news.
+    suspect: AtomicBool,
+    /// Connections that get no more calls and still have some.
+    draining: Arc<AtomicUsize>,
+}
+
+/// A connection that gets no more calls. Counted until this is dropped.
+pub(super) struct Draining(Arc<AtomicUsize>);
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Endpoint {
+    /// The endpoint `uri` of `service`.
+    pub(super) fn new(uri: &Uri, service: &config::Service) -> Self {
+        // An IPv6 address stands in brackets in a URL.
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let https = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = Some(PathAndQuery::from_static(METHOD));
+        Self {
+            host: host.to_owned(),
+            port,
+            target: Target::new(host, port),
+            worn: AtomicU64::new(0),
+            // The configuration takes no endpoint without scheme and host.
+            method_uri: Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static(METHOD)),
+            tls: https.then(|| Tls::new(host, &service.tls.clone().unwrap_or_default())),
+        }
+    }
+
+    /// Its address if that needs no name server.
+    pub(super) fn literal(&self) -> Option<SocketAddr> {
+        let ip: IpAddr = self.host.parse().ok()?;
+        Some(SocketAddr::new(ip, self.port))
+    }
+}
+
+impl Address {
+    pub(super) fn new(socket: SocketAddr, endpoint: Arc<Endpoint>) -> Self {
+        Self {
+            socket,
+            peer: Peer::new(&endpoint.target, socket),
+            endpoint,
+            suspect: AtomicBool::new(false),
+            draining: Arc::default(),
+        }
+    }
+
+    /// The host as the endpoint names it.
+    pub fn host(&self) -> &str {
+        &self.endpoint.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.socket.port()
+    }
+
+    /// What the host stands for.
+    pub fn socket(&self) -> SocketAddr {
+        self.socket
+    }
+
+    /// Its name in telemetry.
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn suspect(&self, suspect: bool) {
+        self.suspect.store(suspect, Ordering::Relaxed);
+    }
+
+    /// Lets a connection get no more calls, unless that is so for `max` already.
+    pub(super) fn drain(&self, max: usize) -> Option<Draining> {
+        let draining = Draining(Arc::clone(&self.draining));
+        (self.draining.fetch_add(1, Ordering::Relaxed) < max).then_some(draining)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// `127.0.0.1:50051`, and the name if it has one: `tools (127.0.0.1:50051)`.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.endpoint.literal().is_none() {
+            return write!(f, "{} ({})", self.endpoint.host, self.socket);
+        }
+        self.socket.fmt(f)
+    }
+}

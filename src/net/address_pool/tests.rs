@@ -1,0 +1,63 @@
+//! What an address has counts as long as it is there.
+
+use http::Uri;
+use tokio::{io::duplex, sync::Notify};
+
+use super::*;
+use crate::{
+    config::Service,
+    net::{address::Endpoint, connection::Driver, liveness::Keepalive},
+};
+
+async fn connected(address: &Arc<Address>) -> (Connection, Driver) {
+    let (ours, theirs) = duplex(1 << 16);
+    tokio::spawn(async move {
+        let mut server = h2::server::handshake(theirs).await.expect("a handshake");
+        while server.accept().await.is_some() {}
+    });
+    let keepalive = Keepalive {
+        interval: Duration::from_secs(30),
+        timeout: Duration::from_secs(20),
+        pace: Arc::default(),
+    };
+    let changed = Arc::new(Notify::new());
+    let connection =
+        Connection::open(Box::new(ours), keepalive, Arc::clone(address), changed).await;
+    connection.expect("a connection")
+}
+
+#[tokio::test]
+async fn the_calls_of_a_connection_that_gets_no_more_are_its_addresss_load() {
+    let uri = Uri::from_static("http://127.0.0.1:1");
+    let endpoint = Arc::new(Endpoint::new(&uri, &Service::new(uri.clone())));
+    let address = Arc::new(Address::new(([127, 0, 0, 1], 1).into(), endpoint));
+    let rules = Rules {
+        after_failures: 5,
+        time: Duration::from_secs(1),
+        max_time: Duration::from_secs(1),
+        max_percent: 50,
+    };
+    let mut pool = AddressPool::new(Arc::clone(&address));
+    let now = Instant::now();
+    // One takes leave, the other closes.
+    for closes in [false, true] {
+        let (connection, driver) = connected(&address).await;
+        (pool.dialing, pool.fresh) = (1, 1);
+        pool.dialed(Ok(connection.clone()), true, now, &rules, true);
+        let calls = [connection.begin(), connection.begin()];
+        assert_eq!(pool.calls(), 2);
+
+        if closes {
+            drop(driver);
+            pool.prune(now);
+        } else {
+            pool.retire(&connection, now);
+        }
+
+        assert_eq!((pool.has_links(), pool.calls()), (false, 2));
+        drop(calls);
+        assert_eq!(pool.calls(), 0);
+        pool.prune(now);
+        assert!(pool.leaving.is_empty());
+    }
+}

@@ -1,0 +1,339 @@
+//! One HTTP/2 connection to a tool service, with settings that neither a burst of
+//! small replies nor one hostile reply brings down, and the task that drives it
+//! (`connection/driver.rs`).
+
+mod driver;
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{
+    Ping, PingPong, RecvStream,
+    client::{self, Builder, SendRequest},
+};
+use http::{Request, Response};
+use tokio::{
+    sync::{
+        Notify,
+        mpsc::{UnboundedSender, unbounded_channel},
+    },
+    time::Instant,
+};
+
+pub(super) use self::driver::{Driver, End};
+use super::{
+    address::Address,
+    cancelled::{Cancelled, Exchange, Given},
+    dial::Io,
+    linger::Linger,
+    liveness::{Keepalive, Liveness, Signals},
+    pool::Load,
+};
+use crate::transport::frames::{Frames, Heard};
+
+/// A reply's headers and trailers may be this large. A tool that sends more
+/// fails its own call only; over four times as much, and h2 closes the
+/// connection under all calls on it.
+const MAX_HEADER_LIST_BYTES: u32 = 256 << 10;
+/// How much the tool service may send that nobody has read yet: h2 has it then, and
+/// no budget counts it. Enough for 800 MB a second over 10 ms.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Lets one reply of the default size limit arrive without a pause.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// h2 charges unread DATA frames below 256 bytes against a budget, half of the
+/// connection's window by default, and ends the connection beyond it. Tens of
+/// thousands of small replies at a time are normal here, and are bounded by the
+/// calls in flight.
+const DATA_FRAME_BUDGET: usize = 256 << 20;
+/// Cancelled calls whose late frames are still to be ignored, and for how long: a
+/// service that was frozen answers when it thaws. h2's defaults are 50 and 1 s. A
+/// connection does not get to more of them (`pacer.rs`).
+const MAX_RESET_STREAMS: usize = 4096;
+const RESET_STREAM_TIME: Duration = Duration::from_secs(30);
+/// How often in the life of a connection h2 may reset a stream by itself: one that
+/// breaks HTTP/2, or one whose late frames, of which an answer has three, come after
+/// that time. It bounds what waits to be sent to a peer that does not read. Honest
+/// services come to h2's default, 1,024.
+const MAX_RESETS_BY_H2: usize = 4 * MAX_RESET_STREAMS;
+
+type Wire = Frames<Box<dyn Io>>;
+
+/// A connection, to send on. It closes when all clones are dropped and the calls on
+/// it have ended.
+#[derive(Clone)]
+pub(super) struct Connection {
+    sender: SendRequest<Bytes>,
+    state: Arc<State>,
+}
+
+/// The calls that are left on a connection that gets no more.
+pub(super) struct Leaving(Arc<State>);
+
+struct State {
+    address: Arc<Address>,
+    /// Calls in flight.
+    calls: AtomicUsize,
+    /// Changes with each call.
+    begun: AtomicUsize,
+    /// How many streams the peer allows.
+    limit: AtomicUsize,
+    /// It takes no more calls.
+    closed: AtomicBool,
+    worn: AtomicBool,
+    /// To the task that resets them.
+    cancelled: UnboundedSender<Given>,
+    heard: Arc<Heard>,
+    signals: Arc<Signals>,
+}
+
+/// A call on a connection, which counts it until it has ended. One that was sent and has not
+/// ended is to be cancelled.
+pub(super) struct Call {
+    state: Arc<State>,
+    /// From when it is sent until it has ended.
+    exchange: Option<Exchange>,
+    /// How often something had come by then.
+    reads: u32,
+}
+
+/// A request with its body, in one piece or two.
+pub(crate) struct Outgoing {
+    /// When it was made, which is when it is sent.
+    pub(crate) made: Instant,
+    pub(crate) head: Request<()>,
+    pub(crate) body: Bytes,
+    pub(crate) rest: Option<Bytes>,
+}
+
+impl Connection {
+    /// Begins to speak HTTP/2 on `io`, which leads to `address`, and waits until
+    /// the peer does as well. The driver is to be awaited; it tells `changed` of what
+    /// calls may wait for.
+    pub(super) async fn open(
+        io: Box<dyn Io>,
+        keepalive: Keepalive,
+        address: Arc<Address>,
+        changed: Arc<Notify>,
+    ) -> Result<(Self, Driver), String> {
+        let (io, heard) = Frames::of_server(io);
+        let (sender, mut connection) = Builder::new()
+            .enable_push(false)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .max_header_list_size(MAX_HEADER_LIST_BYTES)
+            .max_concurrent_reset_streams(MAX_RESET_STREAMS)
+            .reset_stream_duration(RESET_STREAM_TIME)
+            .max_local_error_reset_streams(Some(MAX_RESETS_BY_H2))
+            .data_frame_budget(DATA_FRAME_BUDGET)
+            .handshake::<_, Bytes>(io)
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut pings = connection.ping_pong();
+        answered(&mut connection, &mut pings).await?;
+        let liveness = Liveness::new(pings, keepalive, Arc::clone(&heard), STREAM_WINDOW_BYTES);
+        let (cancelled, arriving) = unbounded_channel();
+        let state = Arc::new(State {
+            address,
+            calls: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+            limit: AtomicUsize::new(connection.max_concurrent_send_streams()),
+            closed: AtomicBool::new(false),
+            worn: AtomicBool::new(false),
+            cancelled,
+            heard,
+            signals: Arc::clone(liveness.signals()),
+        });
+        let driver = Driver {
+            connection,
+            cancelled: Cancelled::new(arriving, Arc::clone(liveness.signals())),
+            liveness,
+            draining: None,
+            state: Arc::clone(&state),
+            changed,
+        };
+        Ok((Self { sender, state }, driver))
+    }
+
+    /// Where it leads.
+    pub(super) fn address(&self) -> &Arc<Address> {
+        &self.state.address
+    }
+
+    /// How full it is.
+    pub(super) fn load(&self) -> Load {
+        Load {
+            calls: self.state.calls.load(Ordering::Relaxed),
+            limit: self.state.limit.load(Ordering::Relaxed),
+            is_open: !self.state.closed.load(Ordering::Relaxed),
+            is_suspect: self.state.signals.is_suspected(),
+        }
+    }
+
+    /// Has the peer asked whether it is there.
+    pub(super) fn suspect(&self) {
+        self.state.signals.suspect();
+    }
+
+    /// The largest header list that the peer takes, if it has said so.
+    pub(super) fn max_header_list(&self) -> Option<u32> {
+        self.state.heard.max_header_list()
+    }
+
+    /// A number that each call changes.
+    pub(super) fn begun(&self) -> usize {
+        self.state.begun.load(Ordering::Relaxed)
+    }
+
+    /// Whether it takes no more calls because too many were cancelled.
+    pub(super) fn is_worn(&self) -> bool {
+        self.state.worn.load(Ordering::Relaxed)
+    }
+
+    /// What is left on it, if there is anything: it takes no more calls.
+    pub(super) fn leaving(&self) -> Option<Leaving> {
+        let leaving = Leaving(Arc::clone(&self.state));
+        (leaving.calls() > 0).then_some(leaving)
+    }
+
+    /// Whether it is the same connection.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
+    /// Counts a call, which is about to be sent.
+    pub(super) fn begin(&self) -> Call {
+        self.state.calls.fetch_add(1, Ordering::Relaxed);
+        self.state.begun.fetch_add(1, Ordering::Relaxed);
+        Call {
+            state: Arc::clone(&self.state),
+            exchange: None,
+            reads: self.state.heard.reads(),
+        }
+    }
+
+    /// Sends the request of a call.
+    ///
+    /// # Errors
+    /// If the connection has closed, or the service asked to leave it. Nothing
+    /// was sent then.
+    pub(super) fn send(&mut self, call: &mut Call, request: Outgoing) -> Result<(), h2::Error> {
+        // Beyond the peer's limit on streams, h2 keeps the request until one
+        // ends; a handle with such a request can't send another, so each call
+        // has its own.
+        let Outgoing {
+            made,
+            head,
+            body,
+            rest,
+        } = request;
+        let (response, mut stream) = self.sender.send_request(head, false)?;
+        // If the stream ends meanwhile, the response says how.
+        let sent = stream.send_data(body, rest.is_none());
+        if let (Ok(()), Some(rest)) = (sent, rest) {
+            let _ = stream.send_data(rest, true);
+        }
+        call.exchange = Some(Exchange {
+            stream,
+            response: Some(response),
+            begun: made,
+        });
+        Ok(())
+    }
+}
+
+impl Leaving {
+    /// Calls in flight.
+    pub(super) fn calls(&self) -> usize {
+        self.0.calls.load(Ordering::Relaxed)
+    }
+}
+
+impl Call {
+    /// Where it went.
+    pub(super) fn address(&self) -> &Arc<Address> {
+        &self.state.address
+    }
+
+    /// Whether nothing at all has come since it was sent.
+    pub(super) fn is_silent(&self) -> bool {
+        self.state.heard.reads() == self.reads
+    }
+
+    /// Has the peer asked whether it is there.
+    pub(super) fn suspect(&self) {
+        self.state.signals.suspect();
+    }
+
+    /// The response, of a call that was sent.
+    pub(super) async fn response(&mut self) -> Result<Response<RecvStream>, h2::Error> {
+        poll_fn(|context| {
+            let exchange = self.exchange.as_mut();
+            let Some(response) = exchange.and_then(|it| it.response.as_mut()) else {
+                return Poll::Pending;
+            };
+            let result = ready!(Pin::new(response).poll(context));
+            if let Some(exchange) = &mut self.exchange {
+                exchange.response = None;
+            }
+            Poll::Ready(result)
+        })
+        .await
+    }
+
+    /// Notes that its stream has ended: there is nothing to reset.
+    pub(super) fn is_over(&mut self) {
+        self.exchange = None;
+    }
+
+    /// Cancels it, unless it is over: its stream is reset, at the pace that the peer
+    /// bears, and counts until then, as does what `linger` says.
+    pub(super) fn cancel(&mut self, linger: impl FnOnce(Instant) -> Linger) {
+        let Some(exchange) = self.exchange.take() else {
+            return;
+        };
+        let now = Instant::now();
+        let given = Given {
+            exchange,
+            cancelled: now,
+            linger: linger(now),
+        };
+        self.state.calls.fetch_add(1, Ordering::Relaxed);
+        if self.state.cancelled.send(given).is_err() {
+            // So is the connection.
+            self.state.calls.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.state.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Waits for the answer to a ping. What accepts connections need not be a tool
+/// service; and one that is shutting down may say hello and close before it has read
+/// anything, when nobody can tell what became of the calls. The peer's SETTINGS have
+/// come by then, too.
+async fn answered(
+    connection: &mut client::Connection<Wire, Bytes>,
+    pings: &mut Option<PingPong>,
+) -> Result<(), String> {
+    let Some(pings) = pings else { return Ok(()) };
+    tokio::select! {
+        ended = connection => Err(match ended {
+            Err(error) => error.to_string(),
+            Ok(()) => "it was closed at once".to_owned(),
+        }),
+        answer = pings.ping(Ping::opaque()) => answer.map(drop).map_err(|error| error.to_string()),
+    }
+}

@@ -1,0 +1,332 @@
+//! Whether the peer of one connection is there: when it is asked, and when it is given
+//! up. Part of the task that drives the connection.
+//!
+//! It is asked by a ping, or, where another one would be too many (`ping.rs`), by
+//! SETTINGS that change nothing, which it must acknowledge (RFC 9113, 6.5.3) and which
+//! no server counts:
+//!
+//! - if nothing came for `keepalive_interval` although calls are in flight, but then by
+//!   a ping only: those who count them do not want more. A host that is gone is found
+//!   by TCP (`dial.rs`);
+//! - if it is suspected, as calls have run out of time and nothing has come since they
+//!   were sent;
+//! - if somebody wants to know what it has got (a round).
+//!
+//! Whatever comes is an answer. Who is suspected and sends none within [`ANSWER_TIME`]
+//! is given up.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use h2::{Ping, PingPong, client::Connection};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::ping::{Allowance, Pace};
+use crate::transport::frames::Heard;
+
+/// How long a suspected peer has for any sign of life: libraries answer pings on their
+/// own, in some milliseconds, however busy the tools are.
+pub(super) const ANSWER_TIME: Duration = Duration::from_secs(1);
+/// Between two questions by SETTINGS.
+const APART: Duration = Duration::from_millis(5);
+
+/// When to ping a connection that has calls in flight, and how long to wait for
+/// the answer.
+#[derive(Clone, Debug)]
+pub(super) struct Keepalive {
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+    /// Of all connections to the service.
+    pub(super) pace: Arc<Pace>,
+}
+
+/// What those who use a connection tell the task that drives it, and hear from it.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    driver: AtomicWaker,
+    suspected: AtomicBool,
+    /// The last round that somebody wants, and the last that was answered.
+    wanted: AtomicU32,
+    answered: AtomicU32,
+    over: AtomicBool,
+}
+
+/// Decides when to ask and when to give up.
+#[derive(Debug)]
+pub(super) struct Liveness {
+    keepalive: Keepalive,
+    heard: Arc<Heard>,
+    signals: Arc<Signals>,
+    /// Changed to this is what it is: the size of a stream's window.
+    window: u32,
+    pings: Option<PingPong>,
+    allowance: Allowance,
+    open: Option<Question>,
+    /// No SETTINGS before.
+    settings_from: Instant,
+    /// The last round that a question was asked for.
+    asked: u32,
+    silence: Option<Silence>,
+    /// A question is due, but not before.
+    later: Option<Instant>,
+    tick: Instant,
+    reads_at_tick: u32,
+    timer: Pin<Box<Sleep>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Question {
+    Ping,
+    /// After so many acknowledgements.
+    Settings(u32),
+}
+
+/// An answer is waited for, whatever it is.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    reads: u32,
+    until: Instant,
+    limit: Duration,
+}
+
+/// What comes of looking after a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is to be polled again, to send a question.
+    Asked,
+    /// The peer did not answer within that time.
+    Silent(Duration),
+}
+
+impl Signals {
+    /// Has the peer asked whether it is there.
+    pub(super) fn suspect(&self) {
+        self.suspected.store(true, Ordering::Relaxed);
+        self.driver.wake();
+    }
+
+    /// Whether it was asked, and has not answered yet.
+    pub(super) fn is_suspected(&self) -> bool {
+        self.suspected.load(Ordering::Relaxed)
+    }
+
+    /// Begins a round: has the peer acknowledge what it was sent before this was called.
+    /// Rounds that are begun while another one is under way are one. Returns its number,
+    /// modulo 2^32.
+    pub(super) fn ask(&self) -> u32 {
+        let round = self.wanted.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
+        self.driver.wake();
+        round
+    }
+
+    /// Whether that round is over: the peer has got what was sent before, or is gone.
+    pub(super) fn is_over(&self, round: u32) -> bool {
+        let ahead = round.wrapping_sub(self.answered.load(Ordering::Acquire));
+        ahead == 0 || ahead > u32::MAX / 2 || self.over.load(Ordering::Acquire)
+    }
+
+    /// The last round that somebody wants. To be looked up before the connection is
+    /// polled: the question must go out behind what they sent.
+    pub(super) fn wanted(&self) -> u32 {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// The connection has ended.
+    pub(super) fn end(&self) {
+        self.over.store(true, Ordering::Release);
+    }
+}
+
+impl Liveness {
+    /// Of a connection that has just answered its first ping.
+    pub(super) fn new(
+        pings: Option<PingPong>,
+        keepalive: Keepalive,
+        heard: Arc<Heard>,
+        window: u32,
+    ) -> Self {
+        let now = Instant::now();
+        let tick = now + keepalive.interval * keepalive.pace.slowdown();
+        Self {
+            signals: Arc::default(),
+            reads_at_tick: heard.reads(),
+            heard,
+            keepalive,
+            window,
+            pings,
+            allowance: Allowance::new(now),
+            open: None,
+            settings_from: now,
+            asked: 0,
+            silence: None,
+            later: None,
+            tick,
+            timer: Box::pin(sleep_until(tick)),
+        }
+    }
+
+    pub(super) fn signals(&self) -> &Arc<Signals> {
+        &self.signals
+    }
+
+    /// To be called whenever `connection` has been polled and is pending, with the round
+    /// that was wanted before.
+    pub(super) fn poll<T>(
+        &mut self,
+        connection: &mut Connection<T, Bytes>,
+        wanted: u32,
+        has_calls: bool,
+        context: &mut Context<'_>,
+    ) -> Poll<Step>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.signals.driver.register(context.waker());
+        if self.open.is_some() {
+            self.hear(context);
+        }
+        if self
+            .silence
+            .is_some_and(|it| it.reads != self.heard.reads())
+        {
+            self.silence = None;
+            self.signals.suspected.store(false, Ordering::Relaxed);
+        }
+        if self.silence.is_none() && self.signals.is_suspected() {
+            self.wait_for_an_answer(Instant::now(), ANSWER_TIME);
+            self.later = Some(Instant::now());
+        }
+        if self.later.is_some() || wanted != self.asked {
+            let now = Instant::now();
+            if self.later.is_none_or(|later| later <= now) && self.ask(connection, has_calls, now) {
+                self.asked = wanted;
+                return Poll::Ready(Step::Asked);
+            }
+        }
+        while self.timer.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            if let Some(silence) = self.silence.filter(|it| it.until <= now) {
+                return Poll::Ready(Step::Silent(silence.limit));
+            }
+            if self.later.is_some_and(|later| later <= now) && self.ask(connection, has_calls, now)
+            {
+                self.asked = wanted;
+                return Poll::Ready(Step::Asked);
+            }
+            let asked = self.tick <= now && self.keep_alive(has_calls, now);
+            self.set_timer();
+            if asked {
+                return Poll::Ready(Step::Asked);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Whether the open question was answered.
+    fn hear(&mut self, context: &mut Context<'_>) {
+        let answered = match (self.open, &mut self.pings) {
+            (Some(Question::Ping), Some(pings)) => {
+                matches!(pings.poll_pong(context), Poll::Ready(Ok(_)))
+            }
+            (Some(Question::Settings(acks)), _) => self.heard.settings_acks() != acks,
+            _ => false,
+        };
+        if !answered {
+            return;
+        }
+        if matches!(self.open, Some(Question::Ping)) {
+            let answers = self.heard.answers();
+            self.allowance.answered(answers, Instant::now());
+        }
+        self.open = None;
+        self.signals.answered.store(self.asked, Ordering::Release);
+    }
+
+    /// Asks, unless a question is open: that is then enough for who is suspected, and
+    /// another one follows for who wants a round. Whether there is something to send.
+    fn ask<T>(
+        &mut self,
+        connection: &mut Connection<T, Bytes>,
+        has_calls: bool,
+        now: Instant,
+    ) -> bool
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.later = None;
+        if self.open.is_some() {
+            return false;
+        }
+        if self.ping(has_calls, now) {
+            return true;
+        }
+        let settings_from = self.settings_from;
+        let is_time = settings_from <= now;
+        // Fails while earlier ones are not acknowledged.
+        if is_time && connection.set_initial_window_size(self.window).is_ok() {
+            self.settings_from = now + APART;
+            self.open = Some(Question::Settings(self.heard.settings_acks()));
+            return true;
+        }
+        self.later = Some(if is_time { now + APART } else { settings_from });
+        self.set_timer();
+        false
+    }
+
+    fn ping(&mut self, has_calls: bool, now: Instant) -> bool {
+        let Some(pings) = &mut self.pings else {
+            return false;
+        };
+        let (answers, pace) = (self.heard.answers(), &self.keepalive.pace);
+        if !self.allowance.allows(answers, has_calls, pace, now)
+            || pings.send_ping(Ping::opaque()).is_err()
+        {
+            return false;
+        }
+        self.allowance.pinged(now);
+        self.open = Some(Question::Ping);
+        true
+    }
+
+    /// Whether there is something to send.
+    fn keep_alive(&mut self, has_calls: bool, now: Instant) -> bool {
+        let reads = self.heard.reads();
+        let is_quiet = has_calls && self.reads_at_tick == reads && self.silence.is_none();
+        self.reads_at_tick = reads;
+        self.tick = now + self.keepalive.interval * self.keepalive.pace.slowdown();
+        let was_open = self.open.is_some();
+        let asked = is_quiet && !was_open && self.ping(has_calls, now);
+        if asked || (is_quiet && was_open) {
+            self.wait_for_an_answer(now, self.keepalive.timeout);
+        }
+        asked
+    }
+
+    fn wait_for_an_answer(&mut self, now: Instant, limit: Duration) {
+        self.silence = Some(Silence {
+            reads: self.heard.reads(),
+            until: now + limit,
+            limit,
+        });
+        self.set_timer();
+    }
+
+    fn set_timer(&mut self) {
+        let silence = self.silence.map(|silence| silence.until);
+        let times = [Some(self.tick), silence, self.later];
+        let next = times.into_iter().flatten().min().unwrap_or(self.tick);
+        self.timer.as_mut().reset(next);
+    }
+}

@@ -1,0 +1,197 @@
+//! How many connections an address gets, and which of them takes a call. All of it
+//! is arithmetic on how full they are; the connections are `address_pool.rs`'s.
+//!
+//! A connection is filled up to the bound on its streams before the next one gets
+//! any: the calls of a batch then leave in one write, and a connection that the
+//! load does not need falls idle and is closed. While another one is being made, a
+//! connection takes up to twice the bound, so that the call that asked for it need
+//! not wait; if none is, up to what the peer allows.
+
+/// How full an open connection is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    /// Calls in flight.
+    pub(super) calls: usize,
+    /// How many the peer allows. It is full at 0, and may allow more again.
+    pub(super) limit: usize,
+    pub(super) is_open: bool,
+    /// The peer was asked whether it is there, and has not answered yet.
+    pub(super) is_suspect: bool,
+}
+
+impl Load {
+    /// Whether it takes a call as it has less than `bound`.
+    fn has_room(&self, bound: usize) -> bool {
+        self.is_open && self.calls < bound.min(self.limit)
+    }
+}
+
+/// The first connection with less than `bound` calls, and no `suspects`.
+pub(super) fn with_room(
+    mut loads: impl Iterator<Item = Load>,
+    bound: usize,
+    suspects: bool,
+) -> Option<usize> {
+    loads.position(|load| load.has_room(bound) && (suspects || !load.is_suspect))
+}
+
+/// The least loaded connection that takes a call although all have as many as they
+/// should.
+pub(super) fn beyond_bound(
+    loads: impl Iterator<Item = Load>,
+    bound: usize,
+    others_coming: bool,
+    suspects: bool,
+) -> Option<usize> {
+    let bound = if others_coming {
+        bound.saturating_mul(2)
+    } else {
+        usize::MAX
+    };
+    least_loaded(loads, |load| {
+        load.has_room(bound) && (suspects || !load.is_suspect)
+    })
+}
+
+/// The connection where a call waits least for a stream; none that allows no stream
+/// at all.
+pub(super) fn shortest_queue(loads: impl Iterator<Item = Load>) -> Option<usize> {
+    least_loaded(loads, |load| load.is_open && load.limit > 0)
+}
+
+fn least_loaded(loads: impl Iterator<Item = Load>, takes: impl Fn(&Load) -> bool) -> Option<usize> {
+    loads
+        .enumerate()
+        .filter(|(_, load)| takes(load))
+        .min_by_key(|(_, load)| (load.is_suspect, load.calls))
+        .map(|(index, _)| index)
+}
+
+/// How many calls, with one more to come, are over what the connections should
+/// have: `per_connection` each.
+pub(super) fn excess(loads: impl Iterator<Item = Load>, per_connection: usize) -> usize {
+    let (mut calls, mut room) = (1, 0);
+    for load in loads.filter(|load| load.is_open) {
+        calls += load.calls;
+        room += per_connection.min(load.limit);
+    }
+    calls.saturating_sub(room)
+}
+
+/// Whether these calls are too many for the connections that are on their way, and
+/// another one helps: those that the peer gives no stream do not.
+pub(super) fn needs_another(excess: usize, coming: usize, per_connection: usize) -> bool {
+    per_connection > 0 && excess > coming * per_connection
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    const BOUND: usize = 100;
+
+    fn loads(loads: &[(usize, usize)]) -> impl Iterator<Item = Load> + Clone {
+        loads.iter().map(|&(calls, limit)| Load {
+            calls,
+            limit,
+            is_open: true,
+            is_suspect: false,
+        })
+    }
+
+    #[test]
+    fn connections_are_filled_one_after_another() {
+        let all = loads(&[(100, 1000), (99, 1000), (0, 1000)]);
+        assert_eq!(with_room(all, BOUND, false), Some(1));
+        // The peer's own limit counts, and with 0 it takes nothing.
+        let all = loads(&[(10, 10), (0, 0), (9, 10)]);
+        assert_eq!(with_room(all, BOUND, false), Some(2));
+        assert_eq!(with_room(loads(&[(100, 1000)]), BOUND, false), None);
+        let closed = loads(&[(0, 10)]).map(|load| Load {
+            is_open: false,
+            ..load
+        });
+        assert_eq!(with_room(closed.clone(), BOUND, true), None);
+        assert_eq!(shortest_queue(closed.clone()), None);
+        assert_eq!(excess(closed, BOUND), 1);
+    }
+
+    #[test]
+    fn the_suspect_get_calls_when_there_is_nobody_else() {
+        let all = || {
+            let loads = loads(&[(0, 100), (50, 100)]).enumerate();
+            loads.map(|(index, load)| Load {
+                is_suspect: index == 0,
+                ..load
+            })
+        };
+        assert_eq!(with_room(all(), BOUND, false), Some(1));
+        assert_eq!(with_room(all(), 10, false), None);
+        assert_eq!(with_room(all(), 10, true), Some(0));
+        assert_eq!(beyond_bound(all(), 10, false, true), Some(1));
+        assert_eq!(beyond_bound(all(), 10, true, false), None);
+        assert_eq!(shortest_queue(all()), Some(1));
+        // A suspicion is no demand for connections.
+        assert_eq!(excess(all(), 10), 31);
+        assert_eq!(excess(all().take(1), 10), 0);
+    }
+
+    #[test]
+    fn no_connection_is_wanted_beside_those_that_allow_no_stream() {
+        assert!(!needs_another(excess(loads(&[(0, 0)]), 0), 0, 0));
+        assert!(!needs_another(1000, 0, 0));
+    }
+
+    #[test]
+    fn beyond_the_bound_the_least_loaded_takes_what_the_peer_allows() {
+        let all = || loads(&[(300, 1000), (250, 1000), (200, 200)]);
+        assert_eq!(beyond_bound(all(), BOUND, false, false), Some(1));
+        assert_eq!(beyond_bound(all(), BOUND, true, false), None);
+        let one = loads(&[(199, 1000)]);
+        assert_eq!(beyond_bound(one, BOUND, true, false), Some(0));
+        let full = || loads(&[(12, 10), (11, 10), (0, 0)]);
+        assert_eq!(beyond_bound(full(), BOUND, false, false), None);
+        assert_eq!(shortest_queue(full()), Some(1));
+        assert_eq!(shortest_queue(loads(&[(0, 0)])), None);
+    }
+
+    #[test]
+    fn growth_follows_the_demand() {
+        // Nobody is connected: the first call dials.
+        assert!(needs_another(excess(loads(&[]), BOUND), 0, BOUND));
+        assert!(!needs_another(excess(loads(&[]), BOUND), 1, BOUND));
+        // The call after the last that should be there.
+        assert_eq!(excess(loads(&[(99, 1000)]), BOUND), 0);
+        assert_eq!(excess(loads(&[(100, 1000)]), BOUND), 1);
+        assert_eq!(excess(loads(&[(10, 10), (10, 10)]), BOUND), 1);
+    }
+
+    #[test]
+    fn ten_thousand_calls_at_once_dial_a_hundred_times() {
+        let mut coming = 0;
+        for waiting in 0..10_000 {
+            if needs_another(waiting + excess(loads(&[]), BOUND), coming, BOUND) {
+                coming += 1;
+            }
+        }
+        assert_eq!(coming, 100);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_asked_for_more_than_it_allows(
+            all in vec((0..300_usize, 0..300_usize), 0..6),
+            coming in any::<bool>(),
+        ) {
+            let taken = with_room(loads(&all), BOUND, true)
+                .or_else(|| beyond_bound(loads(&all), BOUND, coming, true));
+            if let Some(index) = taken {
+                prop_assert!(all[index].0 < all[index].1);
+            } else if !coming {
+                prop_assert!(all.iter().all(|(calls, limit)| calls >= limit));
+            }
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! One tool service: the addresses that it has, and which connection a call takes.
+//!
+//! A call goes to the less loaded of two addresses drawn at random, on a connection
+//! that has room. It never waits for a connection while another one could take it,
+//! at whatever address: an address that is down, slow or new costs no call anything,
+//! it is dialed beside. Which address is next is in `state.rs`, what is done in tasks
+//! of their own (dialing, asking name servers, closing what is idle) in `upkeep.rs`,
+//! what is done now and then in `keeping.rs`, whether it can be reached in `connectivity.rs`,
+//! what an address has in `address_pool.rs`, a call that was sent in `in_flight.rs`.
+
+mod connectivity;
+mod in_flight;
+mod keeping;
+mod state;
+mod upkeep;
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::Uri;
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::{Instant, timeout},
+};
+
+pub use self::connectivity::Connectivity;
+pub(crate) use self::in_flight::{InFlight, Terms};
+use self::{state::State, upkeep::Names};
+use super::{
+    address::{Address, Endpoint},
+    address_pool::AddressPool,
+    connection::{Call, Connection, Outgoing},
+    dial::Network,
+    eject::{Answers, Rules},
+    liveness::Keepalive,
+    resolve::Endpoints,
+};
+use crate::{
+    config::{self, Compression},
+    telemetry::attempt::Target,
+    tool::fanfare::failure::Fault,
+};
+
+/// A call that waits as no peer allows it a stream looks for other addresses now and
+/// then.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// A tool service, connected to when that is first needed.
+pub struct Upstream {
+    service: String,
+    target: Target,
+    network: Arc<dyn Network>,
+    gzip: bool,
+    settings: Settings,
+    // std's Mutex: held for a few instructions, never across an await.
+    state: Mutex<State>,
+    /// Calls that wait for a connection.
+    waiting: AtomicUsize,
+    /// Something came that they wait for.
+    changed: Arc<Notify>,
+}
+
+struct Settings {
+    connect_timeout: Duration,
+    keepalive: Keepalive,
+    /// Calls on a connection before another one is wanted.
+    bound: usize,
+    /// Connections to an address.
+    max_connections: usize,
+    idle: Duration,
+    refresh: Duration,
+    rules: Rules,
+}
+
+enum Pick<'a> {
+    Take(Connection, Call),
+    Wait(Waiting<'a>, Notified<'a>),
+    /// All connections are full.
+    Full(Waiting<'a>, Notified<'a>),
+    Nowhere(Fault),
+}
+
+/// A call that waits is counted.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Upstream {
+    /// The service of that name, in that network.
+    pub fn new(name: &str, network: Arc<dyn Network>, service: &config::Service) -> Self {
+        let endpoint = |uri| Endpoint::new(uri, service);
+        let endpoints = Endpoints::new(service.endpoints.iter().map(endpoint));
+        let pool = |address: &Arc<Address>| AddressPool::new(Arc::clone(address));
+        Self {
+            service: name.to_owned(),
+            target: endpoints.target(),
+            network,
+            gzip: service.compression == Compression::Gzip,
+            settings: Settings {
+                connect_timeout: service.connect_timeout,
+                keepalive: Keepalive {
+                    interval: service.keepalive_interval,
+                    timeout: service.keepalive_timeout,
+                    pace: Arc::default(),
+                },
+                bound: service.max_streams_per_connection,
+                max_connections: service.max_connections_per_address,
+                idle: service.connection_idle_timeout,
+                refresh: service.dns_refresh_interval,
+                rules: Rules {
+                    after_failures: service.eject_after_failures,
+                    time: service.ejection_time,
+                    max_time: service.max_ejection_time,
+                    max_percent: service.max_ejected_percent,
+                },
+            },
+            state: Mutex::new(State {
+                pools: endpoints.addresses().map(pool).collect(),
+                cautious: false,
+                connect_epoch: 0,
+                names: Names::new(endpoints),
+                kept: false,
+            }),
+            waiting: AtomicUsize::new(0),
+            changed: Arc::default(),
+        }
+    }
+
+    /// Whether requests to it are compressed.
+    pub(crate) fn gzip(&self) -> bool {
+        self.gzip
+    }
+
+    /// What telemetry calls it while no address was asked.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// How many connections are open.
+    pub(crate) fn connections(&self) -> usize {
+        self.state()
+            .pools
+            .iter()
+            .map(AddressPool::connections)
+            .sum()
+    }
+
+    /// How many connections were worn by cancels.
+    pub(crate) fn worn(&self) -> u64 {
+        self.state().names.worn()
+    }
+
+    /// How many addresses are ejected.
+    pub(crate) fn ejected(&self) -> usize {
+        let state = self.state();
+        let ejected = state.pools.iter().filter(|pool| pool.health.is_ejected());
+        ejected.count()
+    }
+
+    /// Sends a request, which `request` makes for the URI that it gets and the largest
+    /// header list that the peer takes; not to the address `avoid`, if another one can
+    /// be had. A connection that turns out to be closed costs nothing: nothing was sent,
+    /// and another one is taken.
+    ///
+    /// # Errors
+    /// [`Fault::NoConnection`]: since this was called, each of the addresses could
+    /// not be dialed, or none was found.
+    pub(crate) async fn send<'a>(
+        self: &'a Arc<Self>,
+        avoid: Option<SocketAddr>,
+        terms: Terms<'a>,
+        request: impl Fn(Uri, Option<u32>) -> Outgoing,
+    ) -> Result<InFlight<'a>, Fault> {
+        // When this began to be not easy.
+        let mut came = None;
+        loop {
+            let (mut connection, mut call) = match self.pick(avoid, &mut came) {
+                Pick::Take(connection, call) => (connection, call),
+                Pick::Wait(_waiting, changed) => {
+                    changed.await;
+                    continue;
+                }
+                Pick::Full(_waiting, changed) => {
+                    let _ = timeout(LOOK_AGAIN, changed).await;
+                    continue;
+                }
+                Pick::Nowhere(fault) => return Err(fault),
+            };
+            let uri = call.address().endpoint().method_uri.clone();
+            let max_header_list = connection.max_header_list();
+            if connection
+                .send(&mut call, request(uri, max_header_list))
+                .is_ok()
+            {
+                return Ok(InFlight::new(self, call, terms));
+            }
+            self.retire(&connection);
+        }
+    }
+
+    fn pick(self: &Arc<Self>, avoid: Option<SocketAddr>, came: &mut Option<Instant>) -> Pick<'_> {
+        let mut state = self.state();
+        if state.cautious {
+            self.dial_the_lost(&mut state);
+        }
+        let drawn = state.draw(avoid);
+        if let Some(drawn) = drawn
+            && let Some(connection) = state.pools[drawn].with_room(self.settings.bound, false)
+        {
+            let connection = connection.clone();
+            return state.take(drawn, connection);
+        }
+        let now = Instant::now();
+        let came = *came.get_or_insert(now);
+        self.pick_at_bounds(&mut state, drawn, avoid, (came, now))
+    }
+
+    /// As the address that was drawn has no connection with room.
+    fn pick_at_bounds<'a>(
+        self: &'a Arc<Self>,
+        state: &mut State,
+        drawn: Option<usize>,
+        avoid: Option<SocketAddr>,
+        (came, now): (Instant, Instant),
+    ) -> Pick<'a> {
+        state.prune(now);
+        self.look_up_if_stale(state, now);
+        if let Some(drawn) = drawn {
+            self.dial_if_wanted(state, drawn, now);
+        }
+        // At first the addresses with which all is well, then all, and at last those of
+        // which nobody knows whether they are there.
+        for (wary, suspects) in [(true, false), (false, false), (false, true)] {
+            let is_well = |pool: &AddressPool| {
+                let avoided = avoid == Some(pool.address.socket());
+                pool.health.admits(now) && !pool.is_suspect() && !avoided
+            };
+            let admitted = |pool: &AddressPool| !wary || is_well(pool);
+            let coming = state.pools.iter().any(AddressPool::is_promising);
+            let found = state.find(admitted, self.settings.bound, coming, suspects);
+            if let Some((index, connection)) = found {
+                return state.take(index, connection);
+            }
+            self.dial_some(state, admitted, now);
+            if wary && state.is_something_worth_waiting_for() {
+                return self.wait();
+            }
+        }
+        let queues = state.pools.iter().enumerate();
+        let queues = queues.filter_map(|(i, pool)| Some((pool.shortest_queue()?, i)));
+        if let Some(((_, connection), index)) = queues.min_by_key(|((calls, _), _)| *calls) {
+            let connection = connection.clone();
+            return state.take(index, connection);
+        }
+        if state.is_something_coming() {
+            return self.wait();
+        }
+        if state.has_open_connections() {
+            let (waiting, changed) = self.waiting();
+            return Pick::Full(waiting, changed);
+        }
+        if self.dial_as_last_resort(state, came) {
+            return self.wait();
+        }
+        Pick::Nowhere(Fault::NoConnection {
+            service: self.service.clone(),
+            reason: state.last_error(),
+            connect_epoch: state.connect_epoch,
+        })
+    }
+
+    fn wait(&self) -> Pick<'_> {
+        let (waiting, changed) = self.waiting();
+        Pick::Wait(waiting, changed)
+    }
+
+    fn waiting(&self) -> (Waiting<'_>, Notified<'_>) {
+        // Made while the state is locked: what changes it then is not missed.
+        let changed = self.changed.notified();
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        (Waiting(&self.waiting), changed)
+    }
+
+    fn retire(&self, connection: &Connection) {
+        let mut state = self.state();
+        let is_setback = state
+            .pool(connection.address())
+            .is_some_and(|pool| pool.retire(connection, Instant::now()));
+        state.connect_epoch = state.connect_epoch.wrapping_add(is_setback.into());
+        state.refresh_cautious();
+    }
+
+    fn ended(&self, address: &Arc<Address>, failed: bool) {
+        let mut state = self.state();
+        let may_eject = state.may_eject(&self.settings.rules);
+        if let Some(pool) = state.pool(address) {
+            if failed {
+                pool.failed(Instant::now(), &self.settings.rules, may_eject);
+            } else {
+                pool.succeeded();
+            }
+        }
+        state.refresh_cautious();
+    }
+
+    /// Notes that a call ran out of time.
+    fn timed_out(&self, call: &Call, answers: &Answers) {
+        let mut state = self.state();
+        if call.is_silent() {
+            call.suspect();
+        }
+        if answers.speak_against_a_timeout() {
+            let may_eject = state.may_eject(&self.settings.rules);
+            if let Some(pool) = state.pool(call.address()) {
+                pool.failed(Instant::now(), &self.settings.rules, may_eject);
+            }
+        }
+        state.refresh_cautious();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        let addresses = state.pools.iter().map(|pool| &pool.address);
+        f.debug_struct("Upstream")
+            .field("service", &self.service)
+            .field("addresses", &addresses.collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,69 @@
+//! Whether a tool service can be reached, and finding out beside the calls.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Pick, State, Upstream};
+use crate::net::address_pool::AddressPool;
+
+/// How often a service is dialed that could not be reached and that no call needs: soon
+/// enough for who looks at the list of tools, and no burden.
+pub(super) const RETRY: Duration = Duration::from_secs(30);
+
+/// gRPC's connectivity states, of a tool service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connectivity {
+    /// There is no connection, and nothing is known that speaks against the next one.
+    Idle,
+    /// One is being made.
+    Connecting,
+    /// There is one.
+    Ready,
+    /// There is none, and the last attempt failed.
+    TransientFailure,
+}
+
+impl Upstream {
+    /// Connects, unless that is done, as a call would. Ends when there is a connection,
+    /// or each address has been tried; what went wrong is logged where it did.
+    pub(crate) async fn connect(self: &Arc<Self>) {
+        let mut came = None;
+        while self.connectivity() != Connectivity::Ready {
+            match self.pick(None, &mut came) {
+                Pick::Wait(_waiting, changed) => changed.await,
+                Pick::Take(..) | Pick::Full(..) | Pick::Nowhere(_) => return,
+            }
+        }
+    }
+
+    /// Whether it can be reached.
+    pub(crate) fn connectivity(&self) -> Connectivity {
+        self.state().connectivity()
+    }
+
+    /// Connects again if that failed the last time, and nobody does already.
+    pub(super) fn retry(self: &Arc<Self>) {
+        let state = self.state();
+        let has_failed = state.connectivity() == Connectivity::TransientFailure;
+        let is_tried = state.is_something_coming();
+        drop(state);
+        if has_failed && !is_tried {
+            let this = Arc::clone(self);
+            tokio::spawn(async move { this.connect().await });
+        }
+    }
+}
+
+impl State {
+    pub(super) fn connectivity(&self) -> Connectivity {
+        let has_trouble = |pool: &AddressPool| pool.last_error.is_some();
+        if self.has_open_connections() {
+            Connectivity::Ready
+        } else if self.pools.iter().any(has_trouble) || self.names.have_failed() {
+            Connectivity::TransientFailure
+        } else if self.is_something_coming() {
+            Connectivity::Connecting
+        } else {
+            Connectivity::Idle
+        }
+    }
+}

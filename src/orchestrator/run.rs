@@ -1,0 +1,103 @@
+//! A request that was accepted: its calls are running, and every completion that
+//! comes out has been noted for the answer. Both RPCs consume it; dropping it
+//! cancels what still runs.
+
+use std::sync::Arc;
+
+use super::wire::{self, Arrival};
+use crate::{
+    core::{
+        aggregate::Aggregate,
+        call::{Completion, ToolCall},
+        deadline::Deadline,
+        fanout::FanOut,
+        reservation::{InProgress, Reservation},
+    },
+    pb,
+    telemetry::batch::BatchTelemetry,
+};
+
+/// A running request.
+#[derive(Debug)]
+pub struct Run {
+    calls: Arc<[ToolCall]>,
+    fan_out: FanOut,
+    aggregate: Aggregate,
+    summary: bool,
+    place: Reservation,
+    /// The arguments are slices of it.
+    _request: Option<InProgress>,
+    arrival: Arrival,
+    deadline: Deadline,
+    telemetry: BatchTelemetry,
+}
+
+/// What the answer to a request is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// At most so many bytes.
+    pub(crate) max_bytes: usize,
+    /// Without observations.
+    pub(crate) summary: bool,
+}
+
+impl Run {
+    /// The run of `calls` by `fan_out`, in their `place`, for an answer as it is
+    /// `wanted` by `deadline`. Their `request` is held as long as it runs.
+    pub(crate) fn new(
+        calls: Arc<[ToolCall]>,
+        fan_out: FanOut,
+        place: Reservation,
+        request: Option<InProgress>,
+        deadline: Deadline,
+        wanted: Wanted,
+        telemetry: BatchTelemetry,
+    ) -> Self {
+        Self {
+            aggregate: Aggregate::new(&calls, wanted.max_bytes, !wanted.summary),
+            summary: wanted.summary,
+            calls,
+            fan_out,
+            place,
+            _request: request,
+            arrival: Arrival::at(deadline.arrival),
+            deadline,
+            telemetry,
+        }
+    }
+
+    /// When the request must be answered.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// The next completion, with the place of its call; `None` after the last.
+    pub async fn next(&mut self) -> Option<(Completion, Reservation)> {
+        let completion = self.fan_out.next().await?;
+        self.telemetry.completed(&completion);
+        self.aggregate.fill(completion.clone());
+        Some((completion, self.place.split_one()))
+    }
+
+    /// Runs all calls to their end; the answer, and its place.
+    pub async fn finish(mut self) -> (pb::ExecuteToolsResponse, Reservation) {
+        while let Some(completion) = self.fan_out.next().await {
+            self.telemetry.completed(&completion);
+            self.aggregate.fill(completion);
+        }
+        self.response()
+    }
+
+    /// The result of one completion, for the stream.
+    pub fn result(&self, completion: Completion) -> pb::ToolExecutionResult {
+        wire::result(&self.calls, completion, self.arrival, false)
+    }
+
+    /// The answer, once [`next`](Self::next) has said that all calls have ended,
+    /// and the place that is left for it.
+    pub fn response(self) -> (pb::ExecuteToolsResponse, Reservation) {
+        let completions = self.aggregate.finish();
+        let response = wire::response(&self.calls, completions, self.arrival, self.summary);
+        (response, self.place)
+    }
+}

@@ -1,0 +1,329 @@
+//! Between the wire and the domain: requests are parsed here, with the path of
+//! every field that is wrong, and results are put into the published messages.
+//! How errors become a `google.rpc.Status` is in `wire/status.rs`.
+
+pub mod codec;
+pub mod scan;
+pub mod status;
+
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    catalog::Listed,
+    core::{
+        call::{
+            Attachment, Batch, Completion, FailurePolicy, MAX_ID_BYTES, MAX_NAME_BYTES, ToolCall,
+            ToolName,
+        },
+        error::{CallError, Effect, Reason, Violation},
+    },
+    net::Connectivity,
+    pb::{self, tool_execution_result},
+    policy::BreakerState,
+};
+
+use status::Violations;
+
+/// What bounds a request beside the size of its message.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// How many calls a request may have.
+    pub max_calls: usize,
+    /// How many of them may run at a time.
+    pub concurrency_limit: usize,
+    /// How large the response may become. Ids come back in it: a small one has
+    /// no room for the longest.
+    pub max_response_bytes: usize,
+}
+
+/// What a result takes beside its id, with the longest name and without its
+/// observation.
+const RESULT_BYTES: usize = 768;
+/// There is always room for ids of this length: the configuration sees to it.
+const LEAST_ID_BYTES: usize = 256;
+
+/// Parses a request. What is wrong with one call is an error of that call.
+///
+/// # Errors
+/// With everything that is wrong with the request as a whole, each violation
+/// naming its field.
+pub fn parse_request(
+    request: pb::ExecuteToolsRequest,
+    limits: RequestLimits,
+) -> Result<(Batch, pb::AggregateView), Violations> {
+    let mut violations = Violations::default();
+    let count = request.calls.len();
+    if count == 0 {
+        violations.add("calls", "must not be empty");
+    } else if count > limits.max_calls {
+        let max = limits.max_calls;
+        violations.add(
+            "calls",
+            format!("must be at most {max} calls (limits.max_calls_per_request), are {count}"),
+        );
+        // Checking each of too many calls would be work for nothing.
+        return Err(violations);
+    }
+    let failure_policy = parse_failure_policy(request.failure_policy, &mut violations);
+    let aggregate_view = pb::AggregateView::try_from(request.aggregate_view).unwrap_or_else(|_| {
+        violations.add(
+            "aggregate_view",
+            format!("is no AggregateView: {}", request.aggregate_view),
+        );
+        pb::AggregateView::Unspecified
+    });
+    violations.into_result()?;
+
+    let max_id_bytes = max_id_bytes(count, limits.max_response_bytes);
+    let repeated = repeated_ids(&request.calls);
+    let mut refused = Vec::new();
+    let calls: Vec<ToolCall> = request
+        .calls
+        .into_iter()
+        .enumerate()
+        .map(|(index, call)| {
+            let first_use = repeated.get(&index).copied();
+            let (call, error) = parse_call(call, first_use, max_id_bytes);
+            refused.extend(error.map(|error| (index, error)));
+            call
+        })
+        .collect();
+
+    let wanted = usize::try_from(request.concurrency_limit).unwrap_or(usize::MAX);
+    let concurrency_limit = match wanted {
+        0 => limits.concurrency_limit,
+        wanted => wanted.min(limits.concurrency_limit),
+    };
+    let batch = Batch {
+        attachment: Attachment::default(),
+        calls: calls.into(),
+        refused,
+        failure_policy,
+        concurrency_limit,
+    };
+    Ok((batch, aggregate_view))
+}
+
+fn parse_failure_policy(value: i32, violations: &mut Violations) -> FailurePolicy {
+    match pb::FailurePolicy::try_from(value) {
+        Ok(pb::FailurePolicy::Unspecified | pb::FailurePolicy::Continue) => FailurePolicy::Continue,
+        Ok(pb::FailurePolicy::CancelRest) => FailurePolicy::CancelRest,
+        Err(_) => {
+            violations.add("failure_policy", format!("is no FailurePolicy: {value}"));
+            FailurePolicy::Continue
+        }
+    }
+}
+
+/// Parses one of the calls; with an error if it can't be made. What comes back to
+/// the caller is cut to its bounds then.
+fn parse_call(
+    call: pb::ToolCall,
+    first_use_of_id: Option<usize>,
+    max_id_bytes: usize,
+) -> (ToolCall, Option<CallError>) {
+    let mut violations = Vec::new();
+    if let Some(problem) = problem_of_id(&call.id, first_use_of_id, max_id_bytes) {
+        violations.push(Violation::new("id", problem));
+    }
+    let timeout = call.timeout.and_then(|timeout| {
+        let parsed = parse_timeout(timeout);
+        if parsed.is_none() {
+            let (seconds, nanos) = (timeout.seconds, timeout.nanos);
+            let problem = format!("must be a positive Duration, is {seconds}s {nanos}ns");
+            violations.push(Violation::new("timeout", problem));
+        }
+        parsed
+    });
+    let error = if violations.is_empty() {
+        ToolName::check(&call.name).err().map(|problem| {
+            let mut name = call.name.clone();
+            cut(&mut name, MAX_NAME_BYTES);
+            let message = format!("no tool is named {name:?}: {problem}");
+            CallError::new(Reason::UnknownTool, Effect::NotStarted, false, message)
+        })
+    } else {
+        Some(CallError::invalid_arguments(violations))
+    };
+    let mut call = ToolCall {
+        id: call.id,
+        name: call.name,
+        arguments: call.arguments,
+        timeout,
+    };
+    cut(&mut call.id, max_id_bytes);
+    cut(&mut call.name, MAX_NAME_BYTES);
+    (call, error)
+}
+
+/// Cuts `text` to at most so many bytes, and gives back the memory of the rest.
+fn cut(text: &mut String, max_bytes: usize) {
+    if text.len() > max_bytes {
+        text.truncate(text.floor_char_boundary(max_bytes));
+        text.shrink_to_fit();
+    }
+}
+
+/// How long the ids of `count` calls may be: up to [`MAX_ID_BYTES`], as far as all
+/// of them fit into a response.
+fn max_id_bytes(count: usize, max_response_bytes: usize) -> usize {
+    let room = (max_response_bytes / count).saturating_sub(RESULT_BYTES);
+    room.clamp(LEAST_ID_BYTES, MAX_ID_BYTES)
+}
+
+/// `None` unless it is positive and within what `duration.proto` allows;
+/// `prost_types` accepts more than that, and overflows on some of it.
+fn parse_timeout(timeout: prost_types::Duration) -> Option<Duration> {
+    const MAX_SECONDS: u64 = 315_576_000_000;
+    const NANOS_PER_SECOND: u32 = 1_000_000_000;
+    let seconds = u64::try_from(timeout.seconds).ok()?;
+    let nanos = u32::try_from(timeout.nanos).ok()?;
+    let valid = seconds <= MAX_SECONDS && nanos < NANOS_PER_SECOND && (seconds, nanos) != (0, 0);
+    valid.then(|| Duration::new(seconds, nanos))
+}
+
+fn problem_of_id(id: &str, first_use: Option<usize>, max_bytes: usize) -> Option<String> {
+    if id.len() > max_bytes {
+        let length = id.len();
+        Some(format!(
+            "must be at most {max_bytes} bytes long, is {length}"
+        ))
+    } else if let Some(c) = id.chars().find(|c| c.is_control()) {
+        Some(format!("must hold no control character, has {c:?}"))
+    } else {
+        first_use.map(|first| format!("must be unique, is that of calls[{first}]: {id:?}"))
+    }
+}
+
+/// The calls whose id, not empty, an earlier call has; each with the first such.
+fn repeated_ids(calls: &[pb::ToolCall]) -> HashMap<usize, usize> {
+    let mut first_use = HashMap::with_capacity(calls.len());
+    let mut repeated = HashMap::new();
+    for (index, call) in calls
+        .iter()
+        .enumerate()
+        .filter(|(_, call)| !call.id.is_empty())
+    {
+        let first = *first_use.entry(call.id.as_str()).or_insert(index);
+        if first != index {
+            repeated.insert(index, first);
+        }
+    }
+    repeated
+}
+
+/// When a request arrived, by both clocks: what is sent is wall time, what is
+/// measured is monotonic.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    monotonic: Instant,
+    wall: SystemTime,
+}
+
+impl Arrival {
+    /// An arrival at `monotonic`, which is about now.
+    pub fn at(monotonic: Instant) -> Self {
+        Self {
+            monotonic,
+            wall: SystemTime::now() - monotonic.elapsed(),
+        }
+    }
+
+    fn timestamp(&self, at: Instant) -> prost_types::Timestamp {
+        (self.wall + at.saturating_duration_since(self.monotonic)).into()
+    }
+
+    fn until(&self, end: Instant) -> prost_types::Duration {
+        duration(end.saturating_duration_since(self.monotonic))
+    }
+}
+
+/// A length of time for the wire; one too long for it becomes the longest.
+pub fn duration(length: Duration) -> prost_types::Duration {
+    length.try_into().unwrap_or(prost_types::Duration {
+        seconds: i64::MAX,
+        nanos: 0,
+    })
+}
+
+/// The result of one call. Without its observation if `summary`.
+pub fn result(
+    calls: &[ToolCall],
+    completion: Completion,
+    arrival: Arrival,
+    summary: bool,
+) -> pb::ToolExecutionResult {
+    let call = &calls[completion.index];
+    let outcome = match completion.outcome {
+        Ok(_) if summary => None,
+        Ok(observation) => Some(tool_execution_result::Outcome::Observation(observation)),
+        Err(error) => Some(tool_execution_result::Outcome::Error(
+            status::of_call_error(error),
+        )),
+    };
+    pb::ToolExecutionResult {
+        // The bound on calls per request is far below 2^32.
+        index: u32::try_from(completion.index).unwrap_or(u32::MAX),
+        id: call.id.clone(),
+        name: call.name.clone(),
+        start_time: Some(arrival.timestamp(arrival.monotonic)),
+        end_time: Some(arrival.timestamp(completion.end)),
+        duration: Some(arrival.until(completion.end)),
+        attempts: completion.attempts,
+        queue_duration: Some(duration(completion.queued)),
+        outcome,
+    }
+}
+
+/// The response with all results, `completions` being in the order of `calls`.
+pub fn response(
+    calls: &[ToolCall],
+    completions: Vec<Completion>,
+    arrival: Arrival,
+    summary: bool,
+) -> pb::ExecuteToolsResponse {
+    let end = completions
+        .iter()
+        .map(|completion| completion.end)
+        .max()
+        .unwrap_or(arrival.monotonic);
+    pb::ExecuteToolsResponse {
+        start_time: Some(arrival.timestamp(arrival.monotonic)),
+        end_time: Some(arrival.timestamp(end)),
+        duration: Some(arrival.until(end)),
+        results: completions
+            .into_iter()
+            .map(|completion| result(calls, completion, arrival, summary))
+            .collect(),
+    }
+}
+
+/// A tool, as `ListTools` shows it.
+pub fn tool(listed: Listed<'_>) -> pb::Tool {
+    let breaker_state = match listed.breaker_state {
+        None => pb::BreakerState::Unspecified,
+        Some(BreakerState::Closed) => pb::BreakerState::Closed,
+        Some(BreakerState::Open) => pb::BreakerState::Open,
+        Some(BreakerState::HalfOpen) => pb::BreakerState::HalfOpen,
+    };
+    let connectivity_state = match listed.connectivity {
+        None => pb::ConnectivityState::Unspecified,
+        Some(Connectivity::Idle) => pb::ConnectivityState::Idle,
+        Some(Connectivity::Connecting) => pb::ConnectivityState::Connecting,
+        Some(Connectivity::Ready) => pb::ConnectivityState::Ready,
+        Some(Connectivity::TransientFailure) => pb::ConnectivityState::TransientFailure,
+    };
+    pb::Tool {
+        name: listed.name.as_str().to_owned(),
+        description: listed.description.to_owned(),
+        timeout: Some(duration(listed.timeout)),
+        idempotent: listed.idempotent,
+        breaker_state: breaker_state.into(),
+        connectivity_state: connectivity_state.into(),
+    }
+}

@@ -1,0 +1,107 @@
+//! A call that may be with its tool several times at once. When another attempt is
+//! made and when the call ends, `race.rs` decides; here is what that takes.
+
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Policy,
+    attempt::Failure,
+    hedge::Hedging,
+    race::{Cause, Ending, Now, Race, Turn},
+    retry::{History, Verdict},
+};
+use crate::{
+    core::fanout::Invocation,
+    tool::fanfare::failure::{FailureStage, Fault},
+};
+
+impl Policy {
+    /// An attempt, and when it takes long, another; the first answer wins, and
+    /// dropping the others resets them.
+    pub(super) async fn hedged<A, F>(
+        &self,
+        invocation: &Invocation,
+        attempt: &A,
+        hedging: &Hedging,
+    ) -> Result<Bytes, Fault>
+    where
+        A: Fn() -> F,
+        F: Future<Output = Result<Bytes, Fault>>,
+    {
+        let lane = |mut history: History, is_paid: bool| async move {
+            let result = self.delivered(invocation, attempt, &mut history).await;
+            result.map_err(|failure| {
+                let fault = history.conclude(failure.fault);
+                (Failure { fault, ..failure }, is_paid)
+            })
+        };
+        let now = || Now {
+            at: Instant::now(),
+            deadline: invocation.deadline().at,
+            hedge_delay: hedging.delay(),
+            budget_allows_more: self.guard.service.budget.allows_more(),
+        };
+        let mut race = Race::new(self.retries.max_attempts, &now());
+        let mut running = FuturesUnordered::new();
+        running.push(lane(History::default(), false));
+        let mut timer = pin!(sleep_until(Instant::now()));
+        loop {
+            let wakes_at = race.wakes_at();
+            if let Some(at) = wakes_at
+                && at != timer.deadline()
+            {
+                timer.as_mut().reset(at);
+            }
+            let turn = tokio::select! {
+                biased;
+                Some(result) = running.next() => match result {
+                    Ok(observation) => return Ok(observation),
+                    Err((failure, is_paid)) => {
+                        let ending = self.ending(&failure, is_paid);
+                        race.failed(failure.fault, ending, &now())
+                    }
+                },
+                () = &mut timer, if wakes_at.is_some() => race.woken(&now()),
+            };
+            race = match turn {
+                Turn::Wait(race) => race,
+                Turn::Send(race, cause) => {
+                    running.push(match cause {
+                        // It pays what its failure would cost. By A6 it would cost
+                        // nothing: what hangs, or loses, does not fail, and a tool
+                        // that is always slow would get every call twice, for ever.
+                        Cause::Slowness => {
+                            self.guard.service.budget.take();
+                            lane(History::default(), true)
+                        }
+                        Cause::Failure => lane(History::after_loss(), false),
+                    });
+                    race
+                }
+                Turn::End(fault) => return Err(fault),
+            };
+        }
+    }
+
+    /// What an attempt's end means for the others, at the expense of the budget
+    /// unless it `is_paid`.
+    fn ending(&self, failure: &Failure, is_paid: bool) -> Ending {
+        let verdict = if is_paid {
+            self.retries.verdict(&failure.fault)
+        } else {
+            self.verdict(failure)
+        };
+        match (verdict, failure.fault.scope()) {
+            (Verdict::Retryable, _) => Ending::Passing,
+            (Verdict::After(delay), _) => Ending::Pushback(delay),
+            (Verdict::ToldNot, _) => Ending::ToldNot,
+            (Verdict::Final, FailureStage::Answered) => Ending::Final,
+            (Verdict::Final, FailureStage::NotAdmitted) => Ending::NotAdmitted,
+            (Verdict::Final, _) => Ending::Unanswered,
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What both edges need of the wire: HTTP/2 frames as they pass, gzip, TLS certificates.
+
+pub(crate) mod frames;
+pub mod gzip;
+pub(crate) mod tls;
+pub(crate) mod writes;
