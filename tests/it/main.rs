@@ -80,6 +80,8 @@ mod panics;
 mod probe;
 /// Which services can be reached, before any call.
 mod reachable;
+/// The README's tables of errors are what the code says.
+mod readme;
 /// Requests as they arrive: in pieces, twice, compressed, or never.
 mod receiving;
 /// What h2 refuses, and what the log says of it.
