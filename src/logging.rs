@@ -1,11 +1,11 @@
 //! Log lines: for people on a terminal, as JSON anywhere else. `RUST_LOG` says
 //! which ones.
 //!
-//! They name the trace that they belong to (see [`correlation`]), writing them
-//! holds nobody up, and no peer decides how many there are (see `gate`). Fanfare uses events of `tracing` only, no spans: the
-//! spans that go to a collector are made elsewhere, and no `RUST_LOG` hides them.
+//! A line names the trace and the span of the current OpenTelemetry context, whether that is
+//! sampled or not; `tracing` has no spans for requests that are not. Writing a line holds
+//! nobody up, and no peer decides how many there are (see `gate`). Spans have a subscriber of
+//! their own: no `RUST_LOG` hides them.
 
-pub mod correlation;
 mod escape;
 mod fields;
 mod filter;

@@ -10,6 +10,7 @@
 //! counters, and what does not get through is counted.
 
 pub(crate) mod attempt;
+mod backlog;
 pub(crate) mod batch;
 mod content;
 pub mod export;
@@ -18,7 +19,6 @@ mod metrics;
 pub mod names;
 mod propagation;
 mod push;
-mod queue;
 pub(crate) mod rpc;
 pub mod settings;
 mod span;
@@ -84,10 +84,10 @@ impl Telemetry {
             ignored_settings: settings.ignored.len(),
         };
         let (tools, running) = (Arc::new(Tools::new(tools)), Arc::default());
-        let queue = spans.as_ref().map(|spans| Arc::clone(spans.queue()));
+        let backlog = spans.as_ref().map(|spans| Arc::clone(spans.backlog()));
         Self(Arc::new(Inner {
             propagators: settings.propagators,
-            metrics: Metrics::new(readers, resource, &tools, &running, queue),
+            metrics: Metrics::new(readers, resource, &tools, &running, backlog),
             spans,
             capture_content: settings.capture_content,
             slow_call: OnceLock::new(),

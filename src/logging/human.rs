@@ -3,6 +3,7 @@
 
 use std::{fmt, time::SystemTime};
 
+use opentelemetry::{Context, trace::TraceContextExt as _};
 use serde_json::Value;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::{
@@ -11,7 +12,7 @@ use tracing_subscriber::fmt::{
 };
 
 use super::{
-    correlation, escaped,
+    escaped,
     fields::{Fields, plain},
 };
 
@@ -61,9 +62,14 @@ impl Human {
                 other => write!(writer, " {name}{}", plain(other))?,
             }
         }
-        if let Some(ids) = correlation::current() {
-            write!(writer, " {}{}", self.dimmed("trace_id="), ids.trace_id())?;
-        }
+        Context::map_current(|context| {
+            let span = context.span();
+            let span = span.span_context();
+            if !span.is_valid() {
+                return Ok(());
+            }
+            write!(writer, " {}{}", self.dimmed("trace_id="), span.trace_id())
+        })?;
         writer.write_char('\n')
     }
 }

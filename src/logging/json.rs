@@ -4,6 +4,10 @@
 
 use std::{fmt, time::SystemTime};
 
+use opentelemetry::{
+    Context,
+    trace::{TraceContextExt as _, TraceFlags},
+};
 use serde_json::Value;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::{
@@ -12,7 +16,6 @@ use tracing_subscriber::fmt::{
 };
 
 use super::{
-    correlation,
     escape::steers,
     fields::{Fields, plain},
 };
@@ -62,15 +65,20 @@ pub(super) fn line(
             other => write!(writer, r#","{prefix}{name}":{}"#, plain(other))?,
         }
     }
-    if let Some(ids) = correlation::current() {
+    Context::map_current(|context| {
+        let span = context.span();
+        let span = span.span_context();
+        if !span.is_valid() {
+            return Ok(());
+        }
         write!(
             writer,
-            r#","trace_id":"{}","span_id":"{}","trace_flags":"{}""#,
-            ids.trace_id(),
-            ids.span_id(),
-            ids.trace_flags(),
-        )?;
-    }
+            r#","trace_id":"{}","span_id":"{}","trace_flags":"{:02x}""#,
+            span.trace_id(),
+            span.span_id(),
+            span.trace_flags() & TraceFlags::SAMPLED,
+        )
+    })?;
     writer.write_str("}\n")
 }
 

@@ -2,20 +2,27 @@
 
 use std::{io, sync::Mutex, sync::mpsc, time::Duration};
 
+use opentelemetry::{
+    Context,
+    context::FutureExt as _,
+    trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState},
+};
 use serde_json::{Value, json};
 use tracing_subscriber::fmt::{FormatEvent, format::DefaultFields};
 
-use super::{
-    correlation::{Ids, correlate, within},
-    escape::steers,
-    *,
-};
+use super::{escape::steers, *};
 
-const IDS: Ids = Ids {
-    trace_id: [0xab; 16],
-    span_id: [1; 8],
-    sampled: false,
-};
+/// Within the span of that id, of a trace that is not recorded.
+fn within(span: u8) -> Context {
+    let (trace, span) = ([0xab; 16], [span; 8]);
+    Context::new().with_remote_span_context(SpanContext::new(
+        TraceId::from_bytes(trace),
+        SpanId::from_bytes(span),
+        TraceFlags::NOT_SAMPLED,
+        false,
+        TraceState::NONE,
+    ))
+}
 
 #[derive(Default)]
 struct Sink(Mutex<Vec<u8>>);
@@ -125,26 +132,25 @@ fn nothing_forges_a_line() {
 
 #[tokio::test]
 async fn lines_name_the_span_that_runs() {
-    correlate(Some(IDS), async {
+    let lines = async {
+        tokio::task::yield_now().await;
         let line = object(|| tracing::info!("inside"));
         assert_eq!(line["trace_id"], "ab".repeat(16));
         assert_eq!(line["span_id"], "01".repeat(8));
         assert_eq!(line["trace_flags"], "00");
         // Unless they are about another.
-        let other = Ids {
-            span_id: [2; 8],
-            ..IDS
-        };
-        let line = within(Some(other), || object(|| tracing::info!("inside")));
+        let other = within(2).attach();
+        let line = object(|| tracing::info!("inside"));
         assert_eq!(line["span_id"], "02".repeat(8));
+        drop(other);
 
         let line = logged(human::Human { color: false }, || tracing::info!("inside"));
         assert!(
             line.ends_with(&format!(" trace_id={}\n", "ab".repeat(16))),
             "{line}"
         );
-    })
-    .await;
+    };
+    lines.with_context(within(1)).await;
     assert_eq!(object(|| tracing::info!("outside")).get("trace_id"), None);
 }
 

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use opentelemetry::context::FutureExt as _;
 use tokio::{
     task::AbortHandle,
     time::{Instant, Sleep, sleep_until, timeout, timeout_at},
@@ -30,7 +31,6 @@ use super::{
 };
 use crate::{
     core::reservation::{Reservation, Undelivered},
-    logging::correlation::{self, correlate},
     pb::{self, stream_execute_tools_response::Event, tool_execution_result::Outcome},
 };
 
@@ -156,7 +156,7 @@ impl Outbox {
 pub async fn start(run: Run, undelivered: Undelivered) -> CompletionStream {
     let outbox = SharedOutbox::default();
     let work = produce(run, outbox.clone());
-    let task = tokio::spawn(correlate(correlation::current(), work));
+    let task = tokio::spawn(work.with_current_context());
     let stream = CompletionStream {
         outbox,
         undelivered,

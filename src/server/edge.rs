@@ -12,6 +12,7 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Request, Response, request::Parts};
 use hyper::body::Incoming;
+use opentelemetry::context::FutureExt as _;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},
@@ -38,7 +39,6 @@ use crate::{
         drain::{Drain, DrainController, drain},
         reservation::{InProgress, Undelivered},
     },
-    logging::correlation::correlate,
     orchestrator::{
         RequestContext,
         wire::status::{
@@ -172,7 +172,7 @@ impl hyper::service::Service<Request<Incoming>> for FromPeer {
             arrival,
             (record, undelivered.clone()),
         );
-        let answer = correlate(rpc.record().ids(), answer);
+        let answer = answer.with_context(rpc.record().context().clone());
         Box::pin(answer.map(move |answer| {
             let mut response = answer.unwrap_or_else(|Rejection { status, reason }| {
                 if let Some(reason) = reason {

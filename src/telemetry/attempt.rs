@@ -5,18 +5,13 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use http::HeaderMap;
-use opentelemetry::{KeyValue, trace::SpanId};
+use opentelemetry::KeyValue;
 use tokio::time::Instant;
 use tonic::Code;
 use tracing::Level;
 
-use super::{
-    batch::BatchTrace,
-    names,
-    propagation::traceparent,
-    span::{Kind, SpanIds, Writer},
-};
-use crate::{core::fanout::Invocation, logging::correlation::within};
+use super::{batch::BatchTrace, names, propagation::traceparent, span::Span};
+use crate::core::fanout::Invocation;
 
 /// An endpoint of a tool service as telemetry names it: by what is configured, not
 /// by the addresses that it resolves to.
@@ -64,8 +59,8 @@ pub(crate) struct Attempt<'a> {
     /// Where it went, once it has.
     peer: Option<Peer>,
     number: u32,
-    /// Invalid if the request is not sampled.
-    span: SpanId,
+    /// `None` if the request is not sampled.
+    span: Option<Span>,
     start: Instant,
     ended: bool,
 }
@@ -74,15 +69,19 @@ impl<'a> Attempt<'a> {
     /// The next attempt at a call, at `target` or one of its siblings.
     pub(crate) fn start(invocation: &'a Invocation, target: &'a Target) -> Self {
         let batch = BatchTrace::of(invocation);
-        let traced = batch.and_then(|batch| batch.record.traced());
+        let start = Instant::now();
+        let span = batch.and_then(|batch| {
+            let call = batch.state(invocation.index()).span.as_ref();
+            call?.client(names::CALL_TOOL, batch.record.wall(start))
+        });
         Self {
             batch,
             invocation,
             target,
             peer: None,
             number: invocation.next_attempt(),
-            span: traced.map_or(SpanId::INVALID, |(spans, _)| spans.new_id()),
-            start: Instant::now(),
+            span,
+            start,
             ended: false,
         }
     }
@@ -94,19 +93,23 @@ impl<'a> Attempt<'a> {
 
     /// Whether there is context for the tool.
     pub(crate) fn has_context(&self) -> bool {
-        self.batch.is_some_and(|batch| {
-            batch.record.traced().is_some() || batch.record.trace.headers.is_something()
-        })
+        self.span.is_some()
+            || self
+                .batch
+                .is_some_and(|batch| batch.record.trace.headers.is_something())
     }
 
     /// Writes the context that the tool gets, for which there is so much `room`.
     pub(crate) fn inject(&self, headers: &mut HeaderMap, room: usize) {
         let Some(batch) = self.batch else { return };
-        let own = batch
-            .record
-            .traced()
+        let own = self
+            .span
+            .as_ref()
             .filter(|_| batch.record.telemetry.0.propagators.trace_context)
-            .map(|(_, place)| traceparent(place.trace, self.span, true));
+            .map(|span| {
+                let (trace, id) = span.ids();
+                traceparent(trace, id, true)
+            });
         let left_out = batch.record.trace.headers.inject(own, room, headers);
         if let Some(metrics) = &batch.record.telemetry.0.metrics {
             for header in left_out.names() {
@@ -134,56 +137,47 @@ impl<'a> Attempt<'a> {
         let now = Instant::now();
         let code_name = names::code(code);
         self.measure(batch, now, code_name);
-        let traced = batch.record.traced();
         let failed = code != Code::Ok;
         let logged = failed && tracing::enabled!(target: "fanfare::access", Level::DEBUG);
-        let message = (logged || failed && traced.is_some()).then(message);
+        let message = (logged || failed && self.span.is_some()).then(message);
         if let Some(message) = message.as_ref().filter(|_| logged) {
             self.log(batch, now, code_name, message);
         }
-        let Some((spans, place)) = traced else { return };
-        let place = SpanIds {
-            span: self.span,
-            parent: batch.state(self.invocation.index()).span,
-            parent_is_remote: false,
-            ..place
-        };
-        let (start, end) = (batch.record.wall(self.start), batch.record.wall(now));
-        let mut span = Writer::new(place, Kind::Client, names::CALL_TOOL, start, end);
-        span.text(names::RPC_SYSTEM, names::GRPC);
-        span.text(names::RPC_METHOD, names::CALL_TOOL);
+        let Some(span) = &self.span else { return };
         let target = self.target();
-        span.text(names::SERVER_ADDRESS, &target.address);
-        span.int(names::SERVER_PORT, target.port);
-        if let Some(peer) = &self.peer {
-            span.text(names::PEER_ADDRESS, &peer.address);
-            span.int(names::PEER_PORT, peer.port);
-        }
-        span.int(names::ATTEMPT, i64::from(self.number));
-        span.text(names::STATUS_CODE, code_name);
-        if let Some(message) = message {
-            span.text(names::ERROR_TYPE, code_name);
-            span.error(&message);
-        }
-        spans.take(span);
+        let address = Arc::clone(&target.address);
+        let peer = self.peer.as_ref();
+        let peer_address = peer.map(|peer| Arc::clone(&peer.address));
+        let attributes = [
+            Some(KeyValue::new(names::RPC_SYSTEM, names::GRPC)),
+            Some(KeyValue::new(names::RPC_METHOD, names::CALL_TOOL)),
+            Some(KeyValue::new(names::SERVER_ADDRESS, address)),
+            Some(KeyValue::new(names::SERVER_PORT, target.port)),
+            peer_address.map(|address| KeyValue::new(names::PEER_ADDRESS, address)),
+            peer.map(|peer| KeyValue::new(names::PEER_PORT, peer.port)),
+            Some(KeyValue::new(names::ATTEMPT, i64::from(self.number))),
+            Some(KeyValue::new(names::STATUS_CODE, code_name)),
+            failed.then(|| KeyValue::new(names::ERROR_TYPE, code_name)),
+        ];
+        let attributes = attributes.into_iter().flatten();
+        span.end(batch.record.wall(now), attributes, message.map(Into::into));
     }
 
     fn log(&self, batch: &BatchTrace, now: Instant, code: &str, error: &str) {
         let peer = self.peer.as_ref();
         let address = peer.map(|peer| format!("{}:{}", peer.address, peer.port));
-        within(batch.record.ids(), || {
-            tracing::debug!(
-                target: "fanfare::access",
-                tool = &*batch.state(self.invocation.index()).gauges.name,
-                index = self.invocation.index(),
-                attempt = self.number,
-                code,
-                address,
-                duration = now.duration_since(self.start).as_secs_f64(),
-                error,
-                "an attempt failed"
-            );
-        });
+        let _about = batch.record.context().clone().attach();
+        tracing::debug!(
+            target: "fanfare::access",
+            tool = &*batch.state(self.invocation.index()).gauges.name,
+            index = self.invocation.index(),
+            attempt = self.number,
+            code,
+            address,
+            duration = now.duration_since(self.start).as_secs_f64(),
+            error,
+            "an attempt failed"
+        );
     }
 
     fn target(&self) -> &Target {

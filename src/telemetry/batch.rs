@@ -12,17 +12,10 @@ use std::{
     time::Duration,
 };
 
-use opentelemetry::{KeyValue, trace::SpanId};
+use opentelemetry::KeyValue;
 use tokio::time::Instant;
 
-use super::{
-    content,
-    metrics::ToolGauges,
-    names,
-    rpc::Record,
-    span::{Kind, SpanIds, Writer},
-    spans::Spans,
-};
+use super::{content, metrics::ToolGauges, names, rpc::Record, span::Span};
 use crate::core::{
     call::{Attachment, Completion, ToolCall},
     error::{CallError, Effect, Reason},
@@ -56,8 +49,8 @@ pub(crate) struct BatchTrace {
 #[derive(Debug)]
 pub(super) struct CallState {
     pub(super) gauges: Arc<ToolGauges>,
-    /// Invalid if the request is not sampled.
-    pub(super) span: SpanId,
+    /// `None` if the request is not sampled.
+    pub(super) span: Option<Span>,
     stage: AtomicU8,
     /// Of a call that nobody will report: its attempts, and the nanoseconds that
     /// it waited for its turn.
@@ -71,16 +64,18 @@ impl BatchTelemetry {
         let trace = record.map(|record| {
             let telemetry = &record.telemetry.0;
             let _ = record.batch_size.set(calls.len());
-            let spans = record.traced().map(|(spans, _)| spans);
+            let request = record.trace.span.as_ref();
+            let started = Instant::now();
+            let begins = record.wall(started);
             let state = |call: &ToolCall| {
                 let gauges = Arc::clone(telemetry.tools.get(&call.name));
                 gauges.queued.fetch_add(1, Ordering::Relaxed);
                 CallState {
-                    gauges,
-                    span: spans.map_or(SpanId::INVALID, Spans::new_id),
+                    span: request.and_then(|span| span.internal(&gauges.span_name, begins)),
                     stage: AtomicU8::new(QUEUED),
                     attempts: AtomicU32::new(0),
                     queued: AtomicU64::new(0),
+                    gauges,
                 }
             };
             if let Some(metrics) = &telemetry.metrics {
@@ -91,7 +86,7 @@ impl BatchTelemetry {
                 record: Arc::clone(record),
                 calls: Arc::clone(calls),
                 states: calls.iter().map(state).collect(),
-                started: Instant::now(),
+                started,
             })
         });
         Self {
@@ -236,41 +231,38 @@ impl BatchTrace {
     }
 
     fn trace_end(&self, state: &CallState, completion: &Completion) {
-        let Some((spans, place)) = self.record.traced() else {
-            return;
-        };
+        let Some(span) = &state.span else { return };
         let call = &self.calls[completion.index];
-        let place = SpanIds {
-            span: state.span,
-            parent: place.span,
-            parent_is_remote: false,
-            ..place
+        let error = completion.outcome.as_ref().err();
+        let limit = match error.map(|error| &error.reason) {
+            Some(Reason::DeadlineExceeded(limit)) => Some(limit.as_str()),
+            _ => None,
         };
-        let start = self.record.wall(self.started);
-        let end = self.record.wall(completion.end);
-        let name = &state.gauges.span_name;
-        let mut span = Writer::new(place, Kind::Internal, name, start, end);
-        span.text(names::OPERATION, names::EXECUTE_TOOL);
-        span.text(names::TOOL_NAME, &call.name);
-        span.text(names::TOOL_TYPE, names::EXTENSION);
-        if !call.id.is_empty() {
-            span.text(names::CALL_ID, &call.id);
-        }
-        span.int(names::CALL_INDEX, completion.index as i64);
-        span.int(names::CALL_ATTEMPTS, i64::from(completion.attempts));
-        span.float(names::CALL_QUEUED, completion.queued.as_secs_f64());
-        if let Some(max_bytes) = self.record.telemetry.0.capture_content {
-            content::add(&mut span, call, &completion.outcome, max_bytes);
-        }
-        if let Err(error) = &completion.outcome {
-            span.text(names::ERROR_TYPE, error.reason.as_str());
-            span.text(names::CALL_EFFECT, error.effect.as_str());
-            if let Reason::DeadlineExceeded(limit) = error.reason {
-                span.text(names::CALL_LIMIT, limit.as_str());
-            }
-            span.error(&error.message);
-        }
-        spans.take(span);
+        let attributes = [
+            Some(KeyValue::new(names::OPERATION, names::EXECUTE_TOOL)),
+            Some(KeyValue::new(names::TOOL_NAME, call.name.clone())),
+            Some(KeyValue::new(names::TOOL_TYPE, names::EXTENSION)),
+            (!call.id.is_empty()).then(|| KeyValue::new(names::CALL_ID, call.id.clone())),
+            Some(KeyValue::new(names::CALL_INDEX, completion.index as i64)),
+            Some(KeyValue::new(
+                names::CALL_ATTEMPTS,
+                i64::from(completion.attempts),
+            )),
+            Some(KeyValue::new(
+                names::CALL_QUEUED,
+                completion.queued.as_secs_f64(),
+            )),
+            error.map(|error| KeyValue::new(names::ERROR_TYPE, error.reason.as_str())),
+            error.map(|error| KeyValue::new(names::CALL_EFFECT, error.effect.as_str())),
+            limit.map(|limit| KeyValue::new(names::CALL_LIMIT, limit)),
+        ];
+        let content = self.record.telemetry.0.capture_content;
+        let content =
+            content.map(|max_bytes| content::attributes(call, &completion.outcome, max_bytes));
+        let attributes = attributes.into_iter().flatten();
+        let attributes = attributes.chain(content.into_iter().flatten());
+        let error = error.map(|error| error.message.clone().into());
+        span.end(self.record.wall(completion.end), attributes, error);
     }
 }
 

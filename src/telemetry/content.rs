@@ -2,23 +2,28 @@
 //! be personal, and cut to size.
 
 use bytes::Bytes;
+use opentelemetry::KeyValue;
 
-use super::{names, span::Writer};
+use super::names;
 use crate::{
     core::call::{Outcome, ToolCall},
     json,
 };
 
-/// Adds arguments and observation as JSON, each of at most `max_bytes`.
-pub(super) fn add(span: &mut Writer, call: &ToolCall, outcome: &Outcome, max_bytes: usize) {
+/// Arguments and observation as JSON, each of at most `max_bytes`.
+pub(super) fn attributes(
+    call: &ToolCall,
+    outcome: &Outcome,
+    max_bytes: usize,
+) -> impl Iterator<Item = KeyValue> {
     let arguments = call.arguments.as_ref().map(json_of_struct);
     let result = outcome.as_ref().ok().map(json_of_value);
-    for (name, text) in [(names::ARGUMENTS, arguments), (names::RESULT, result)] {
-        if let Some(mut text) = text {
-            text.truncate(text.floor_char_boundary(max_bytes));
-            span.text(name, &text);
-        }
-    }
+    let texts = [(names::ARGUMENTS, arguments), (names::RESULT, result)];
+    texts.into_iter().filter_map(move |(name, text)| {
+        let mut text = text?;
+        text.truncate(text.floor_char_boundary(max_bytes));
+        Some(KeyValue::new(name, text))
+    })
 }
 
 fn json_of_struct(encoded: &Bytes) -> String {

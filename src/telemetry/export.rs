@@ -12,8 +12,10 @@ mod http;
 use std::time::Duration;
 
 use ::http::uri::PathAndQuery;
+use bytes::Bytes;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::{Resource, resource::TelemetryResourceDetector};
+use prost::Message;
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -28,9 +30,9 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// What is exported, and what answers it.
-pub(super) trait Export: prost::Message + Clone + Default + 'static {
+pub(super) trait Export: Message {
     /// What a collector answers.
-    type Answer: prost::Message + Default + 'static;
+    type Answer: Message + Default + 'static;
     /// The method that takes it.
     const METHOD: PathAndQuery;
 }
@@ -66,11 +68,13 @@ impl Exporter {
     }
 
     /// Tries until it is sent, it makes no sense any more, or time is up.
-    pub(super) async fn send<E: Export>(&mut self, export: &E) -> Result<E::Answer, Status> {
+    pub(super) async fn send<E: Export>(&mut self, export: E) -> Result<E::Answer, Status> {
+        let message = Bytes::from(export.encode_to_vec());
+        drop(export);
         let deadline = Instant::now() + self.otlp.timeout;
         let mut backoff = FIRST_BACKOFF;
         loop {
-            let Ok(result) = timeout_at(deadline, self.once(export)).await else {
+            let Ok(result) = timeout_at(deadline, self.once::<E>(message.clone())).await else {
                 return Err(Status::deadline_exceeded("no answer in time"));
             };
             let Failure { status, again } = match result {
@@ -90,7 +94,7 @@ impl Exporter {
     }
 
     /// A connection is used again only after an answer.
-    async fn once<E: Export>(&mut self, export: &E) -> Result<E::Answer, Failure> {
+    async fn once<E: Export>(&mut self, message: Bytes) -> Result<E::Answer, Failure> {
         let usable = self.connection.take().filter(Connection::is_open);
         let mut connection = match usable {
             Some(connection) => connection,
@@ -98,8 +102,8 @@ impl Exporter {
         };
         let otlp = &self.otlp;
         let result = match &mut connection {
-            Connection::Grpc(grpc) => grpc.send(otlp, export).await,
-            Connection::Http(http) => http.send(otlp, export).await,
+            Connection::Grpc(grpc) => grpc.send::<E>(message).await,
+            Connection::Http(http) => http.send::<E>(otlp, message).await,
         };
         let answered = match &result {
             Ok(_) => true,

@@ -28,9 +28,9 @@ use opentelemetry_sdk::{
 use prometheus::{Registry, TextEncoder, proto::MetricFamily};
 
 use super::{
+    backlog::Backlog,
     names::{self, Metric},
     push::Push,
-    queue::Queue,
 };
 use crate::{
     core::{
@@ -164,7 +164,7 @@ impl Metrics {
         resource: Resource,
         tools: &Arc<Tools>,
         running: &Arc<Running>,
-        spans: Option<Arc<Queue>>,
+        spans: Option<Arc<Backlog>>,
     ) -> Option<Self> {
         if !readers.prometheus && readers.otlp.is_none() {
             return None;
@@ -204,8 +204,8 @@ impl Metrics {
         observe(&meter, &names::IGNORED_SETTINGS, move || ignored);
         tools.observe(&meter, &names::ACTIVE_CALLS, |gauges| &gauges.active);
         tools.observe(&meter, &names::QUEUE_LENGTH, |gauges| &gauges.queued);
-        if let Some(queue) = spans {
-            observe_losses(&meter, &names::DROPPED_SPANS, move || queue.lost());
+        if let Some(backlog) = spans {
+            observe_losses(&meter, &names::DROPPED_SPANS, move || backlog.lost());
         }
         observe_losses(&meter, &names::DROPPED_LINES, logging::dropped_lines);
         observe_losses(&meter, &names::OVERFLOWS, overflow::counts);

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
     Context,
     propagation::{Extractor, TextMapPropagator as _},
-    trace::{SpanContext, SpanId, TraceContextExt as _, TraceId},
+    trace::{SpanId, TraceContextExt as _, TraceId, TraceState},
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
@@ -45,8 +45,8 @@ struct Limits {
 /// The context that a caller sent.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    /// The caller's span.
-    pub(super) parent: Option<SpanContext>,
+    /// The caller's span, or none.
+    pub(super) caller: Context,
     pub(super) headers: Headers,
 }
 
@@ -95,17 +95,16 @@ impl Limits {
 impl Propagators {
     pub(super) fn extract(self, headers: &HeaderMap) -> Incoming {
         let mut incoming = Incoming {
-            parent: None,
+            caller: Context::new(),
             headers: Headers::default(),
         };
         // A trace context that can't be read is as good as none, its state
         // included.
         if self.trace_context && headers.contains_key(TRACEPARENT) {
-            let context = TraceContextPropagator::new()
+            let caller = TraceContextPropagator::new()
                 .extract_with_context(&Context::new(), &Fields(headers));
-            let span = context.span().span_context().clone();
-            if span.is_valid() {
-                incoming.parent = Some(span);
+            if caller.has_active_span() {
+                incoming.caller = caller;
                 incoming.headers.traceparent = headers.get(TRACEPARENT).cloned();
                 incoming.headers.tracestate = TRACESTATE_LIMITS.hold(
                     joined(headers, &TRACESTATE),
@@ -132,11 +131,17 @@ impl Headers {
             || self.over_limits != LeftOut::default()
     }
 
-    pub(super) fn state(&self) -> &str {
+    /// The `tracestate` as spans have it. One that breaks its own rules is passed on, but
+    /// no part of a span.
+    pub(super) fn state(&self) -> TraceState {
         let state = self.tracestate.as_ref();
-        state
+        let members = state
             .and_then(|state| state.to_str().ok())
-            .unwrap_or_default()
+            .unwrap_or_default();
+        let members = members
+            .split(',')
+            .filter_map(|one| one.trim().split_once('='));
+        TraceState::from_key_value(members).unwrap_or_default()
     }
 
     /// Writes them, with `traceparent` instead of the own one if given, as far as
@@ -287,7 +292,8 @@ mod tests {
     #[test]
     fn a_span_is_written_as_it_would_be_read() {
         let incoming = BOTH.extract(&headers(&[("traceparent", PARENT)]));
-        let parent = incoming.parent.expect("a parent");
+        let span = incoming.caller.span();
+        let parent = span.span_context();
         assert_eq!(
             traceparent(parent.trace_id(), parent.span_id(), true),
             PARENT

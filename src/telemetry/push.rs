@@ -21,9 +21,9 @@ use opentelemetry_sdk::{
 use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{
+    backlog::reason,
     export::{Export, Exporter},
     log_throttle::LogThrottle,
-    queue::reason,
     settings::OtlpMetrics,
 };
 
@@ -66,7 +66,7 @@ impl PushMetricExporter for Push {
         let exporter = Arc::clone(&self.exporter);
         let sent = self
             .runtime
-            .spawn(async move { exporter.lock().await.send(&export).await });
+            .spawn(async move { exporter.lock().await.send(export).await });
         let problem = match sent.await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(status)) => reason(&status),

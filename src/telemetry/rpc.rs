@@ -16,22 +16,18 @@ use std::{
 
 use http::{HeaderMap, Response, request::Parts};
 use opentelemetry::{
-    KeyValue,
-    trace::{SpanContext, SpanId, TraceId},
+    Context, KeyValue,
+    trace::{SpanContext, TraceContextExt as _, TraceFlags, TraceState},
 };
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{
     Telemetry, names,
-    propagation::{Headers, traceparent},
-    span::{Kind, SpanIds, Writer},
-    spans::Spans,
+    propagation::{Headers, Incoming, traceparent},
+    span::Span,
 };
-use crate::{
-    core::{deadline::Deadline, error::Limit},
-    logging::correlation::{Ids, within},
-};
+use crate::core::{deadline::Deadline, error::Limit};
 pub(crate) use ending::Ending;
 
 /// Services whose calls are routine: their lines are for debugging.
@@ -57,15 +53,12 @@ pub(crate) struct Record {
 /// Where an RPC stands in a trace.
 #[derive(Debug)]
 pub(super) struct Trace {
-    /// The trace and the RPC's own span; `None` if no spans are made here.
-    own: Option<(TraceId, SpanId)>,
-    /// The caller's span, or the invalid one.
-    parent: SpanId,
-    pub(super) sampled: bool,
-    /// What is passed on to tools. With spans, of an RPC that is not sampled.
+    /// `None` if it is not sampled, or spans go nowhere.
+    pub(super) span: Option<Span>,
+    /// What is passed on to tools; of an RPC that is sampled, all but the `traceparent`.
     pub(super) headers: Headers,
-    /// For the log: the own span, or without spans the caller's.
-    pub(super) ids: Option<Ids>,
+    /// The own span; if spans go nowhere, the caller's.
+    context: Context,
 }
 
 /// A running RPC. Ends when dropped, if not before.
@@ -90,13 +83,14 @@ impl Rpc {
             .position(|name| *name == path)
             .unwrap_or(last);
         telemetry.0.running[method].fetch_add(1, Ordering::Relaxed);
+        let wall = SystemTime::now() - arrival.elapsed();
         Self {
             record: Arc::new(Record {
-                trace: Trace::of(telemetry, &request.headers, names::METHODS[method]),
+                trace: Trace::of(telemetry, &request.headers, names::METHODS[method], wall),
                 telemetry: telemetry.clone(),
                 method,
                 arrival,
-                wall: SystemTime::now() - arrival.elapsed(),
+                wall,
                 peer,
                 deadline: OnceLock::new(),
                 rejection: OnceLock::new(),
@@ -142,46 +136,72 @@ impl Drop for Rpc {
 }
 
 impl Trace {
-    fn of(telemetry: &Telemetry, headers: &HeaderMap, method: &'static str) -> Self {
-        let incoming = telemetry.0.propagators.extract(headers);
+    fn of(
+        telemetry: &Telemetry,
+        headers: &HeaderMap,
+        method: &'static str,
+        arrival: SystemTime,
+    ) -> Self {
+        let Incoming {
+            caller,
+            mut headers,
+        } = telemetry.0.propagators.extract(headers);
         let Some(spans) = &telemetry.0.spans else {
             return Self {
-                own: None,
-                parent: SpanId::INVALID,
-                sampled: false,
-                headers: incoming.headers,
-                ids: incoming.parent.map(|parent| Ids {
-                    trace_id: parent.trace_id().to_bytes(),
-                    span_id: parent.span_id().to_bytes(),
-                    sampled: parent.is_sampled(),
-                }),
+                span: None,
+                headers,
+                context: caller,
             };
         };
-        let parent = incoming.parent.as_ref();
-        let (trace, sampled) = spans.trace(parent, method);
-        let span = spans.new_id();
-        let mut headers = incoming.headers;
-        // Without trace context, tools begin traces of their own.
-        headers.traceparent = (telemetry.0.propagators.trace_context && !sampled)
+        let (trace, sampled) = spans.trace(&caller, method);
+        if sampled {
+            // As the conventions ask for a method that is not known.
+            let name = match method {
+                names::OTHER => names::GRPC,
+                known => known,
+            };
+            let caller = known_by(&caller, &headers);
+            if let Some(span) = spans.server(caller, trace, name, arrival) {
+                // Without trace context, tools begin traces of their own.
+                headers.traceparent = None;
+                return Self {
+                    context: span.context().clone(),
+                    span: Some(span),
+                    headers,
+                };
+            }
+        }
+        let (span, flags) = (spans.new_id(), TraceFlags::default());
+        headers.traceparent = telemetry
+            .0
+            .propagators
+            .trace_context
             .then(|| traceparent(trace, span, false));
+        let own = SpanContext::new(trace, span, flags, false, TraceState::default());
         Self {
-            own: Some((trace, span)),
-            parent: parent.map_or(SpanId::INVALID, SpanContext::span_id),
-            sampled,
+            span: None,
             headers,
-            ids: Some(Ids {
-                trace_id: trace.to_bytes(),
-                span_id: span.to_bytes(),
-                sampled,
-            }),
+            context: Context::new().with_remote_span_context(own),
         }
     }
 }
 
+/// The caller's span, with what of its state we keep.
+fn known_by(caller: &Context, headers: &Headers) -> Context {
+    let span = caller.span();
+    let span = span.span_context();
+    if !span.is_valid() {
+        return Context::new();
+    }
+    let flags = TraceFlags::SAMPLED;
+    let (trace, id, state) = (span.trace_id(), span.span_id(), headers.state());
+    Context::new().with_remote_span_context(SpanContext::new(trace, id, flags, true, state))
+}
+
 impl Record {
-    /// For the log.
-    pub(crate) fn ids(&self) -> Option<Ids> {
-        self.trace.ids
+    /// The span that lines of the log belong to.
+    pub(crate) fn context(&self) -> &Context {
+        &self.trace.context
     }
 
     /// Notes by when it must be answered.
@@ -285,61 +305,32 @@ impl Record {
             };
         }
         // It may end where it does not run: when its connection is dropped.
-        within(self.trace.ids, || {
-            if method.starts_with(ROUTINE) {
-                line!(debug);
-            } else {
-                line!(info);
-            }
-        });
-    }
-
-    fn trace_end(&self, now: Instant, code: &str, is_error: bool) {
-        let Some((spans, place)) = self.traced() else {
-            return;
-        };
-        let method = self.method();
-        // As the conventions ask for a method that is not known.
-        let name = if method == names::OTHER {
-            names::GRPC
+        let _about = self.trace.context.clone().attach();
+        if method.starts_with(ROUTINE) {
+            line!(debug);
         } else {
-            method
-        };
-        let (start, end) = (self.wall, self.wall(now));
-        let mut span = Writer::new(place, Kind::Server, name, start, end);
-        span.text(names::RPC_SYSTEM, names::GRPC);
-        span.text(names::RPC_METHOD, method);
-        span.text(names::STATUS_CODE, code);
-        if is_error {
-            span.text(names::ERROR_TYPE, code);
-            span.error("");
+            line!(info);
         }
-        if let Some(peer) = self.peer {
-            span.text(names::PEER_ADDRESS, &peer.to_string());
-        }
-        if let Some(deadline) = self.deadline.get() {
-            let timeout = deadline.remaining(self.arrival).as_secs_f64();
-            span.float(names::REQUEST_TIMEOUT, timeout);
-        }
-        if let Some((calls, failed)) = self.calls_and_failed() {
-            span.int(names::BATCH_SIZE, calls as i64);
-            span.int(names::BATCH_FAILED, failed as i64);
-        }
-        spans.take(span);
     }
 
-    /// Where spans go, and the place of the RPC's; `None` if it is not sampled.
-    pub(super) fn traced(&self) -> Option<(&Spans, SpanIds<'_>)> {
-        let spans = self.telemetry.0.spans.as_ref();
-        let (spans, (trace, span)) = spans.zip(self.trace.own)?;
-        let place = SpanIds {
-            trace,
-            span,
-            parent: self.trace.parent,
-            parent_is_remote: true,
-            state: self.trace.headers.state(),
-        };
-        self.trace.sampled.then_some((spans, place))
+    fn trace_end(&self, now: Instant, code: &'static str, is_error: bool) {
+        let Some(span) = &self.trace.span else { return };
+        let peer = self.peer.map(|peer| peer.to_string());
+        let timeout = self.deadline.get();
+        let timeout = timeout.map(|deadline| deadline.remaining(self.arrival).as_secs_f64());
+        let (calls, failed) = self.calls_and_failed().unzip();
+        let attributes = [
+            Some(KeyValue::new(names::RPC_SYSTEM, names::GRPC)),
+            Some(KeyValue::new(names::RPC_METHOD, self.method())),
+            Some(KeyValue::new(names::STATUS_CODE, code)),
+            is_error.then(|| KeyValue::new(names::ERROR_TYPE, code)),
+            peer.map(|peer| KeyValue::new(names::PEER_ADDRESS, peer)),
+            timeout.map(|seconds| KeyValue::new(names::REQUEST_TIMEOUT, seconds)),
+            calls.map(|calls| KeyValue::new(names::BATCH_SIZE, calls as i64)),
+            failed.map(|failed| KeyValue::new(names::BATCH_FAILED, failed as i64)),
+        ];
+        let error = is_error.then(|| "".into());
+        span.end(self.wall(now), attributes.into_iter().flatten(), error);
     }
 }
 

@@ -1,143 +1,162 @@
-//! Spans on their way to the collector: who is sampled, and the task that sends
-//! what has ended, in batches.
+//! The spans of sampled requests on their way to the collector: who is sampled, the
+//! subscriber of `tracing` that they belong to, the SDK's provider and batch processor, and
+//! the exporter.
+//!
+//! The subscriber is not the process's, which is for the log: `RUST_LOG` hides no span, no
+//! line is slower for them, and each server of a process has spans of its own.
+//!
+//! Sampling comes before the first span. The SDK's would come after it: a request that is
+//! not sampled would pay for a span that is thrown away.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use bytes::Bytes;
 use http::uri::PathAndQuery;
 use opentelemetry::{
-    Context,
-    trace::{SpanContext, SpanId, SpanKind, TraceContextExt as _, TraceId},
+    Context, InstrumentationScope,
+    trace::{SpanKind, TraceContextExt as _, TraceId, TracerProvider as _},
 };
-use opentelemetry_proto::tonic::{
-    collector::trace::v1::ExportTraceServiceResponse, common::v1::InstrumentationScope,
-    resource::v1::Resource,
+use opentelemetry_proto::{
+    tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
+    transform::{
+        common::tonic::ResourceAttributesWithSchema,
+        trace::tonic::group_spans_by_resource_and_scope,
+    },
 };
-use opentelemetry_sdk::trace::{
-    IdGenerator as _, RandomIdGenerator, Sampler, SamplingDecision, ShouldSample as _,
+use opentelemetry_sdk::{
+    Resource,
+    error::{OTelSdkError, OTelSdkResult},
+    trace::{
+        BatchConfigBuilder, BatchSpanProcessor, IdGenerator as _, Sampler, SamplingDecision,
+        SdkTracerProvider, ShouldSample as _, SpanData, SpanExporter, SpanLimits,
+    },
 };
-use tokio::{
-    sync::{Mutex, watch},
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use tokio::{runtime::Handle, sync::Mutex, task::spawn_blocking};
 use tonic::Status;
+use tracing::{Dispatch, level_filters::LevelFilter};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _};
 
 use super::{
+    backlog::{Backlog, Bounded, reason},
     export::{Export, Exporter},
-    names,
-    queue::Queue,
-    settings,
-    span::Writer,
+    names, settings,
+    span::{Ids, Span, TARGET, Tracer},
 };
 
 /// Where sampled spans go.
 pub(super) struct Spans {
     sampler: Sampler,
-    ids: RandomIdGenerator,
-    queue: Arc<Queue>,
-    closing: watch::Sender<bool>,
-    task: Mutex<JoinHandle<()>>,
-}
-
-/// `ExportTraceServiceRequest`, whose spans are encoded already.
-#[derive(Clone, PartialEq, prost::Message)]
-struct ExportRequest {
-    #[prost(message, optional, tag = "1")]
-    resource_spans: Option<ResourceSpans>,
-}
-
-impl Export for ExportRequest {
-    type Answer = ExportTraceServiceResponse;
-    const METHOD: PathAndQuery =
-        PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ResourceSpans {
-    #[prost(message, optional, tag = "1")]
-    resource: Option<Resource>,
-    #[prost(message, optional, tag = "2")]
-    scope_spans: Option<ScopeSpans>,
-    #[prost(string, tag = "3")]
-    schema_url: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct ScopeSpans {
-    #[prost(message, optional, tag = "1")]
-    scope: Option<InstrumentationScope>,
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    spans: Vec<Bytes>,
-    #[prost(string, tag = "3")]
-    schema_url: String,
+    ids: Ids,
+    dispatch: Dispatch,
+    provider: SdkTracerProvider,
+    backlog: Arc<Backlog>,
 }
 
 impl Spans {
-    /// Starts a task that sends them. Does not wait for the collector.
-    pub(super) fn start(
-        settings: &settings::Traces,
-        resource: &opentelemetry_sdk::Resource,
-    ) -> Self {
-        let queue = Arc::new(Queue::new(settings.queue_size, settings.batch_size));
-        let (closing, closed) = watch::channel(false);
-        let sending = Sending {
-            queue: Arc::clone(&queue),
-            exporter: Exporter::new(settings.otlp.clone()),
-            resource: resource.into(),
+    /// Starts a thread that sends them. Does not wait for the collector.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub(super) fn start(settings: &settings::Traces, resource: &Resource) -> Self {
+        let backlog = Arc::new(Backlog::new(settings.queue_size));
+        let batches = BatchConfigBuilder::default()
+            .with_max_queue_size(settings.queue_size)
+            .with_max_export_batch_size(settings.batch_size)
+            .with_scheduled_delay(settings.schedule_delay);
+        let push = Push {
+            exporter: Arc::new(Mutex::new(Exporter::new(settings.otlp.clone()))),
+            resource: ResourceAttributesWithSchema::default(),
+            runtime: Handle::current(),
+            backlog: Arc::clone(&backlog),
         };
-        let (batch, delay) = (settings.batch_size, settings.schedule_delay);
+        let processor = Bounded {
+            backlog: Arc::clone(&backlog),
+            batches: BatchSpanProcessor::builder(push)
+                .with_batch_config(batches.build())
+                .build(),
+        };
+        // All of it is given: what is not, the SDK reads from the environment by itself.
+        let provider = SdkTracerProvider::builder()
+            .with_sampler(Sampler::AlwaysOn)
+            .with_id_generator(Ids::default())
+            .with_span_limits(SpanLimits::default())
+            .with_resource(resource.clone())
+            .with_span_processor(processor)
+            .build();
         Self {
             sampler: settings.sampler.clone(),
-            ids: RandomIdGenerator::default(),
-            queue,
-            closing,
-            task: Mutex::new(tokio::spawn(sending.run(batch, delay, closed))),
+            ids: Ids::default(),
+            dispatch: dispatch(&provider),
+            provider,
+            backlog,
         }
     }
 
-    pub(super) fn queue(&self) -> &Arc<Queue> {
-        &self.queue
+    pub(super) fn backlog(&self) -> &Arc<Backlog> {
+        &self.backlog
     }
 
-    /// The trace of an RPC whose caller's span is `parent`, and whether it is
+    /// The trace of an RPC, part of the one of `caller` if there is one, and whether it is
     /// sampled, and all below it.
-    pub(super) fn trace(&self, parent: Option<&SpanContext>, name: &str) -> (TraceId, bool) {
-        let trace = match parent {
-            Some(parent) => parent.trace_id(),
-            None => self.ids.new_trace_id(),
+    pub(super) fn trace(&self, caller: &Context, name: &str) -> (TraceId, bool) {
+        let span = caller.span();
+        let (caller, trace) = match span.span_context() {
+            parent if parent.is_valid() => (Some(caller), parent.trace_id()),
+            _ => (None, self.ids.new_trace_id()),
         };
-        let context = parent.map(|parent| Context::new().with_remote_span_context(parent.clone()));
         let kind = SpanKind::Server;
         let sampling = self
             .sampler
-            .should_sample(context.as_ref(), trace, name, &kind, &[], &[]);
+            .should_sample(caller, trace, name, &kind, &[], &[]);
         (
             trace,
             sampling.decision == SamplingDecision::RecordAndSample,
         )
     }
 
-    pub(super) fn new_id(&self) -> SpanId {
+    pub(super) fn new_id(&self) -> opentelemetry::trace::SpanId {
         self.ids.new_span_id()
     }
 
-    /// Takes a sampled span that has ended. Never waits: if the queue is full, the
-    /// span is lost.
-    pub(super) fn take(&self, span: Writer) {
-        self.queue.push(span.finish());
+    /// Begins the span of an RPC that is sampled; see [`Span::server`].
+    pub(super) fn server(
+        &self,
+        caller: Context,
+        trace: TraceId,
+        name: &str,
+        at: SystemTime,
+    ) -> Option<Span> {
+        Span::server(&self.dispatch, caller, trace, name, at)
     }
 
     /// Sends what is left, for at most `limit`.
     pub(super) async fn shutdown(&self, limit: Duration) {
-        self.closing.send_replace(true);
-        let mut task = self.task.lock().await;
-        if timeout(limit, &mut *task).await.is_err() {
-            task.abort();
-            let _ = (&mut *task).await;
-        }
-        self.queue.close();
+        let provider = self.provider.clone();
+        // What it fails with is counted already.
+        let _ = spawn_blocking(move || provider.shutdown_with_timeout(limit)).await;
+        self.backlog.close();
+        self.backlog.report();
     }
+}
+
+/// A subscriber of spans only.
+fn dispatch(provider: &SdkTracerProvider) -> Dispatch {
+    let scope = InstrumentationScope::builder(names::SCOPE)
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .with_schema_url(names::SCHEMA_URL);
+    let tracer = Tracer(provider.tracer_with_scope(scope.build()));
+    let layer = tracing_opentelemetry::layer()
+        .with_tracer(tracer)
+        .with_location(false)
+        .with_target(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false);
+    // Without it, every event of every library would be looked at for this subscriber.
+    let spans = Targets::new().with_target(TARGET, LevelFilter::INFO);
+    Dispatch::new(tracing_subscriber::registry().with(layer).with(spans))
 }
 
 impl fmt::Debug for Spans {
@@ -150,64 +169,68 @@ impl fmt::Debug for Spans {
 
 impl Drop for Spans {
     fn drop(&mut self) {
-        self.task.get_mut().abort();
+        self.backlog.close();
     }
+}
+
+impl Export for ExportTraceServiceRequest {
+    type Answer = ExportTraceServiceResponse;
+    const METHOD: PathAndQuery =
+        PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
 }
 
 /// Sends batches, one after the other.
-struct Sending {
-    queue: Arc<Queue>,
-    exporter: Exporter,
-    resource: Resource,
+struct Push {
+    exporter: Arc<Mutex<Exporter>>,
+    resource: ResourceAttributesWithSchema,
+    /// The SDK exports in a thread of its own.
+    runtime: Handle,
+    backlog: Arc<Backlog>,
 }
 
-impl Sending {
-    async fn run(mut self, batch: usize, delay: Duration, mut closed: watch::Receiver<bool>) {
-        loop {
-            let least = tokio::select! {
-                () = self.queue.ready() => batch,
-                () = sleep(delay) => 1,
-                _ = closed.wait_for(|closed| *closed) => 1,
-            };
-            let last = *closed.borrow();
-            while let Some(spans) = self.queue.pop(least) {
-                let result = self.send(spans).await;
-                self.queue.ended(&result);
-            }
-            if last {
-                return;
-            }
+impl SpanExporter for Push {
+    async fn export(&self, spans: Vec<SpanData>) -> OTelSdkResult {
+        if !self.backlog.leave(spans.len()) {
+            return Err(OTelSdkError::AlreadyShutdown);
         }
-    }
-
-    async fn send(&mut self, spans: Vec<Bytes>) -> Result<(), Status> {
-        let request = self.request(spans);
-        let answer = self.exporter.send(&request).await?;
-        if let Some(partial) = answer.partial_success
+        let request = ExportTraceServiceRequest {
+            resource_spans: group_spans_by_resource_and_scope(spans, &self.resource),
+        };
+        let exporter = Arc::clone(&self.exporter);
+        let sent = self
+            .runtime
+            .spawn(async move { exporter.lock().await.send(request).await });
+        let ends = |_| Err(Status::cancelled("the process ends"));
+        let answer = sent.await.unwrap_or_else(ends);
+        let result = answer.map(|answer| answer.partial_success);
+        let partial = match result {
+            Ok(partial) => {
+                self.backlog.ended(&Ok(()));
+                partial
+            }
+            Err(status) => {
+                let problem = reason(&status);
+                self.backlog.ended(&Err(status));
+                return Err(OTelSdkError::InternalFailure(problem));
+            }
+        };
+        if let Some(partial) = partial
             && partial.rejected_spans > 0
         {
             let rejected = usize::try_from(partial.rejected_spans).unwrap_or_default();
             let why = Status::invalid_argument(partial.error_message);
-            self.queue.refused(rejected, &why);
+            self.backlog.refused(rejected, &why);
         }
         Ok(())
     }
 
-    fn request(&self, spans: Vec<Bytes>) -> ExportRequest {
-        ExportRequest {
-            resource_spans: Some(ResourceSpans {
-                resource: Some(self.resource.clone()),
-                scope_spans: Some(ScopeSpans {
-                    scope: Some(InstrumentationScope {
-                        name: names::SCOPE.to_owned(),
-                        version: env!("CARGO_PKG_VERSION").to_owned(),
-                        ..Default::default()
-                    }),
-                    spans,
-                    schema_url: names::SCHEMA_URL.to_owned(),
-                }),
-                schema_url: String::new(),
-            }),
-        }
+    fn set_resource(&mut self, resource: &Resource) {
+        self.resource = resource.into();
+    }
+}
+
+impl fmt::Debug for Push {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Push").finish_non_exhaustive()
     }
 }

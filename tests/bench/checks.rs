@@ -76,7 +76,7 @@ fn checks(results: &Results) -> Vec<Check> {
         );
     }
 
-    for (system, at_most) in [(FANFARE, 1.15), ("tel-all", 1.5)] {
+    for (system, at_most) in [(FANFARE, 1.15), ("tel-all", 2.5)] {
         let case = "64x100B";
         let figure = results.ratio((case, system), (case, OFF), cpu);
         add(

@@ -80,8 +80,6 @@ const WITH_TIMERS: &[&str] = &[
     "src/telemetry/export/connection.rs",
     // Pings to a collector.
     "src/telemetry/export/grpc.rs",
-    // Batches of spans.
-    "src/telemetry/spans.rs",
     // A page that does not end.
     "src/tool/fanfare/reply.rs",
 ];

@@ -1,16 +1,12 @@
 //! The line in the log about one call: of those that failed or were slow at `info`, of
 //! the others at `debug`.
 
-use opentelemetry::trace::SpanId;
 use tracing::Level;
 
 use super::BatchTrace;
-use crate::{
-    core::{
-        call::Completion,
-        error::{Effect, Reason},
-    },
-    logging::correlation::{Ids, within},
+use crate::core::{
+    call::Completion,
+    error::{Effect, Reason},
 };
 
 /// Writes it if it is wanted. `caller_is_gone`: the RPC's own line is enough for most.
@@ -35,13 +31,11 @@ pub(super) fn write(trace: &BatchTrace, completion: &Completion, caller_is_gone:
         Some(Reason::DeadlineExceeded(limit)) => Some(limit.as_str()),
         _ => None,
     };
-    let ids = trace.record.ids().map(|ids| match state.span {
-        SpanId::INVALID => ids,
-        span => Ids {
-            span_id: span.to_bytes(),
-            ..ids
-        },
-    });
+    let about = match &state.span {
+        Some(span) => span.context(),
+        None => trace.record.context(),
+    };
+    let _about = about.clone().attach();
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -61,11 +55,9 @@ pub(super) fn write(trace: &BatchTrace, completion: &Completion, caller_is_gone:
             )
         };
     }
-    within(ids, || {
-        if level == Level::INFO {
-            line!(info);
-        } else {
-            line!(debug);
-        }
-    });
+    if level == Level::INFO {
+        line!(info);
+    } else {
+        line!(debug);
+    }
 }

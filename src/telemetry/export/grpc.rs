@@ -2,9 +2,11 @@
 
 use std::{
     fmt,
+    marker::PhantomData,
     task::{Context, Poll},
 };
 
+use bytes::{BufMut as _, Bytes};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use http::{
     HeaderValue, Request, Response, Uri,
@@ -12,8 +14,13 @@ use http::{
 };
 use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tonic::{body::Body, codec::CompressionEncoding, metadata::MetadataMap};
-use tonic_prost::ProstCodec;
+use tonic::{
+    Status,
+    body::Body,
+    codec::{BufferSettings, Codec, CompressionEncoding, EncodeBuf, Encoder},
+    metadata::MetadataMap,
+};
+use tonic_prost::ProstDecoder;
 use tower::Service;
 
 use super::{Export, Failure, connection::Io};
@@ -54,15 +61,11 @@ impl Grpc {
         !self.sender.is_closed()
     }
 
-    pub(super) async fn send<E: Export>(
-        &mut self,
-        _: &Otlp,
-        export: &E,
-    ) -> Result<E::Answer, Failure> {
+    pub(super) async fn send<E: Export>(&mut self, message: Bytes) -> Result<E::Answer, Failure> {
         self.client.ready().await.map_err(Failure::of_transport)?;
-        let mut request = tonic::Request::new(export.clone());
+        let mut request = tonic::Request::new(message);
         *request.metadata_mut() = self.metadata.clone();
-        let codec = ProstCodec::<E, E::Answer>::default();
+        let codec = Encoded::<E::Answer>(PhantomData);
         match self.client.unary(request, E::METHOD, codec).await {
             Ok(answer) => Ok(answer.into_inner()),
             // The connection's fault.
@@ -108,5 +111,33 @@ impl Service<Request<Body>> for Http2 {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         self.0.send_request(request).boxed()
+    }
+}
+
+/// Sends what is encoded already: once, however often it is tried.
+struct Encoded<A>(PhantomData<A>);
+
+impl<A: prost::Message + Default + 'static> Codec for Encoded<A> {
+    type Encode = Bytes;
+    type Decode = A;
+    type Encoder = Self;
+    type Decoder = ProstDecoder<A>;
+
+    fn encoder(&mut self) -> Self {
+        Self(PhantomData)
+    }
+
+    fn decoder(&mut self) -> ProstDecoder<A> {
+        ProstDecoder::new(BufferSettings::default())
+    }
+}
+
+impl<A> Encoder for Encoded<A> {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put(message);
+        Ok(())
     }
 }

@@ -36,10 +36,10 @@ impl Http {
     pub(super) async fn send<E: Export>(
         &mut self,
         otlp: &Otlp,
-        export: &E,
+        message: Bytes,
     ) -> Result<E::Answer, Failure> {
         self.0.ready().await.map_err(Failure::of_transport)?;
-        let request = request(otlp, export.encode_to_vec().into());
+        let request = request(otlp, message);
         let answer = self.0.send_request(request.map_err(Failure::of_transport)?);
         let (head, body) = answer.await.map_err(Failure::of_transport)?.into_parts();
         // Whole, so that the connection can be used again.

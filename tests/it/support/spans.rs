@@ -105,13 +105,21 @@ fn tree(span: &Span, root: &Span, spans: &[Span]) -> Tree {
         name: span.name.clone(),
         start: nanos(root.start_time_unix_nano, span.start_time_unix_nano),
         duration: nanos(span.start_time_unix_nano, span.end_time_unix_nano),
-        error: span.status.as_ref().map(|status| {
-            assert_eq!(status.code(), StatusCode::Error, "unset or an error");
-            status.message.clone()
-        }),
+        error: error(span),
         attributes: attributes(&span.attributes),
         children: children.map(|child| tree(child, root, spans)).collect(),
     }
+}
+
+/// The message, if the status is an error.
+fn error(span: &Span) -> Option<String> {
+    let status = span.status.as_ref()?;
+    match status.code() {
+        StatusCode::Unset => assert_eq!(status.message, "", "of no error"),
+        StatusCode::Error => return Some(status.message.clone()),
+        StatusCode::Ok => panic!("unset or an error"),
+    }
+    None
 }
 
 /// Attributes by name; none twice.

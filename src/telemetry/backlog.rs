@@ -1,0 +1,217 @@
+//! Spans that have ended and wait for the collector: how many there may be, and how many
+//! were lost, here or after.
+//!
+//! The SDK's batch span processor has a bound as well, but tells nobody what it drops, and
+//! of what the exporter loses it knows nothing. So spans are counted here before it gets
+//! them, against the same bound, which it then never meets.
+
+use std::{
+    error::Error,
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use opentelemetry::Context;
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    trace::{BatchSpanProcessor, Span, SpanData, SpanProcessor},
+};
+use tonic::Status;
+
+use super::{log_throttle::LogThrottle, names};
+
+/// The spans that wait, and those that were lost.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    max: usize,
+    spans: Mutex<Spans>,
+    queue_full: AtomicU64,
+    export_failed: AtomicU64,
+    log_throttle: LogThrottle,
+}
+
+/// How many there are, by where.
+#[derive(Debug, Default)]
+struct Spans {
+    waiting: usize,
+    leaving: usize,
+    /// Nothing leaves any more.
+    closed: bool,
+}
+
+impl Backlog {
+    /// For `max` spans that wait.
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            max,
+            spans: Mutex::default(),
+            queue_full: AtomicU64::new(0),
+            export_failed: AtomicU64::new(0),
+            log_throttle: LogThrottle::default(),
+        }
+    }
+
+    /// Whether there is room for one more span, which then waits; it is lost otherwise.
+    fn admits(&self) -> bool {
+        let mut spans = self.lock();
+        if spans.closed {
+            self.export_failed.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        if spans.waiting < self.max {
+            spans.waiting += 1;
+            return true;
+        }
+        drop(spans);
+        self.queue_full.fetch_add(1, Ordering::Relaxed);
+        self.complain(None);
+        false
+    }
+
+    /// Notes that so many are on their way, until that has [`ended`](Self::ended).
+    /// Whether they may go.
+    pub(super) fn leave(&self, count: usize) -> bool {
+        let mut spans = self.lock();
+        if spans.closed {
+            return false;
+        }
+        spans.waiting = spans.waiting.saturating_sub(count);
+        spans.leaving = count;
+        true
+    }
+
+    /// Notes how the way of the last ones ended.
+    pub(super) fn ended(&self, result: &Result<(), Status>) {
+        let count = mem::take(&mut self.lock().leaving);
+        if let Err(status) = result
+            && count > 0
+        {
+            self.refused(count, status);
+        }
+    }
+
+    /// Notes that the collector did not get, or not take, so many spans.
+    pub(super) fn refused(&self, count: usize, status: &Status) {
+        self.export_failed
+            .fetch_add(count as u64, Ordering::Relaxed);
+        self.complain(Some(status));
+    }
+
+    /// Loses what still waits, and what is on its way.
+    pub(super) fn close(&self) {
+        let mut spans = self.lock();
+        let lost = mem::take(&mut spans.waiting) + mem::take(&mut spans.leaving);
+        spans.closed = true;
+        self.export_failed.fetch_add(lost as u64, Ordering::Relaxed);
+    }
+
+    /// Tells the log what was lost in all, if anything was.
+    pub(super) fn report(&self) {
+        if self.lost().iter().any(|(_, count)| *count > 0) {
+            self.log("spans were lost", None);
+        }
+    }
+
+    /// How many were lost, by reason.
+    pub(super) fn lost(&self) -> [(&'static str, u64); 2] {
+        [
+            ("queue_full", self.queue_full.load(Ordering::Relaxed)),
+            ("export_failed", self.export_failed.load(Ordering::Relaxed)),
+        ]
+    }
+
+    fn complain(&self, status: Option<&Status>) {
+        if self.log_throttle.is_due() {
+            self.log("spans are lost: the collector does not take them", status);
+        }
+    }
+
+    fn log(&self, message: &str, status: Option<&Status>) {
+        let [(_, queue_full), (_, export_failed)] = self.lost();
+        let error = status.map(reason);
+        tracing::warn!(queue_full, export_failed, error, "{message}");
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Spans> {
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The SDK's processor behind the backlog's bound.
+#[derive(Debug)]
+pub(super) struct Bounded {
+    pub(super) backlog: Arc<Backlog>,
+    pub(super) batches: BatchSpanProcessor,
+}
+
+impl SpanProcessor for Bounded {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        if self.backlog.admits() {
+            self.batches.on_end(span);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.batches.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        // The SDK shuts down what is dropped as well, and would block the thread.
+        if self.backlog.lock().closed {
+            return Ok(());
+        }
+        self.batches.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.batches.set_resource(resource);
+    }
+}
+
+/// The status in short, with what is at the bottom of it, such as "Connection refused".
+pub(super) fn reason(status: &Status) -> String {
+    let mut bottom = status.source();
+    while let Some(deeper) = bottom.and_then(Error::source) {
+        bottom = Some(deeper);
+    }
+    let (code, message) = (names::code(status.code()), status.message());
+    match bottom {
+        Some(bottom) => format!("{code}: {message}: {bottom}"),
+        None => format!("{code}: {message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let backlog = Backlog::new(3);
+        let admitted = || (0..5).filter(|_| backlog.admits()).count();
+        assert_eq!(admitted(), 3);
+        assert_eq!(backlog.lost(), [("queue_full", 2), ("export_failed", 0)]);
+        assert!(backlog.leave(2));
+        backlog.ended(&Ok(()));
+        assert!(backlog.leave(1));
+        backlog.ended(&Err(Status::unavailable("gone")));
+        assert_eq!(backlog.lost(), [("queue_full", 2), ("export_failed", 1)]);
+        // Those that are on their way leave room for others.
+        assert_eq!(admitted(), 3);
+        assert!(backlog.leave(2));
+        assert_eq!(admitted(), 2);
+        assert_eq!(backlog.lost(), [("queue_full", 7), ("export_failed", 1)]);
+        backlog.close();
+        assert_eq!(backlog.lost(), [("queue_full", 7), ("export_failed", 6)]);
+        assert!(!backlog.leave(3));
+        backlog.ended(&Err(Status::unavailable("gone")));
+        assert_eq!(backlog.lost(), [("queue_full", 7), ("export_failed", 6)]);
+    }
+}
