@@ -12,3 +12,4 @@ pub mod error;
 pub mod fanout;
 pub(crate) mod overflow;
 pub mod reservation;
+pub mod status;

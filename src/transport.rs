@@ -1,5 +1,7 @@
-//! What both edges need of the wire: HTTP/2 frames as they pass, gzip, TLS certificates.
+//! What both edges need of the wire: URLs, HTTP/2 frames as they pass, gzip, TLS
+//! certificates.
 
+pub(crate) mod endpoint;
 pub(crate) mod frames;
 pub mod gzip;
 pub(crate) mod tls;

@@ -1,8 +1,10 @@
-//! How messages are sent.
+//! How messages are compressed.
 
 use std::fmt;
 
 use toml::de::DeValue;
+
+use super::{form::Form, kind::Kind, text::quoted};
 
 /// How messages are compressed, for peers that say that they understand it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,10 +25,12 @@ impl fmt::Display for Compression {
     }
 }
 
-pub(super) fn compression(value: &DeValue<'_>) -> Result<Compression, String> {
-    match value.as_str() {
-        Some("none") => Ok(Compression::None),
-        Some("gzip") => Ok(Compression::Gzip),
-        _ => Err("\"none\" or \"gzip\"".to_owned()),
-    }
+pub(super) fn compression() -> Kind<Compression> {
+    let parse = |value: &DeValue<'_>| match value.as_str()? {
+        "none" => Some(Compression::None),
+        "gzip" => Some(Compression::Gzip),
+        _ => None,
+    };
+    let form = Form::OneOf(&["none", "gzip"]);
+    Kind::new(form, parse, |compression| quoted(&compression.to_string()))
 }

@@ -13,7 +13,7 @@ pub struct ConfigError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mistake {
     /// Where in the text; `None` if that is not known, or the file can't be read.
-    pub place: Option<Place>,
+    pub position: Option<Position>,
     /// The full key, such as `tools.get_weather.timeout`; empty if the mistake
     /// is about no key, as a syntax error is.
     pub key: String,
@@ -21,9 +21,9 @@ pub struct Mistake {
     pub problem: String,
 }
 
-/// A place in the text of a configuration.
+/// A position in the text of a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Position {
     /// The line; the first is 1.
     pub line: usize,
     /// The column, in characters; the first is 1.
@@ -43,27 +43,27 @@ impl ConfigError {
     /// The first syntax error of each line: the others mostly follow from it.
     pub(super) fn syntax(text: &str, errors: &[toml::de::Error]) -> Self {
         let mistake = |error: &toml::de::Error| Mistake {
-            place: error.span().map(|span| Place::of(text, span.start)),
+            position: error.span().map(|span| Position::of(text, span.start)),
             key: String::new(),
             problem: error.message().replace('\n', ", "),
         };
         let mut mistakes: Vec<_> = errors.iter().map(mistake).collect();
-        mistakes.sort_by_key(|mistake| mistake.place);
-        mistakes.dedup_by_key(|mistake| mistake.place.map(|place| place.line));
+        mistakes.sort_by_key(|mistake| mistake.position);
+        mistakes.dedup_by_key(|mistake| mistake.position.map(|position| position.line));
         Self::new(mistakes)
     }
 
     pub(super) fn unreadable(path: &Path, error: &io::Error) -> Self {
         Self::new(vec![Mistake {
-            place: None,
+            position: None,
             key: String::new(),
             problem: format!("can't read {}: {error}", path.display()),
         }])
     }
 }
 
-impl Place {
-    /// The place of a byte of `text`.
+impl Position {
+    /// The position of a byte of `text`.
     pub(super) fn of(text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -90,7 +90,7 @@ impl std::error::Error for ConfigError {}
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Place { line, column }) = self.place {
+        if let Some(Position { line, column }) = self.position {
             write!(f, "line {line}, column {column}: ")?;
         }
         if !self.key.is_empty() {

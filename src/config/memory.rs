@@ -1,43 +1,28 @@
-//! How much memory the process may have, for the default of
-//! `limits.max_buffered_bytes`.
+//! How much memory the process may have: the limit of its cgroup.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use super::{Limits, MIB};
-
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// Of the process: the hierarchies and its place in each.
-const PLACES: &str = "/proc/self/cgroup";
-/// For connections, calls, code, and what allocators do not give back.
-const RESERVE: u64 = 64 * MIB as u64;
+/// The hierarchies that the process is in, and its path in each.
+const OF_PROCESS: &str = "/proc/self/cgroup";
 
-/// The default for a process with these limits, where it runs.
-pub(super) fn max_buffered_bytes(limits: &Limits) -> usize {
-    let places = fs::read_to_string(PLACES).unwrap_or_default();
-    let limit = cgroup_limit(Path::new(CGROUPS), &places);
-    default_for(limits, limit)
+/// The memory limit of this process in bytes; `None` if there is none.
+pub(super) fn cgroup_limit() -> Option<u64> {
+    let paths = fs::read_to_string(OF_PROCESS).unwrap_or_default();
+    lowest_limit(Path::new(CGROUPS), &paths)
 }
 
-fn default_for(limits: &Limits, memory: Option<u64>) -> usize {
-    let default = Limits::default().max_buffered_bytes;
-    let share = memory.map_or(u64::MAX, |limit| (limit / 4 * 3).saturating_sub(RESERVE));
-    let fits = usize::try_from(share).map_or(default, |share| share.min(default));
-    // Less would refuse requests that the other limits allow.
-    let least = limits.max_request_bytes + limits.max_response_bytes;
-    fits.max(least)
-}
-
-/// The lowest memory limit of the cgroups that `places` (of `/proc/self/cgroup`)
-/// names and of all above them; `None` if there is none.
+/// The lowest memory limit of the cgroups that `paths` (the content of
+/// `/proc/self/cgroup`) names and of all above them; `None` if there is none.
 ///
-/// Of version 2 the line is `0::PLACE`, of version 1 `N:memory:PLACE`
+/// A line of version 2 is `0::PATH`, one of version 1 `N:memory:PATH`
 /// (<https://docs.kernel.org/admin-guide/cgroup-v2.html>, `memory.max`).
-fn cgroup_limit(root: &Path, places: &str) -> Option<u64> {
-    let limits = places.lines().flat_map(|line| {
-        let (controllers, place) = line.split_once(':')?.1.split_once(':')?;
+fn lowest_limit(root: &Path, paths: &str) -> Option<u64> {
+    let limits = paths.lines().flat_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
         let (mount, file) = match controllers {
             "" => (root.to_owned(), "memory.max"),
             list if list.split(',').any(|name| name == "memory") => {
@@ -45,18 +30,18 @@ fn cgroup_limit(root: &Path, places: &str) -> Option<u64> {
             }
             _ => return None,
         };
-        lowest(&mount, place, file)
+        lowest_upwards(&mount, path, file)
     });
     limits.min()
 }
 
-/// In a container of its own cgroup namespace the place is `/`; without one the
-/// place may be one that is not mounted here: then the mount is its own.
-fn lowest(mount: &Path, place: &str, file: &str) -> Option<u64> {
-    let own: PathBuf = mount.join(place.trim_start_matches('/'));
+/// In a container with a cgroup namespace of its own the path is `/`. Without one the
+/// path may not be mounted here: then the mount is the container's own cgroup.
+fn lowest_upwards(mount: &Path, path: &str, file: &str) -> Option<u64> {
+    let own: PathBuf = mount.join(path.trim_start_matches('/'));
     own.ancestors()
         .take_while(|directory| directory.starts_with(mount))
-        // `max`, the word for none, is no number.
+        // `max`, which means no limit, is not a number.
         .filter_map(|directory| fs::read_to_string(directory.join(file)).ok())
         .filter_map(|limit| limit.trim().parse().ok())
         .min()
@@ -65,8 +50,6 @@ fn lowest(mount: &Path, place: &str, file: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MIB_: u64 = MIB as u64;
 
     struct Cgroups(tempfile::TempDir);
 
@@ -81,8 +64,8 @@ mod tests {
             Self(root)
         }
 
-        fn limit(&self, places: &str) -> Option<u64> {
-            cgroup_limit(self.0.path(), places)
+        fn limit(&self, paths: &str) -> Option<u64> {
+            lowest_limit(self.0.path(), paths)
         }
     }
 
@@ -105,33 +88,16 @@ mod tests {
     }
 
     #[test]
-    fn version_1_is_understood_and_its_no_limit_is_none_in_effect() {
+    fn version_1_is_understood() {
         let groups = Cgroups::new(&[
             ("memory/memory.limit_in_bytes", "9223372036854771712\n"),
             ("memory/docker/a/memory.limit_in_bytes", "536870912\n"),
         ]);
-        let places = "5:cpu,cpuacct:/docker/a\n4:memory:/docker/a\n0::/\n";
-        assert_eq!(groups.limit(places), Some(512 * MIB_));
-        let unlimited = groups.limit("4:memory:/\n");
+        let paths = "5:cpu,cpuacct:/docker/a\n4:memory:/docker/a\n0::/\n";
+        assert_eq!(groups.limit(paths), Some(512 << 20));
         assert_eq!(
-            default_for(&Limits::default(), unlimited),
-            Limits::default().max_buffered_bytes
+            groups.limit("4:memory:/\n"),
+            Some(9_223_372_036_854_771_712)
         );
-    }
-
-    #[test]
-    fn the_default_leaves_room_and_serves_the_largest_request() {
-        let default = |mib: u64| default_for(&Limits::default(), Some(mib * MIB_)) / MIB;
-        assert_eq!(default(1024), 256);
-        assert_eq!(default(512), 256);
-        assert_eq!(default(256), 128);
-        assert_eq!(default(128), 32);
-        assert_eq!(default(64), 8);
-        assert_eq!(default_for(&Limits::default(), None) / MIB, 256);
-        let large = Limits {
-            max_response_bytes: 400 * MIB,
-            ..Limits::default()
-        };
-        assert_eq!(default_for(&large, None) / MIB, 404);
     }
 }

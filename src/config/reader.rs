@@ -1,20 +1,22 @@
-//! Takes the keys out of a TOML table one by one. Each mistake is noted with
-//! its full key and place, and reading goes on, so that one run finds them all;
-//! the keys that nobody took are mistakes too.
+//! Takes the keys out of a TOML table one by one. Each mistake is noted with its full
+//! key and position, and reading goes on, so that one run finds them all. Keys that
+//! nobody took are mistakes, too.
 //!
-//! A mistaken setting keeps its default meanwhile. No such value gets out:
-//! [`read`] gives a result only if there was no mistake.
+//! A setting whose value is a mistake keeps its default meanwhile. No such value gets
+//! out: [`read`] gives a result only if there was no mistake.
 
-use std::{collections::BTreeMap, fmt::Display, mem};
+use std::{collections::BTreeMap, fmt::Display, mem, time::Duration};
 
+use humantime::format_duration;
 use toml::{
     Spanned,
     de::{DeString, DeTable, DeValue},
 };
 
 use super::{
-    error::{ConfigError, Mistake, Place},
-    scalar,
+    error::{ConfigError, Mistake, Position},
+    kind::Kind,
+    text::{self, nearest, shown},
 };
 
 /// Whether the files that a configuration names are read.
@@ -25,7 +27,7 @@ pub(super) enum Files {
     Elsewhere,
 }
 
-/// Reads a whole text, already parsed into `root`, with `read`. Also gives the
+/// Reads a whole text, already parsed into `root`, with `read`. Also returns the
 /// settings whose files were not read.
 pub(super) fn read<T>(
     text: &str,
@@ -52,7 +54,7 @@ pub(super) fn read<T>(
              key,
              problem,
          }| Mistake {
-            place: Some(Place::of(text, offset)),
+            position: Some(Position::of(text, offset)),
             key,
             problem,
         },
@@ -73,7 +75,7 @@ pub(super) struct Reader<'a, 'i> {
     notes: &'a mut Notes,
 }
 
-/// What is to be told at the end.
+/// What to report at the end.
 struct Notes {
     files: Files,
     found: Vec<Found>,
@@ -115,85 +117,69 @@ impl<'i> Reader<'_, 'i> {
         value
     }
 
-    /// Reads the setting `key` into `field`, which stays as it is if the file
-    /// has no such key. `parse` fails with what it expected instead.
-    pub(super) fn set<T>(
-        &mut self,
-        key: &'static str,
-        field: &mut T,
-        parse: impl FnOnce(&DeValue<'_>) -> Result<T, String>,
-    ) {
+    /// Reads the setting `key` into `field`, which stays as it is if the file has no
+    /// such key.
+    pub(super) fn read<T>(&mut self, key: &'static str, kind: &Kind<T>, field: &mut T) {
         let Some((name, value)) = self.rest.remove_entry(key) else {
             self.known.insert(key, Taken::Absent);
+            if kind.required {
+                self.note(self.offset, key, "is required".to_owned());
+            }
             return;
         };
         let offset = name.span().start;
-        match parse(value.get_ref()) {
-            Ok(value) => {
-                *field = value;
-                self.known.insert(key, Taken::Good { offset });
-            }
-            Err(expected) => {
-                let problem = format!(
-                    "expected {expected}, got {}",
-                    scalar::shown(value.get_ref())
-                );
-                self.known.insert(key, Taken::Mistaken);
-                self.note(offset, key, problem);
-            }
+        let value = value.get_ref();
+        if let Some(parsed) = (kind.parse)(value) {
+            *field = parsed;
+            self.known.insert(key, Taken::Good { offset });
+        } else {
+            let hint = (kind.hint)(value).map(|hint| format!(" ({hint})"));
+            let problem = format!(
+                "expected {}{}, got {}",
+                kind.form,
+                hint.unwrap_or_default(),
+                shown(value)
+            );
+            self.known.insert(key, Taken::Mistaken);
+            self.note(offset, key, problem);
         }
     }
 
-    /// As [`Reader::set`], for a setting that must be there.
-    pub(super) fn require<T>(
-        &mut self,
-        key: &'static str,
-        field: &mut T,
-        parse: impl FnOnce(&DeValue<'_>) -> Result<T, String>,
-    ) {
-        self.set(key, field, parse);
-        if self.known[key] == Taken::Absent {
-            self.note(self.offset, key, "is required".to_owned());
-        }
-    }
-
-    /// Reads one setting that has two keys, of which exactly one must be there.
-    pub(super) fn one_of<T>(
-        &mut self,
-        (key, parse): (&'static str, impl FnOnce(&DeValue<'_>) -> Result<T, String>),
-        (other, parse_other): (&'static str, impl FnOnce(&DeValue<'_>) -> Result<T, String>),
-        field: &mut T,
-    ) {
-        self.set(key, field, parse);
-        self.set(other, field, parse_other);
-        if self.known[key] == Taken::Absent && self.known[other] == Taken::Absent {
+    /// Notes that neither of two settings, asked for before, is there, or that both are.
+    pub(super) fn exactly_one(&mut self, key: &'static str, other: &'static str) {
+        if !self.has(key) && !self.has(other) {
             self.note(self.offset, key, format!("is required, or {other}"));
-        } else if self.known[key] != Taken::Absent {
+        } else if self.has(key) {
             self.refuse(other, format_args!("can't be there beside {key}"));
         }
     }
 
     /// Notes that of two settings, asked for before, one is missing.
     pub(super) fn both_or_neither(&mut self, key: &'static str, other: &'static str) {
-        let there = [key, other].map(|key| self.known[key] != Taken::Absent);
-        match there {
-            [true, false] => self.refuse(key, format_args!("needs {other}")),
-            [false, true] => self.refuse(other, format_args!("needs {key}")),
+        match (self.has(key), self.has(other)) {
+            (true, false) => self.refuse(key, format_args!("needs {other}")),
+            (false, true) => self.refuse(other, format_args!("needs {key}")),
             _ => {}
         }
     }
 
-    /// Notes a mistake about `key`, asked for before, unless it is absent or
-    /// mistaken already.
+    /// Whether the file has `key`, asked for before, be it a mistake or not.
+    pub(super) fn has(&self, key: &'static str) -> bool {
+        self.known[key] != Taken::Absent
+    }
+
+    /// Notes a mistake about `key`, asked for before, unless it is absent or mistaken
+    /// already.
     pub(super) fn refuse(&mut self, key: &'static str, problem: impl Display) {
         if let Taken::Good { offset } = self.known[key] {
+            self.known.insert(key, Taken::Mistaken);
             self.note(offset, key, problem.to_string());
         }
     }
 
-    /// Notes that `key`, whose value is `got`, should have been as `expected`,
-    /// which depends on the setting `other`, unless that `holds` or one of
-    /// them is mistaken already. Both must have been asked for before.
+    /// Notes that `key`, whose value is `got`, should have been as `expected`, which
+    /// depends on the setting `other`, unless that `holds` or either is mistaken
+    /// already. Both must have been asked for before.
     pub(super) fn check(
         &mut self,
         holds: bool,
@@ -213,6 +199,25 @@ impl<'i> Reader<'_, 'i> {
             offset,
             key,
             format!("expected {expected}, got {got}{origin}"),
+        );
+    }
+
+    /// Keeps `longest` from being shorter than `first`: its default grows with it, and
+    /// a value in the file that is shorter is a mistake.
+    pub(super) fn keep_ascending(
+        &mut self,
+        (first_key, first): (&'static str, Duration),
+        (longest_key, longest): (&'static str, &mut Duration),
+    ) {
+        if !self.has(longest_key) {
+            *longest = first.max(*longest);
+        }
+        self.check(
+            *longest >= first,
+            longest_key,
+            first_key,
+            format_args!("at least {first_key} ({})", format_duration(first)),
+            format_duration(*longest),
         );
     }
 
@@ -310,7 +315,7 @@ impl<'i> Reader<'_, 'i> {
         if let DeValue::Table(table) = value {
             return Some(table);
         }
-        let problem = format!("expected a table, got {}", scalar::shown(&value));
+        let problem = format!("expected a table, got {}", shown(&value));
         self.note(key.span().start, key.get_ref(), problem);
         None
     }
@@ -343,32 +348,8 @@ impl<'i> Reader<'_, 'i> {
 
     fn full_key(&self, key: &str) -> String {
         match self.path.as_str() {
-            "" => scalar::key(key),
-            path => format!("{path}.{}", scalar::key(key)),
+            "" => text::key(key),
+            path => format!("{path}.{}", text::key(key)),
         }
     }
-}
-
-/// The word that `word` was probably meant to be.
-pub(super) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let close_enough = word.chars().count().div_ceil(3);
-    known
-        .map(|known| (edit_distance(word, known), known))
-        .min()
-        .filter(|(distance, _)| *distance <= close_enough)
-        .map(|(_, known)| known)
-}
-
-/// How many characters to insert, delete or replace to get from `a` to `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.chars().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[row.len() - 1]
 }

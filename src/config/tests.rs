@@ -200,7 +200,7 @@ fn every_mistake_is_named_in_the_order_of_the_file() {
         18 limits.max_request_bytes
         19 limits.reflection"#;
     let expected: Vec<_> = expected.lines().map(str::trim_start).collect();
-    let named = |m: &Mistake| format!("{} {}", m.place.unwrap().line, m.key);
+    let named = |m: &Mistake| format!("{} {}", m.position.unwrap().line, m.key);
     let mistakes: Vec<_> = error.mistakes().iter().map(named).collect();
     assert_eq!(mistakes, expected);
     assert_eq!(error.to_string().lines().count(), 13);

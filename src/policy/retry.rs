@@ -32,7 +32,7 @@ const LOST_FACTOR: u32 = 3;
 pub(super) struct RetryPolicy {
     idempotent: bool,
     pub(super) max_attempts: u32,
-    codes: Vec<Code>,
+    codes: Vec<crate::core::status::Code>,
     backoff: Backoff,
     connect_patience: Duration,
 }
@@ -155,7 +155,9 @@ impl RetryPolicy {
     /// answer anybody so just now.
     pub(super) fn says_it_is_unwell(&self, fault: &Fault) -> bool {
         match fault {
-            Fault::Tool { status, .. } => self.codes.contains(&status.code.into()),
+            Fault::Tool { status, .. } => self
+                .codes
+                .contains(&crate::core::status::Code::from_number(status.code)),
             _ => false,
         }
     }

@@ -1,28 +1,26 @@
 //! `deploy/config/`: the reference, the JSON Schema and the example are written by
-//! these tests, out of what the binary and its sources say, and compared here:
+//! these tests, out of the declarations of the keys, and compared here:
 //! `UPDATE_EXPECT=1 cargo test --test it config_files` writes them anew.
 //!
-//! Nothing is told twice. Which keys there are, their types and their limits, the
-//! parser says when it is given what it must refuse; the defaults are what
-//! [`Config::to_toml`] prints; meaning and reasons are the doc comments of the
-//! fields. What is left to write by hand is how keys depend on each other, in the
-//! schema, which `.ci/config.py` holds against `fanfare check`. That is also why no
-//! command prints these files: they would have to be in the binary.
+//! What is left to write by hand is how keys depend on each other, in the schema, which
+//! `.ci/config.py` holds against `fanfare check`. No command prints these files: their
+//! texts would have to be in the binary.
 
 mod example;
-mod kind;
+mod forms;
 mod reference;
 mod schema;
 mod sections;
-mod sources;
 
 use std::{env, fs, path::Path};
 
 use fanfare::config::Config;
 
-use kind::Kind;
+use forms::boundaries;
 use sections::{Key, Section, mistakes, sections};
 
+/// A key that no section has.
+const NO_KEY: &str = "no_key_has_such_a_name_as_this";
 const DIRECTORY: &str = "deploy/config";
 
 /// The file is `text`, or becomes it if that is asked for.
@@ -71,27 +69,27 @@ fn the_example_is_what_the_code_says() {
 #[test]
 fn every_key_of_the_parser_is_documented_and_no_other() {
     for section in sections() {
-        let mut documented: Vec<_> = section.keys.iter().map(|key| key.name.clone()).collect();
+        let mut documented: Vec<_> = section.keys.iter().map(|key| key.name.to_owned()).collect();
         documented.extend(section.tables());
         documented.sort();
         assert_eq!(section.known(), documented, "in [{}]", section.path);
         for key in &section.keys {
-            let meaning = &key.docs.meaning;
-            assert!(!meaning.is_empty(), "{}.{}", section.path, key.name);
+            assert!(!key.docs.is_empty(), "{}.{}", section.path, key.name);
             // A default has its reason.
-            let reason = key.docs.reason.is_some();
-            assert_eq!(reason, !key.is_required(), "{}.{}", section.path, key.name);
+            let reason = key.docs.contains("Default");
+            assert_eq!(reason, !key.required, "{}.{}", section.path, key.name);
         }
     }
 }
 
 /// Only what is wrong with the value itself.
 fn is_out_of_range(section: &Section, key: &Key, value: &str) -> bool {
-    let text = section.with(&key.name, value);
-    let full = section.full_key(&key.name);
+    let text = section.with(key.name, value);
+    let full = section.full_key(key.name);
+    let expected = format!("expected {}", key.form);
     mistakes(&text)
         .iter()
-        .any(|(of, problem)| *of == full && problem.contains(&key.expected))
+        .any(|(of, problem)| *of == full && problem.starts_with(&expected))
 }
 
 #[test]
@@ -99,7 +97,7 @@ fn limits_are_those_that_the_parser_keeps() {
     let mut checked = 0;
     for section in sections() {
         for key in &section.keys {
-            let (good, bad) = key.kind.boundaries();
+            let (good, bad) = boundaries(&key.form);
             for value in &good {
                 assert!(!is_out_of_range(&section, key, value), "{key:?} {value}");
             }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use http::Uri;
-use tonic::Code;
 
 use super::{Config, Service, Tool, assert_refused, mistaken_keys, problem};
-use crate::config::{Breaker, HedgeDelay, Retry, RetryBudget};
+use crate::{
+    config::{Breaker, HedgeDelay, Retry, RetryBudget},
+    core::status::Code,
+};
 
 /// A file with these keys of a tool.
 fn tool(keys: &str) -> String {

@@ -67,23 +67,17 @@ pub fn write(sections: &[Section]) -> String {
         // The example has no files.
         let sign = if path.ends_with(".tls") { "# " } else { "" };
         file.push_str(&format!("{sign}[{path}]\n"));
-        let mut before = String::new();
+        let mut before = "";
         for key in &section.keys {
             // Two keys may be explained together.
-            let docs = docs(key);
-            if docs != before {
-                file.push_str(&comment(&docs));
+            if key.docs != before {
+                file.push_str(&comment(&key.docs));
             }
             file.push_str(&line(section, key));
-            before = docs;
+            before = &key.docs;
         }
     }
     file + TAIL
-}
-
-fn docs(key: &Key) -> String {
-    let reason = key.docs.reason.as_deref().unwrap_or_default();
-    format!("{} {reason}", key.docs.meaning)
 }
 
 fn line(section: &Section, key: &Key) -> String {

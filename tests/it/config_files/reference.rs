@@ -1,6 +1,6 @@
 //! `reference.md`: a table for each section.
 
-use super::{Key, Section};
+use super::{Key, Section, forms::words};
 
 const HEAD: &str = "\
 <!-- Written by tests/it/config_files.rs out of src/config; change it there. -->
@@ -32,15 +32,13 @@ pub fn write(sections: &[Section]) -> String {
 }
 
 fn row(key: &Key) -> String {
-    let (kind, limits) = key.kind.words();
+    let (kind, limits) = words(&key.form);
     let default = match &key.default {
         Some(default) => format!("`{default}`"),
-        None if key.is_required() => "required".to_owned(),
+        None if key.required => "required".to_owned(),
         None => String::new(),
     };
-    let docs = [Some(&key.docs.meaning), key.docs.reason.as_ref()];
-    let docs: Vec<_> = docs.into_iter().flatten().map(String::as_str).collect();
-    let docs = docs.join(" ").replace('|', "\\|");
+    let docs = key.docs.replace('|', "\\|");
     format!(
         "| `{}` | {kind} | {default} | {limits} | {docs} |\n",
         key.name

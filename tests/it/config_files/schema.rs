@@ -3,11 +3,13 @@
 //! `fanfare check`: limits of durations and of sizes with a unit, limits that
 //! depend on other values, whether a service or a file is there.
 
-use fanfare::{config::Config, telemetry::names};
+use fanfare::{
+    config::{Config, Form},
+    core::status::Code,
+};
 use serde_json::{Map, Value, json};
-use tonic::Code;
 
-use super::{Key, Kind, Section};
+use super::{Key, Section, forms::words};
 
 /// As `http::Uri` takes it; a port out of range is left to `fanfare check`.
 const ENDPOINT: &str =
@@ -93,7 +95,7 @@ fn table(section: &Section) -> Value {
     let properties: Map<_, _> = section
         .keys
         .iter()
-        .map(|key| (key.name.clone(), property(key)))
+        .map(|key| (key.name.to_owned(), property(key)))
         .collect();
     json!({
         "type": "object",
@@ -104,15 +106,13 @@ fn table(section: &Section) -> Value {
 }
 
 fn property(key: &Key) -> Value {
-    let mut property = form(&key.kind);
-    let reason = key.docs.reason.as_deref().unwrap_or_default();
-    let (_, limits) = key.kind.words();
+    let mut property = values(&key.form);
+    let (_, limits) = words(&key.form);
     let limits = match limits.as_str() {
         "" => String::new(),
         limits => format!(" Limits: {limits}."),
     };
-    let description = format!("{} {reason}{limits}", key.docs.meaning);
-    property["description"] = json!(description.trim().replace("  ", " "));
+    property["description"] = json!(format!("{}{limits}", key.docs));
     if let Some(default) = &key.default {
         // As TOML writes it, JSON does.
         property["default"] = serde_json::from_str(default).unwrap();
@@ -120,42 +120,38 @@ fn property(key: &Key) -> Value {
     property
 }
 
-fn form(kind: &Kind) -> Value {
-    let duration = |min: &std::time::Duration| {
-        let name = if min.is_zero() {
-            "duration"
-        } else {
-            "positive_duration"
-        };
-        json!({"$ref": format!("#/definitions/{name}")})
-    };
-    match kind {
-        Kind::Boolean => json!({"type": "boolean"}),
-        Kind::Text | Kind::PemFile => json!({"type": "string"}),
-        Kind::Compression => json!({"enum": ["none", "gzip"]}),
-        Kind::HostName => json!({"type": "string", "minLength": 1}),
-        Kind::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
-        Kind::Size { min, max } => json!({"anyOf": [
-            {"type": "integer", "minimum": min, "maximum": max},
+fn values(form: &Form) -> Value {
+    match form {
+        Form::Boolean => json!({"type": "boolean"}),
+        Form::Text | Form::PemFile(_) => json!({"type": "string"}),
+        Form::HostName => json!({"type": "string", "minLength": 1}),
+        Form::OneOf(words) => json!({"enum": words}),
+        Form::Or(word, other) => json!({"anyOf": [{"const": word}, values(other)]}),
+        Form::Integer(range) => {
+            json!({"type": "integer", "minimum": range.start(), "maximum": range.end()})
+        }
+        Form::Size(range) => json!({"anyOf": [
+            {"type": "integer", "minimum": range.start(), "maximum": range.end()},
             {"type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB)?$"},
         ]}),
-        Kind::Duration { min, .. } => json!({"allOf": [duration(min)]}),
-        Kind::P95OrDuration { min, .. } => json!({"anyOf": [{"const": "p95"}, duration(min)]}),
-        Kind::OffOrDuration { min, .. } => json!({"anyOf": [{"const": "off"}, duration(min)]}),
-        Kind::Address => json!({"type": "string", "pattern": ADDRESS}),
-        Kind::AddressOrOff => {
-            json!({"type": "string", "anyOf": [{"const": "off"}, {"pattern": ADDRESS}]})
-        }
-        Kind::Endpoint => json!({"allOf": [{"$ref": "#/definitions/endpoint"}]}),
-        Kind::Endpoints { max } => json!({
+        Form::Duration(range) if range.start().is_zero() => reference("duration"),
+        Form::Duration(_) => reference("positive_duration"),
+        Form::Address => json!({"type": "string", "pattern": ADDRESS}),
+        Form::Endpoint => reference("endpoint"),
+        Form::Endpoints(count) => json!({
             "type": "array",
             "items": {"$ref": "#/definitions/endpoint"},
-            "minItems": 1,
-            "maxItems": max,
+            "minItems": count.start(),
+            "maxItems": count.end(),
             "uniqueItems": true,
         }),
-        Kind::Codes => json!({"type": "array", "items": {"enum": codes()}}),
+        Form::StatusCodes => json!({"type": "array", "items": {"enum": codes()}}),
     }
+}
+
+/// What stands beside a `$ref` is ignored in draft-07, so it is wrapped.
+fn reference(definition: &str) -> Value {
+    json!({"allOf": [{"$ref": format!("#/definitions/{definition}")}]})
 }
 
 /// Those that the parser takes.
@@ -167,6 +163,9 @@ fn codes() -> Vec<&'static str> {
         );
         Config::parse(&text).is_ok()
     };
-    let codes = (0..=16).map(|code| names::code(Code::from_i32(code)));
-    codes.filter(taken).collect()
+    Code::ALL
+        .map(Code::name)
+        .into_iter()
+        .filter(taken)
+        .collect()
 }
