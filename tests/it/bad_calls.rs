@@ -11,7 +11,7 @@ use prost::Message as _;
 use tonic::Code;
 
 use crate::support::{
-    Seen, call, config, error, failed,
+    Seen, answered, call, config, error, failed,
     observed::Observed,
     pipes::{self, Client},
     request, seen,
@@ -38,10 +38,6 @@ fn with_timeout(seconds: i64, nanos: i32) -> pb::ToolCall {
         timeout: Some(prost_types::Duration { seconds, nanos }),
         ..call("", "tool")
     }
-}
-
-fn ok() -> Seen {
-    Seen::Ok(serde_json::Value::Null)
 }
 
 fn unknown() -> Seen {
@@ -124,8 +120,8 @@ async fn a_bad_call_fails_alone_and_names_its_field() {
 
     let outcomes: Vec<_> = results.iter().map(seen).collect();
     let mut expected = vec![invalid(); 14];
-    expected[0] = ok();
-    expected[13] = ok();
+    expected[0] = answered();
+    expected[13] = answered();
     assert_eq!(outcomes, expected);
     let named: Vec<_> = results[1..13].iter().map(|r| fields(r).join()).collect();
     let timeouts = ["timeout"; 6];
@@ -176,7 +172,7 @@ async fn a_name_that_no_tool_can_have_is_an_unknown_tool() {
     let results = results(&mut client, &request(calls)).await;
 
     let (known, others) = results.split_last().unwrap();
-    assert_eq!(seen(known), ok());
+    assert_eq!(seen(known), answered());
     for (result, name) in others.iter().zip(names) {
         assert_eq!(seen(result), unknown(), "{name:?}");
         let message = &error(result).message;
@@ -210,14 +206,14 @@ async fn the_first_call_of_an_id_runs_and_the_others_fail() {
 
     let outcomes: Vec<_> = results.iter().map(seen).collect();
     let expected = [
-        ok(),
-        ok(),
-        ok(),
+        answered(),
+        answered(),
+        answered(),
         invalid(),
-        ok(),
+        answered(),
         invalid(),
         invalid(),
-        ok(),
+        answered(),
     ];
     assert_eq!(outcomes, expected);
     let message = "id: must be unique, is that of calls[0]: \"a\"";
@@ -247,7 +243,7 @@ async fn ids_and_names_are_echoed_up_to_their_bounds() {
     ];
     let expected: Vec<_> = expected.iter().map(|(i, n)| (&**i, &**n)).collect();
     assert_eq!(echoed, expected);
-    assert_eq!(seen(&results[0]), ok());
+    assert_eq!(seen(&results[0]), answered());
     assert_eq!(seen(&results[1]), invalid());
 }
 
@@ -304,7 +300,7 @@ async fn the_longest_ids_and_names_of_the_most_calls_fit_into_a_response() {
 
         assert_eq!(results.len(), 256);
         for (index, result) in results.iter().enumerate() {
-            let expected = [ok(), invalid(), unknown(), invalid()];
+            let expected = [answered(), invalid(), unknown(), invalid()];
             assert_eq!(seen(result), expected[index % 4], "{index}");
             assert!(result.id.len() <= 1024 && result.name.len() <= 128);
         }

@@ -5,10 +5,10 @@ use tonic::Code;
 
 use crate::support::{
     Seen,
-    amid_others::{Connection::Stays, check, lost, ok, result_amid_others},
-    call, error, failed,
+    amid_others::{Connection::Stays, check, result_amid_others},
+    answered, call, error, failed,
     hostile::{Script, Step, answer_with, fields, framed, head, http_head, message},
-    length, ms, results, seen,
+    length, lost, ms, results, seen,
     timed::Timed,
 };
 
@@ -139,7 +139,7 @@ async fn a_grpc_status_decides_wherever_it_is() {
             answer_after(http_head(200, "application/grpc;a=b")),
         ),
     ];
-    check(ok(), Stays, scripts).await;
+    check(answered(), Stays, scripts).await;
     let observation = json::encode_value(&"x".repeat(100).into());
     let mut script = answer_with(message(observation));
     script[0] = Step::Head(html(503));
@@ -245,7 +245,7 @@ async fn a_status_is_digits_and_nothing_else() {
     // Two that differ say nothing; twice the same says it.
     let mut twice = fields([("grpc-status", b"0")]);
     twice.append("grpc-status", "0".parse().unwrap());
-    check(ok(), Stays, [("twice OK", with(twice.clone()))]).await;
+    check(answered(), Stays, [("twice OK", with(twice.clone()))]).await;
     twice.append("grpc-status", "5".parse().unwrap());
     check(invalid, Stays, [("two", with(twice))]).await;
     // What is a number, but of no status that we know.

@@ -5,7 +5,6 @@ use std::{future::pending, time::Duration};
 use fanfare::pb::{self, BreakerState};
 use nix::sys::signal::Signal;
 use prost::Message as _;
-use serde_json::json;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
@@ -14,26 +13,22 @@ use tonic::{Code, Status};
 use tonic_types::pb::RetryInfo;
 
 use crate::support::{
-    SECOND, Seen,
-    amid_others::lost,
-    call, error, error_info, expired, failed, length, ms,
+    SECOND, Seen, answered, call, circuit_open, error, error_info, expired, failed, length, lost,
+    ms,
     pipes::Client,
     process::{PATIENCE, Process, message},
-    results, seen,
+    result, results, seen,
     service::Service,
     sockets::reserved,
+    tool,
 };
 
 const TOOL: &str = "[tools.tool]\nservice = 'tools'\ntimeout = '2s'\n";
 
-async fn result(client: &Client, id: &str) -> pb::ToolExecutionResult {
-    results(client, vec![call(id, "tool")]).await.remove(0)
-}
-
 /// A call that hangs, under way.
 async fn hanging(client: &Client) -> JoinHandle<pb::ToolExecutionResult> {
     let client = client.clone();
-    let call = tokio::spawn(async move { result(&client, "hang").await });
+    let call = tokio::spawn(async move { result(&client, tool("hang")).await });
     sleep(ms(1)).await;
     call
 }
@@ -44,14 +39,6 @@ fn calls(count: usize, id: &str) -> Vec<pb::ToolCall> {
     calls
         .map(|index| call(&format!("{id}{index}"), "tool"))
         .collect()
-}
-
-fn answered() -> Seen {
-    Seen::Ok(json!(null))
-}
-
-fn left_alone() -> Seen {
-    failed(Code::Unavailable, "CIRCUIT_OPEN", "not_started")
 }
 
 /// What `ListTools` says of the tool.
@@ -84,21 +71,21 @@ async fn service() -> Service {
 async fn a_service_that_can_not_be_reached_is_left_alone_until_it_can() {
     let service = service().await;
     let client = service.client(TOOL).await;
-    assert_eq!(seen(&result(&client, "").await), answered());
+    assert_eq!(seen(&result(&client, tool("")).await), answered());
     assert_eq!(state(&client).await, BreakerState::Closed);
     service.kill();
 
     // It is tried as long as the breaker lets it.
     while state(&client).await == BreakerState::Closed {
-        assert_eq!(seen(&result(&client, "").await), lost("not_started"));
+        assert_eq!(seen(&result(&client, tool("")).await), lost("not_started"));
     }
 
     assert_eq!(state(&client).await, BreakerState::Open);
     let dials = service.dials();
     let mut wait = Duration::ZERO;
     for _ in 0..100 {
-        let refused = result(&client, "").await;
-        assert_eq!((seen(&refused), refused.attempts), (left_alone(), 0));
+        let refused = result(&client, tool("")).await;
+        assert_eq!((seen(&refused), refused.attempts), (circuit_open(), 0));
         assert_eq!(error_info(error(&refused)).metadata["retryable"], "true");
         let last = "can't connect to tool service tools: ";
         let message = &error(&refused).message;
@@ -111,7 +98,7 @@ async fn a_service_that_can_not_be_reached_is_left_alone_until_it_can() {
 
     service.start_again();
     sleep(wait).await;
-    assert_eq!(seen(&result(&client, "").await), answered());
+    assert_eq!(seen(&result(&client, tool("")).await), answered());
     assert_eq!(state(&client).await, BreakerState::Closed);
 }
 
@@ -121,7 +108,7 @@ async fn a_connection_is_enough_where_there_was_none_for_an_answer_may_take_long
     let client = service.client(TOOL).await;
     service.kill();
     while state(&client).await == BreakerState::Closed {
-        assert_eq!(seen(&result(&client, "").await), lost("not_started"));
+        assert_eq!(seen(&result(&client, tool("")).await), lost("not_started"));
     }
     service.start_again();
     sleep(SECOND).await;
@@ -130,7 +117,7 @@ async fn a_connection_is_enough_where_there_was_none_for_an_answer_may_take_long
 
     assert_eq!(service.running(), 1);
     assert_eq!(state(&client).await, BreakerState::Closed);
-    assert_eq!(seen(&result(&client, "").await), answered());
+    assert_eq!(seen(&result(&client, tool("")).await), answered());
     assert_eq!(seen(&slow.await.unwrap()), expired("maybe", "tool"));
 }
 
@@ -142,20 +129,20 @@ async fn a_service_that_hangs_is_left_alone_and_tried_by_few() {
         assert_eq!(seen(&result), expired("maybe", "tool"));
     }
     assert_eq!(state(&client).await, BreakerState::Open);
-    let refused = result(&client, "").await;
-    assert_eq!(seen(&refused), left_alone());
+    let refused = result(&client, tool("")).await;
+    assert_eq!(seen(&refused), circuit_open());
 
     sleep(retry_after(&refused)).await;
     let trial = hanging(&client).await;
     assert_eq!(state(&client).await, BreakerState::HalfOpen);
     for _ in 0..10 {
-        assert_eq!(seen(&result(&client, "").await), left_alone());
+        assert_eq!(seen(&result(&client, tool("")).await), circuit_open());
     }
     assert_eq!(service.met().len(), 11);
     assert_eq!(seen(&trial.await.unwrap()), expired("maybe", "tool"));
 
     let mut refused = 0;
-    while seen(&result(&client, "").await) != answered() {
+    while seen(&result(&client, tool("")).await) != answered() {
         refused += 1;
         assert!(refused < 200);
         sleep(ms(10)).await;
@@ -169,7 +156,7 @@ async fn nobody_waits_in_line_for_a_service_that_is_left_alone() {
     let client = service.client(&format!("{TOOL}max_concurrency = 1")).await;
     while state(&client).await == BreakerState::Closed {
         assert_eq!(
-            seen(&result(&client, "hang").await),
+            seen(&result(&client, tool("hang")).await),
             expired("maybe", "tool")
         );
     }
@@ -179,7 +166,7 @@ async fn nobody_waits_in_line_for_a_service_that_is_left_alone() {
     assert_eq!(service.running(), 1);
 
     let start = Instant::now();
-    assert_eq!(seen(&result(&client, "").await), left_alone());
+    assert_eq!(seen(&result(&client, tool("")).await), circuit_open());
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert_eq!(seen(&trial.await.unwrap()), expired("maybe", "tool"));
 }
@@ -193,7 +180,7 @@ async fn what_a_tool_answers_and_what_callers_do_opens_nothing() {
         assert_eq!(seen(&result), own_error);
     }
     for _ in 0..20 {
-        assert_eq!(seen(&result(&client, "fail").await), own_error);
+        assert_eq!(seen(&result(&client, tool("fail")).await), own_error);
     }
     // Callers that go.
     for _ in 0..20 {
@@ -214,7 +201,7 @@ async fn what_a_tool_answers_and_what_callers_do_opens_nothing() {
         let hanging = results(&client, calls(10, "hang"));
         let other = async {
             sleep(ms(1500)).await;
-            result(&client, "").await
+            result(&client, tool("")).await
         };
         let (hanging, other) = tokio::join!(hanging, other);
         assert_eq!(seen(&other), answered());
@@ -244,7 +231,7 @@ async fn a_lost_connection_is_one_failure_however_many_calls_it_had() {
         assert!(batch.iter().all(|result| seen(result) == lost("maybe")));
         assert_eq!(state(&client).await, BreakerState::Closed);
     }
-    assert_eq!(seen(&result(&client, "").await), answered());
+    assert_eq!(seen(&result(&client, tool("")).await), answered());
 }
 
 #[tokio::test(start_paused = true)]
@@ -259,7 +246,7 @@ async fn other_services_are_not_concerned() {
 
     let calls = vec![call("", "tool"), call("", "untouched")];
     let results = results(&client, calls).await;
-    assert_eq!(seen(&results[0]), left_alone());
+    assert_eq!(seen(&results[0]), circuit_open());
     assert_eq!(seen(&results[1]), answered());
 }
 
@@ -279,12 +266,12 @@ async fn a_killed_process_is_found_again_within_a_second() {
     assert!(matches!(seen(&echo().await), Seen::Ok(_)));
 
     tools.signal(Signal::SIGKILL);
-    let open = async { while seen(&echo().await) != left_alone() {} };
+    let open = async { while seen(&echo().await) != circuit_open() {} };
     timeout(PATIENCE, open).await.expect("the breaker to open");
     let mut times: Vec<_> = Vec::new();
     for _ in 0..50 {
         let refused = echo().await;
-        if seen(&refused) == left_alone() {
+        if seen(&refused) == circuit_open() {
             times.push(length(refused.duration));
         }
     }

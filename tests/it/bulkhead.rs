@@ -2,14 +2,13 @@ use std::future::pending;
 
 use fanfare::pb;
 use prost::Message as _;
-use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 use tonic_types::pb::RetryInfo;
 
 use crate::support::{
-    SECOND, Seen, call, error, error_info, expired, failed, length, ms, pipes::Client, results,
-    seen, service::Service,
+    SECOND, Seen, answered, call, error, error_info, expired, failed, length, ms, pipes::Client,
+    results, seen, service::Service,
 };
 
 fn tool(keys: &str) -> String {
@@ -46,10 +45,6 @@ fn spawn(
 ) -> tokio::task::JoinHandle<Vec<pb::ToolExecutionResult>> {
     let client = client.clone();
     tokio::spawn(async move { results(&client, calls).await })
-}
-
-fn answered() -> Seen {
-    Seen::Ok(json!(null))
 }
 
 fn overloaded() -> Seen {

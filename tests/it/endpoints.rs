@@ -6,12 +6,10 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use crate::support::{
-    SECOND, Seen,
-    amid_others::lost,
-    call, call_with,
+    SECOND, Seen, call, call_with,
     hostile::{Hostile, Step, head},
     killed::kill,
-    ledger, length,
+    ledger, length, lost,
     network::{Answer, Names, demo_service},
     pipes::{self, Client},
     process::{PATIENCE, Process},

@@ -6,11 +6,9 @@ use http::Response;
 use tonic::Code;
 
 use crate::support::{
-    Seen,
-    amid_others::lost,
-    call, expired, failed,
+    Seen, call, expired, failed,
     hostile::{Script, Step, fields, framed, head, http_head},
-    length, ms, results, seen,
+    length, lost, ms, results, seen,
     timed::Timed,
 };
 

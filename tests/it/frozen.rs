@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
 use crate::support::{
-    SECOND, Seen, call, call_with, expired, failed, ledger, ms,
+    SECOND, Seen, answered, call, call_with, expired, failed, ledger, ms,
     pipes::Client,
     process::{PATIENCE, Process, message},
     results, seen,
@@ -25,10 +25,6 @@ use crate::support::{
 const TOML: &str = "[services.tools]\nendpoints = ENDPOINTS\nbreaker.failures = 1000000\n\
     [tools.tool]\nservice = 'tools'\ntimeout = '500ms'\n\
     [tools.slow]\nservice = 'tools'\ntimeout = '500ms'\n";
-
-fn answered() -> Seen {
-    Seen::Ok(json!(null))
-}
 
 fn nap() -> pb::ToolCall {
     call_with("", "sleep", json!({"seconds": 0}))

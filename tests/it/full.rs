@@ -1,7 +1,6 @@
 use std::time::Duration;
 
 use fanfare::{catalog::Registry, config::Config, pb};
-use serde_json::json;
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -10,7 +9,7 @@ use tokio::{
 use crate::support::{
     SECOND, Seen,
     allowing::Allowing,
-    call, expired, ms,
+    answered, call, expired, ms,
     pipes::{self, Client},
     process::PATIENCE,
     results, seen,
@@ -35,10 +34,6 @@ fn within(time: Duration) -> pb::ToolCall {
         timeout: Some(time.try_into().expect("a duration")),
         ..call("", "tool")
     }
-}
-
-fn answered() -> Seen {
-    Seen::Ok(json!(null))
 }
 
 /// Waits until it is so, looking every few milliseconds.

@@ -1,15 +1,13 @@
 use std::future::{pending, ready};
 
 use fanfare::pb;
-use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
 use crate::support::{
-    SECOND, Seen, call, expired, failed, length, ms,
-    pipes::Client,
-    request, results, seen,
+    SECOND, answered, call, expired, failed, length, ms, request, result, results, seen,
     service::{Service, unavailable},
+    tool,
 };
 
 fn tools(delay: &str) -> String {
@@ -18,14 +16,6 @@ fn tools(delay: &str) -> String {
         "[tools.tool]\nservice = 'tools'\nidempotent = true\nhedge.delay = '{delay}'\n\
          breaker.failures = 1000000\n"
     )
-}
-
-async fn result(client: &Client, id: &str) -> pb::ToolExecutionResult {
-    results(client, vec![call(id, "tool")]).await.remove(0)
-}
-
-fn answered() -> Seen {
-    Seen::Ok(json!(null))
 }
 
 /// The first attempts of calls whose id begins with `slow` hang.
@@ -55,7 +45,7 @@ async fn the_first_answer_wins_and_the_loser_is_cancelled() {
     let service = slow_at_first().await;
     let client = service.client(&tools("50ms")).await;
 
-    let result = result(&client, "slow").await;
+    let result = result(&client, tool("slow")).await;
 
     assert_eq!((seen(&result), result.attempts), (answered(), 2));
     let took = length(result.duration);
@@ -87,7 +77,7 @@ async fn a_failure_that_may_pass_sends_the_next_at_once() {
     .await;
     let client = service.client(&tools("10s")).await;
 
-    let result = result(&client, "").await;
+    let result = result(&client, tool("")).await;
 
     assert_eq!((seen(&result), result.attempts), (answered(), 2));
     assert!(length(result.duration) < ms(10));
@@ -104,7 +94,7 @@ async fn an_answer_that_is_final_ends_all_attempts() {
     .await;
     let client = service.client(&tools("50ms")).await;
 
-    let result = result(&client, "").await;
+    let result = result(&client, tool("")).await;
 
     let no = failed(Code::NotFound, "TOOL_FAILED", "done");
     assert_eq!((seen(&result), result.attempts), (no, 2));
@@ -124,7 +114,7 @@ async fn a_tool_may_say_when_it_wants_the_next_attempt() {
         })
         .await;
         let client = service.client(&tools("50ms")).await;
-        let result = result(&client, "").await;
+        let result = result(&client, tool("")).await;
         assert_eq!(result.attempts, attempts, "{pushback}");
         let took = length(result.duration);
         assert_eq!(took >= ms(200), attempts == 2, "{took:?}");
@@ -156,7 +146,7 @@ async fn each_failure_costs_one_token_whoever_sets_the_time_of_the_next_attempt(
         let client = service.client(&tools(delay)).await;
         let mut attempts = Vec::new();
         for _ in 0..3 {
-            attempts.push(result(&client, "").await.attempts);
+            attempts.push(result(&client, tool("")).await.attempts);
         }
         // Of ten tokens more than five must be left.
         assert_eq!(attempts, [3, 2, 1], "{pushback:?}");
@@ -172,7 +162,7 @@ async fn a_hedge_that_fails_costs_one_token() {
     let client = service.client(&format!("{}{budget}", tools("50ms"))).await;
     let mut attempts = Vec::new();
     for _ in 0..3 {
-        attempts.push(result(&client, "").await.attempts);
+        attempts.push(result(&client, tool("")).await.attempts);
     }
     assert_eq!(attempts, [3, 2, 1]);
 }
@@ -305,10 +295,10 @@ async fn the_delay_can_follow_what_the_tool_takes() {
         (expired("maybe", "call"), 1)
     );
     for _ in 0..50 {
-        assert_eq!(result(&client, "").await.attempts, 1);
+        assert_eq!(result(&client, tool("")).await.attempts, 1);
     }
 
-    let slow = result(&client, "slow").await;
+    let slow = result(&client, tool("slow")).await;
 
     assert_eq!((seen(&slow), slow.attempts), (answered(), 2));
     let took = length(slow.duration);

@@ -13,11 +13,11 @@ use crate::support::{
     Seen,
     amid_others::{
         Connection::{Breaks, Drains, Stays},
-        check, client_of, lost, ok, result_amid_others,
+        check, client_of, result_amid_others,
     },
-    call, error, expired, failed,
+    answered, call, error, expired, failed,
     hostile::{Hostile, Script, Step, answer_with, fields, framed, head, http_head, message},
-    length, ms, request, seen,
+    length, lost, ms, request, seen,
 };
 
 fn invalid(effect: &str) -> Seen {
@@ -135,7 +135,7 @@ async fn odd_statuses_are_the_tools_own_all_the_same() {
         |code: &'static [u8], name, value| failure(fields([("grpc-status", code), (name, value)]));
     let mut with_message = status(b"0", "x", &[b'x'; 20 << 10]);
     with_message.insert(1, Step::Data(empty()));
-    check(ok(), Stays, [("20 KiB of trailers", with_message)]).await;
+    check(answered(), Stays, [("20 KiB of trailers", with_message)]).await;
     let at_once = head_with("grpc-status", b"5");
     let scripts = [
         ("20 KiB of trailers", status(b"5", "x", &[b'x'; 20 << 10])),

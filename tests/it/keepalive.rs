@@ -1,18 +1,17 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
 use fanfare::{catalog::Registry, config::Config, pb};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
-    Seen,
-    amid_others::lost,
-    call, error, expired, ms,
+    answered, call, error, expired, lost, ms,
     pipes::{self, Client},
     process::{Process, message},
-    results, seen,
+    result, results, seen,
     service::Service,
     strict::{DEFAULTS, Rules, Strict},
+    tool,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -40,14 +39,6 @@ async fn client(strict: &Strict, keys: &str) -> Client {
     pipes::client(&config, registry).await
 }
 
-async fn result(client: &Client, id: &str) -> pb::ToolExecutionResult {
-    results(client, vec![call(id, "tool")]).await.remove(0)
-}
-
-fn answered() -> Seen {
-    Seen::Ok(json!(null))
-}
-
 /// Calls of such a length, with nothing else on their connection.
 #[tokio::test(start_paused = true)]
 async fn a_long_call_is_not_pinged_to_death() {
@@ -60,7 +51,7 @@ async fn a_long_call_is_not_pinged_to_death() {
         let client = client(&strict, keys).await;
         for seconds in ["200", "360", "3600", "1", "90", "1000"] {
             let start = Instant::now();
-            let result = result(&client, seconds).await;
+            let result = result(&client, tool(seconds)).await;
             assert_eq!((seen(&result), result.attempts), (answered(), 1), "{keys}");
             // It begins with one, may send another, and then one in 5 minutes.
             let within = |at: &&Instant| **at >= start;
@@ -80,11 +71,11 @@ async fn answers_in_between_do_not_make_pings_too_many() {
     for round in 0..40_u64 {
         let long = {
             let client = client.clone();
-            tokio::spawn(async move { result(&client, "500").await })
+            tokio::spawn(async move { result(&client, tool("500")).await })
         };
         for pause in [3, 20, 100, 50] {
             sleep(Duration::from_secs(pause + round)).await;
-            assert_eq!(seen(&result(&client, "1").await), answered());
+            assert_eq!(seen(&result(&client, tool("1")).await), answered());
         }
         assert_eq!(seen(&long.await.unwrap()), answered());
         sleep(2 * MINUTE).await;
@@ -124,7 +115,7 @@ async fn who_complains_of_pings_gets_fewer_of_them() {
     let strict = Strict::new(&service().await, rules);
     let client = client(&strict, "breaker.failures = 1000000").await;
 
-    let first = result(&client, "7200").await;
+    let first = result(&client, tool("7200")).await;
 
     assert_eq!(seen(&first), lost("maybe"));
     let message = &error(&first).message;
@@ -133,8 +124,8 @@ async fn who_complains_of_pings_gets_fewer_of_them() {
         "{message}"
     );
     // At first the free one is not, then 10 minutes are too few, then 20 are enough.
-    assert_eq!(seen(&result(&client, "7000").await), lost("maybe"));
-    assert_eq!(seen(&result(&client, "7000").await), answered());
+    assert_eq!(seen(&result(&client, tool("7000")).await), lost("maybe"));
+    assert_eq!(seen(&result(&client, tool("7000")).await), answered());
     assert_eq!(strict.ended(), 2);
 }
 
@@ -154,7 +145,7 @@ async fn complaints_of_pings_are_told() {
     .await;
     let client = fanfare.client().await;
 
-    let lost_call = result(&client, "hang").await;
+    let lost_call = result(&client, tool("hang")).await;
 
     assert_eq!(seen(&lost_call), lost("maybe"));
     let text = &error(&lost_call).message;
@@ -164,5 +155,5 @@ async fn complaints_of_pings_are_told() {
     assert_eq!(line["service"], "strict");
     assert_eq!(line["address"], address.to_string());
     // It is pinged too seldom now for the next to be lost.
-    assert_eq!(seen(&result(&client, "0.5").await), answered());
+    assert_eq!(seen(&result(&client, tool("0.5")).await), answered());
 }

@@ -1,8 +1,7 @@
 use tokio::{task::JoinHandle, time::timeout};
 
 use crate::support::{
-    amid_others::ok,
-    call,
+    answered, call,
     late_service::{END_STREAM, FORGOTTEN_BY_DEFAULT, LateService},
     ms,
     pipes::Client,
@@ -15,7 +14,7 @@ async fn waiting(service: &LateService, client: &Client) -> (JoinHandle<()>, u32
     let client = client.clone();
     let call = tokio::spawn(async move {
         let results = results(&client, vec![call("", "tool")]).await;
-        assert_eq!(seen(&results[0]), ok(), "{results:?}");
+        assert_eq!(seen(&results[0]), answered(), "{results:?}");
         assert_eq!(results[0].attempts, 1);
     });
     (call, service.calls(1).await[0])

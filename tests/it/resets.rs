@@ -24,7 +24,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status, transport::Server};
 
 use crate::support::{
-    SECOND, Seen, amid_others, call, failed,
+    SECOND, Seen, amid_others, answered, call, failed,
     hostile::Hostile,
     ms,
     observed::Observed,
@@ -106,14 +106,14 @@ impl Innocent {
         for _ in 0..4 {
             let (client, mut stopped) = (client.clone(), stopped.clone());
             calls.spawn(async move {
-                let mut answered = 0;
+                let mut well = 0;
                 loop {
                     let one = results(&client, vec![call("innocent", "work")]).await;
-                    assert_eq!(seen(&one[0]), amid_others::ok(), "{one:?}");
+                    assert_eq!(seen(&one[0]), answered(), "{one:?}");
                     assert_eq!(one[0].attempts, 1);
-                    answered += 1;
+                    well += 1;
                     if futures_util::FutureExt::now_or_never(&mut stopped).is_some() {
-                        return answered;
+                        return well;
                     }
                 }
             });
@@ -220,7 +220,7 @@ async fn calls_that_are_given_up_as_they_are_sent_harm_nobody() {
         assert!(timeout(ms(2), rpc).await.is_err());
     }
     service.release();
-    assert_eq!(seen(&sibling.await.unwrap()[0]), amid_others::ok());
+    assert_eq!(seen(&sibling.await.unwrap()[0]), answered());
 }
 
 const ONE_CONNECTION: &str = "
@@ -268,9 +268,9 @@ async fn what_is_cancelled_ends_within_seconds_and_the_others_stay() {
     // New calls go elsewhere meanwhile.
     assert_eq!(service.dials(), 1);
     let next = results(&client, vec![call("", "work")]).await;
-    assert_eq!(seen(&next[0]), amid_others::ok());
+    assert_eq!(seen(&next[0]), answered());
     assert_eq!(service.dials(), 2);
-    assert_eq!(seen(&other.await.unwrap()[0]), amid_others::ok());
+    assert_eq!(seen(&other.await.unwrap()[0]), answered());
 }
 
 /// What is cancelled and not yet reset is still with its tool, and nobody gets its
@@ -303,7 +303,7 @@ async fn no_more_are_with_a_tool_than_may_be_while_cancelled_ones_wait_for_their
     let lone = results(&client, vec![call("lone", "hang")]).await;
 
     // It waits for the first of them, not for all.
-    assert_eq!(seen(&lone[0]), amid_others::ok());
+    assert_eq!(seen(&lone[0]), answered());
     assert!(start.elapsed() < ms(100), "{:?}", start.elapsed());
     sleep(ms(250)).await;
     let cancelled = service.cancelled();
@@ -312,7 +312,7 @@ async fn no_more_are_with_a_tool_than_may_be_while_cancelled_ones_wait_for_their
     // The batch itself, sent again, waits for them no longer than that takes.
     let again = (0..400).map(|index| call(&index.to_string(), "hang"));
     let again = results(&client, again.collect()).await;
-    assert!(again.iter().all(|result| seen(result) == amid_others::ok()));
+    assert!(again.iter().all(|result| seen(result) == answered()));
     assert!(start.elapsed() < 17 * SECOND, "{:?}", start.elapsed());
     assert_eq!((service.cancelled(), service.most()), (400, 401));
     let page = observed.observer.page();

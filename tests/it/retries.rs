@@ -7,7 +7,6 @@ use std::{
 };
 
 use fanfare::pb;
-use serde_json::json;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -15,12 +14,9 @@ use tokio::{
 use tonic::{Code, Status};
 
 use crate::support::{
-    SECOND, Seen,
-    amid_others::lost,
-    call, failed, length, ms,
-    pipes::Client,
+    SECOND, Seen, answered, call, failed, length, lost, ms,
     process::Process,
-    results, seen,
+    result, results, seen,
     service::{Service, unavailable},
 };
 
@@ -33,14 +29,6 @@ const TOOLS: &str = "
     service = 'tools'
     breaker.failures = 1000000
 ";
-
-async fn result(client: &Client, call: pb::ToolCall) -> pb::ToolExecutionResult {
-    results(client, vec![call]).await.remove(0)
-}
-
-fn answered() -> Seen {
-    Seen::Ok(json!(null))
-}
 
 fn unavailable_itself() -> Seen {
     failed(Code::Unavailable, "TOOL_FAILED", "done")

@@ -13,12 +13,10 @@ use tokio::time::{Instant, timeout};
 use tonic::{Code, Request};
 
 use crate::support::{
-    SECOND, Seen,
-    amid_others::lost,
-    call, call_with, error, error_info, expired, failed,
+    SECOND, Seen, call, call_with, circuit_open, error, error_info, expired, failed,
     hostile::{Hostile, Step, head},
     ledger::started_of,
-    length, ms,
+    length, lost, ms,
     pipes::{self, Client},
     process::{PATIENCE, Process},
     request, seen,
@@ -107,16 +105,12 @@ async fn works_again(client: &Client) {
                 return;
             }
             assert!(
-                [lost("not_started"), left_alone()].contains(&outcome),
+                [lost("not_started"), circuit_open()].contains(&outcome),
                 "{outcome:?}"
             );
         }
     };
     timeout(PATIENCE, calling).await.expect("an answer");
-}
-
-fn left_alone() -> Seen {
-    failed(Code::Unavailable, "CIRCUIT_OPEN", "not_started")
 }
 
 /// Lost before or after it was sent: which, is a race with the end of the

@@ -16,8 +16,8 @@ use tokio_rustls::{
 };
 
 use crate::support::{
-    SECOND, Seen, amid_others::lost, call_with, error, length, network::demo_service, pipes,
-    process::Process, request, seen, sockets::silent,
+    SECOND, Seen, call_with, error, length, lost, network::demo_service, pipes, process::Process,
+    request, seen, sockets::silent,
 };
 
 /// Certificates are valid until then.

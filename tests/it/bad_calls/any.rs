@@ -80,7 +80,7 @@ fn expected(calls: &[pb::ToolCall]) -> Vec<Seen> {
         if bad_id(index, &call.id) || call.timeout.as_ref().is_some_and(bad_timeout) {
             invalid()
         } else if call.name == "tool" {
-            ok()
+            answered()
         } else {
             unknown()
         }
@@ -104,7 +104,7 @@ async fn check(client: &mut Client, request: pb::ExecuteToolsRequest) -> Result<
     let outcomes: Vec<_> = results.iter().map(seen).collect();
     let mut expected = expected(&request.calls);
     if request.failure_policy == i32::from(pb::FailurePolicy::CancelRest)
-        && let Some(first) = expected.iter().position(|outcome| *outcome != ok())
+        && let Some(first) = expected.iter().position(|outcome| *outcome != answered())
     {
         // Every call that fails here fails before any begins.
         for (index, outcome) in expected.iter_mut().enumerate() {

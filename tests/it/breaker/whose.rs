@@ -14,16 +14,16 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 use tonic::Code;
 
-use super::{answered, calls, hanging, left_alone, result, retry_after, service};
+use super::{answered, calls, hanging, retry_after, service};
 use crate::support::{
-    SECOND, Seen,
-    amid_others::lost,
-    call, call_with, error, expired, failed,
+    SECOND, Seen, call, call_with, circuit_open, error, expired, failed,
     hostile::{Hostile, Step, http_head},
+    lost,
     pipes::{self, Client},
     process::{PATIENCE, Process, message},
-    results, seen,
+    result, results, seen,
     service::{Service, unavailable},
+    tool,
 };
 
 /// Two tools of the service, of which one is called `tool`.
@@ -68,14 +68,14 @@ async fn what_a_tool_does_leaves_its_siblings_alone() {
         let client = service.client(SIBLINGS).await;
         for _ in 0..5 {
             assert_eq!(states(&client).await[0], BreakerState::Closed, "{what}");
-            assert_eq!(seen(&result(&client, what).await), expected, "{what}");
+            assert_eq!(seen(&result(&client, tool(what)).await), expected, "{what}");
         }
 
         let [tool, sibling] = both(&client).await;
 
-        assert_eq!(tool, (left_alone(), BreakerState::Open), "{what}");
+        assert_eq!(tool, (circuit_open(), BreakerState::Open), "{what}");
         assert_eq!(sibling, (answered(), BreakerState::Closed), "{what}");
-        let refused = result(&client, "").await;
+        let refused = result(&client, call("", "tool")).await;
         let message = &error(&refused).message;
         let expected = format!("tool tool keeps failing and is left alone for a while: {last}");
         assert_eq!(*message, expected);
@@ -110,7 +110,7 @@ async fn a_tool_that_ends_without_an_answer_leaves_its_siblings_alone() {
         let calls = vec![call("", "hostile"), call("", "next")];
         let results = results(&client, calls).await;
 
-        assert_eq!(seen(&results[0]), left_alone());
+        assert_eq!(seen(&results[0]), circuit_open());
         assert_eq!(seen(&results[1]), answered());
         assert_eq!(service.connections(), 1);
     }
@@ -126,16 +126,16 @@ async fn what_happens_to_connections_concerns_all_tools_of_the_service() {
     service.kill();
     let mut failures = 0;
     while states(&client).await[0] == BreakerState::Closed {
-        assert_eq!(seen(&result(&client, "").await), lost("not_started"));
+        assert_eq!(seen(&result(&client, tool("")).await), lost("not_started"));
         failures += 1;
         assert!(failures < 100, "no breaker opens");
     }
 
     for left in both(&client).await {
-        assert_eq!(left, (left_alone(), BreakerState::Open));
+        assert_eq!(left, (circuit_open(), BreakerState::Open));
     }
 
-    let message = error(&result(&client, "").await).message.clone();
+    let message = error(&result(&client, tool("")).await).message.clone();
     assert!(
         message.starts_with("tool service tools keeps failing"),
         "{message}"
@@ -143,7 +143,7 @@ async fn what_happens_to_connections_concerns_all_tools_of_the_service() {
     service.start_again();
     sleep(SECOND).await;
     // One is tried, and lets the other through.
-    assert_eq!(seen(&result(&client, "").await), answered());
+    assert_eq!(seen(&result(&client, tool("")).await), answered());
     for fine in both(&client).await {
         assert_eq!(fine, (answered(), BreakerState::Closed));
     }
@@ -163,7 +163,7 @@ async fn the_trials_of_a_tool_and_of_its_service_do_not_hinder_each_other() {
     assert_eq!(states(&client).await, open);
     service.kill();
     let sibling = || async { results(&client, vec![call("", "sibling")]).await.remove(0) };
-    while seen(&sibling().await) != left_alone() {}
+    while seen(&sibling().await) != circuit_open() {}
     // Meanwhile a trial of the tool is due, and barred by its service.
     sleep(SECOND).await;
     service.start_again();
@@ -172,10 +172,10 @@ async fn the_trials_of_a_tool_and_of_its_service_do_not_hinder_each_other() {
     assert_eq!(service.running(), 1);
     // The connection was enough for the service.
     assert_eq!(seen(&sibling().await), answered());
-    assert_eq!(seen(&result(&client, "").await), left_alone());
+    assert_eq!(seen(&result(&client, tool("")).await), circuit_open());
     assert_eq!(seen(&trial.await.unwrap()), expired("maybe", "tool"));
     sleep(SECOND).await;
-    assert_eq!(seen(&result(&client, "").await), answered());
+    assert_eq!(seen(&result(&client, tool("")).await), answered());
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,7 +191,7 @@ async fn a_tool_may_be_left_alone_sooner_or_later_than_its_service() {
             timeout: Some((2 * SECOND).try_into().unwrap()),
             ..call("hang", tool)
         };
-        while seen(&results(&client, vec![hang()]).await[0]) != left_alone() {
+        while seen(&results(&client, vec![hang()]).await[0]) != circuit_open() {
             count += 1;
         }
         assert_eq!(count, failures, "{tool}");
@@ -229,7 +229,7 @@ async fn a_slow_tool_does_not_take_its_service_down() {
     }
 
     for result in results(&client, vec![sleep; 30]).await {
-        assert_eq!((seen(&result), result.attempts), (left_alone(), 0));
+        assert_eq!((seen(&result), result.attempts), (circuit_open(), 0));
         let message = &error(&result).message;
         assert!(message.starts_with("tool sleep keeps failing"), "{message}");
     }
@@ -282,7 +282,7 @@ async fn a_service_that_is_frozen_is_left_alone_as_a_whole() {
 
     tools.signal(Signal::SIGSTOP);
     let barred = |result: &pb::ToolExecutionResult| {
-        seen(result) == left_alone()
+        seen(result) == circuit_open()
             && error(result)
                 .message
                 .starts_with("tool service demo keeps failing")

@@ -3,14 +3,14 @@
 
 use fanfare::{catalog::Registry, config::Config, pb};
 use tokio::time::timeout;
-use tonic::Code;
 
 use super::{
-    Seen, call, failed,
+    Seen, answered, call,
     hostile::{Hostile, Script},
+    lost,
     pipes::{self, Client},
     process::PATIENCE,
-    request, seen,
+    result, seen,
 };
 
 /// What a reply does to the connection that it comes on.
@@ -20,14 +20,6 @@ pub enum Connection {
     /// Calls in flight finish on it, later ones need another.
     Drains,
     Breaks,
-}
-
-pub fn ok() -> Seen {
-    Seen::Ok(serde_json::Value::Null)
-}
-
-pub fn lost(effect: &str) -> Seen {
-    failed(Code::Unavailable, "TOOL_UNAVAILABLE", effect)
 }
 
 /// A client of a server whose tools are all at `service`.
@@ -43,13 +35,6 @@ pub async fn client_of(service: &Hostile, limits: &str) -> Client {
     pipes::client(&config, registry).await
 }
 
-async fn result_of(client: &mut Client, call: pb::ToolCall) -> pb::ToolExecutionResult {
-    let response = client.execute_tools(request(vec![call])).await;
-    let mut results = response.expect("the RPC to be OK").into_inner().results;
-    assert_eq!(results.len(), 1);
-    results.remove(0)
-}
-
 /// The result of `hostile`, a call that is answered by `script`. Another call is
 /// in flight on the same connection meanwhile, a third comes after it; how these
 /// must end follows from `connection`.
@@ -60,40 +45,40 @@ pub async fn result_amid_others(
     hostile: pb::ToolCall,
 ) -> pb::ToolExecutionResult {
     let service = Hostile::start(script).await;
-    let mut client = client_of(&service, "").await;
+    let client = client_of(&service, "").await;
     let sibling = tokio::spawn({
-        let mut client = client.clone();
-        async move { result_of(&mut client, call("", "sibling")).await }
+        let client = client.clone();
+        async move { result(&client, call("", "sibling")).await }
     });
     service.has_sibling().await;
 
-    let result = result_of(&mut client, hostile).await;
+    let hostile = result(&client, hostile).await;
 
     service.release();
     let sibling = seen(&sibling.await.expect("the sibling"));
     let expected = match connection {
-        Connection::Stays | Connection::Drains => ok(),
+        Connection::Stays | Connection::Drains => answered(),
         Connection::Breaks => lost("maybe"),
     };
     assert_eq!(sibling, expected, "the sibling of: {what}");
-    let next = next_result(&mut client, connection).await;
-    assert_eq!(next, ok(), "the call after: {what}");
+    let next = next_result(&client, connection).await;
+    assert_eq!(next, answered(), "the call after: {what}");
     let connections = match connection {
         Connection::Stays => 1,
         // A call that was left out is sent again at once, and left out again.
-        Connection::Drains => 1 + result.attempts as usize,
+        Connection::Drains => 1 + hostile.attempts as usize,
         Connection::Breaks => 2,
     };
     assert_eq!(service.connections(), connections, "connections: {what}");
-    result
+    hostile
 }
 
 /// The result of the next call. On a connection that is about to close it may
 /// come too late to be sent; then it says so.
-async fn next_result(client: &mut Client, connection: Connection) -> Seen {
+async fn next_result(client: &Client, connection: Connection) -> Seen {
     let next = async {
         loop {
-            let next = seen(&result_of(client, call("", "next")).await);
+            let next = seen(&result(client, call("", "next")).await);
             if connection == Connection::Stays || next != lost("not_started") {
                 return next;
             }

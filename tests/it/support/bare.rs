@@ -4,9 +4,8 @@
 use std::{
     io,
     net::SocketAddr,
-    pin::Pin,
-    sync::{Arc, Mutex},
-    task::{Context, Poll},
+    sync::Mutex,
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -15,7 +14,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    io::{AsyncRead, AsyncWrite, DuplexStream},
     net::TcpStream,
     sync::{oneshot, watch},
 };
@@ -23,6 +22,8 @@ use tonic::{
     Code,
     transport::{Channel, Endpoint},
 };
+
+use super::hooked::{Hook, Hooked};
 
 /// A pipe to `server`.
 pub fn pipe_to(server: &Server) -> DuplexStream {
@@ -138,11 +139,10 @@ fn framed(message: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// A byte stream of which nothing is read until it is opened.
-pub struct Gated<T> {
-    io: T,
+/// Of its stream nothing is read until it is opened.
+pub struct Gated {
     opened: Option<BoxFuture<'static, ()>>,
-    written: Arc<watch::Sender<usize>>,
+    written: watch::Sender<usize>,
 }
 
 /// Opens the stream; dropping it does as well.
@@ -152,15 +152,14 @@ pub struct Gate {
 }
 
 /// Shuts `io` behind a gate.
-pub fn gated<T>(io: T) -> (Gated<T>, Gate) {
+pub fn gated<T>(io: T) -> (Hooked<T, Gated>, Gate) {
     let (open, opened) = oneshot::channel();
     let (write, written) = watch::channel(0);
-    let io = Gated {
-        io,
+    let hook = Gated {
         opened: Some(opened.map(|_| ()).boxed()),
-        written: Arc::new(write),
+        written: write,
     };
-    (io, Gate { open, written })
+    (Hooked { io, hook }, Gate { open, written })
 }
 
 impl Gate {
@@ -180,38 +179,16 @@ impl Gate {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Gated<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+impl<T> Hook<T> for Gated {
+    fn poll_may_read(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(opened) = &mut self.opened {
-            std::task::ready!(opened.poll_unpin(context));
+            ready!(opened.poll_unpin(context));
             self.opened = None;
         }
-        Pin::new(&mut self.io).poll_read(context, buffer)
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Gated<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.io).poll_write(context, data);
-        if let Poll::Ready(Ok(count)) = &result {
-            self.written.send_modify(|written| *written += count);
-        }
-        result
+        Poll::Ready(())
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
+    fn was_written(&mut self, bytes: &[u8]) {
+        self.written.send_modify(|written| *written += bytes.len());
     }
 }

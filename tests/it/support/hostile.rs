@@ -28,14 +28,18 @@ use http::{
 };
 use prost::Message as _;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::AsyncWrite as _,
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot, watch},
     task::{AbortHandle, JoinSet},
     time::timeout,
 };
 
-use super::{ms, process::PATIENCE};
+use super::{
+    hooked::{Hook, Hooked},
+    ms,
+    process::PATIENCE,
+};
 
 /// What is done, in this order, with a call. The stream then stays as it is.
 pub type Script = Vec<Step>;
@@ -187,9 +191,9 @@ enum Command {
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     stream.set_nodelay(true).expect("an open socket");
     let tap = Tap::default();
-    let io = Tapped {
-        stream,
-        tap: tap.clone(),
+    let io = Hooked {
+        io: stream,
+        hook: tap.clone(),
     };
     let Ok(mut connection) = server::handshake(io).await else {
         return;
@@ -351,49 +355,24 @@ struct Tap {
     cut: Arc<AtomicBool>,
 }
 
-struct Tapped {
-    stream: TcpStream,
-    tap: Tap,
-}
-
-impl AsyncRead for Tapped {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Tapped {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, data)
-    }
-
+impl Hook<TcpStream> for Tap {
     /// h2 flushes after whole frames.
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let frames = std::mem::take(&mut *self.tap.frames.lock().expect("the frames"));
+    fn poll_may_flush(
+        &mut self,
+        stream: &mut TcpStream,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let frames = std::mem::take(&mut *self.frames.lock().expect("the frames"));
         for frame in frames {
             // Few bytes, which the socket takes as a whole.
-            ready!(Pin::new(&mut self.stream).poll_write(context, &frame))?;
+            ready!(Pin::new(&mut *stream).poll_write(context, &frame))?;
         }
-        Pin::new(&mut self.stream).poll_flush(context)
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-impl Drop for Tapped {
-    fn drop(&mut self) {
-        if self.tap.cut.load(Ordering::SeqCst) {
-            self.stream.set_zero_linger().expect("an open socket");
+    fn is_dropped(&mut self, stream: &mut TcpStream) {
+        if self.cut.load(Ordering::SeqCst) {
+            stream.set_zero_linger().expect("an open socket");
         }
     }
 }

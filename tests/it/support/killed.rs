@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 
-use super::{amid_others::lost, call, ledger, pipes::Client, process::Process, results, seen};
+use super::{call, ledger, lost, pipes::Client, process::Process, results, seen};
 
 /// Kills one of the demo tools behind `client` and waits until it is known there:
 /// the end of a process is told before the end of its connections, on which a call

@@ -7,6 +7,7 @@ pub mod bare;
 pub mod by_hand;
 pub mod caller;
 pub mod collector;
+pub mod hooked;
 pub mod hostile;
 pub mod killed;
 pub mod late_service;
@@ -68,6 +69,18 @@ pub fn request(calls: Vec<pb::ToolCall>) -> pb::ExecuteToolsRequest {
     }
 }
 
+/// A call of the tool `tool`.
+pub fn tool(id: &str) -> pb::ToolCall {
+    call(id, "tool")
+}
+
+/// The result of a request of one call, which must be served.
+pub async fn result(client: &pipes::Client, call: pb::ToolCall) -> pb::ToolExecutionResult {
+    let mut results = results(client, vec![call]).await;
+    assert_eq!(results.len(), 1);
+    results.remove(0)
+}
+
 /// The results of one request, which must be served.
 pub async fn results(
     client: &pipes::Client,
@@ -94,6 +107,21 @@ pub enum Seen {
 /// A failed call as a test expects it.
 pub fn failed(code: tonic::Code, reason: &str, effect: &str) -> Seen {
     Seen::Err(code, reason.to_owned(), effect.to_owned(), None)
+}
+
+/// A call that was answered with nothing, which counts as null.
+pub fn answered() -> Seen {
+    Seen::Ok(serde_json::Value::Null)
+}
+
+/// A call whose tool could not be reached, or was lost.
+pub fn lost(effect: &str) -> Seen {
+    failed(tonic::Code::Unavailable, "TOOL_UNAVAILABLE", effect)
+}
+
+/// A call that was not sent because a circuit breaker is open.
+pub fn circuit_open() -> Seen {
+    failed(tonic::Code::Unavailable, "CIRCUIT_OPEN", "not_started")
 }
 
 /// An expired call as a test expects it.

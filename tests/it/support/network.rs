@@ -5,12 +5,10 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -23,12 +21,12 @@ use fanfare::{
 };
 use futures_util::future::BoxFuture;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::watch,
     time::{sleep, timeout},
 };
 
 use super::{
+    hooked::{Hook, Hooked},
     pipes::{self, Client, PipeConnect},
     process::PATIENCE,
 };
@@ -91,7 +89,8 @@ impl Connect for Pipes {
             sleep(time).await;
             let io = pipe.await?;
             open.fetch_add(1, Ordering::SeqCst);
-            Ok(Box::new(Counted { io, open }) as Box<dyn Io>)
+            let hook = Counted(open);
+            Ok(Box::new(Hooked { io, hook }) as Box<dyn Io>)
         })
     }
 }
@@ -115,42 +114,12 @@ pub fn demo_service(endpoint: &str, keys: &str) -> String {
     toml
 }
 
-struct Counted {
-    io: Box<dyn Io>,
-    open: Arc<AtomicUsize>,
-}
+/// Counts a pipe that is open.
+struct Counted(Arc<AtomicUsize>);
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
+impl Hook<Box<dyn Io>> for Counted {
+    fn is_dropped(&mut self, _: &mut Box<dyn Io>) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

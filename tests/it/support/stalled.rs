@@ -4,7 +4,6 @@
 use std::{
     io,
     net::SocketAddr,
-    pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
 };
@@ -15,9 +14,9 @@ use fanfare::{
     net::{Connect as _, Io, Network},
 };
 use futures_util::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
+    hooked::{Hook, Hooked},
     pipes::{self, Client},
     service::Service,
 };
@@ -25,8 +24,9 @@ use super::{
 #[derive(Clone)]
 pub struct Replicas(Arc<Vec<(Service, Arc<Stall>)>>);
 
+/// Whether anything comes through the pipes that are on it.
 #[derive(Default)]
-struct Stall(Mutex<(bool, Vec<Waker>)>);
+pub struct Stall(Mutex<(bool, Vec<Waker>)>);
 
 impl Replicas {
     pub fn of(services: impl IntoIterator<Item = Service>) -> Self {
@@ -46,9 +46,34 @@ impl Replicas {
 
     /// Whether nothing comes from that replica.
     pub fn stall(&self, index: usize, stalled: bool) {
-        let mut stall = self.0[index].1.0.lock().expect("it");
+        self.0[index].1.set(stalled);
+    }
+}
+
+impl Stall {
+    /// That pipe is on it from now on.
+    pub fn on<T>(self: &Arc<Self>, io: T) -> Hooked<T, Stallable> {
+        let hook = Stallable(Arc::clone(self));
+        Hooked { io, hook }
+    }
+
+    pub fn set(&self, stalled: bool) {
+        let mut stall = self.0.lock().expect("it");
         stall.0 = stalled;
         stall.1.drain(..).for_each(Waker::wake);
+    }
+}
+
+pub struct Stallable(Arc<Stall>);
+
+impl<T> Hook<T> for Stallable {
+    fn poll_may_read(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut stall = self.0.0.lock().expect("it");
+        if stall.0 {
+            stall.1.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -60,48 +85,6 @@ impl Network for Replicas {
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
         let (service, stall) = &self.0[usize::from(address.port()) - 1];
         let (io, stall) = (service.connect(), Arc::clone(stall));
-        Box::pin(async move {
-            let io = io.await?;
-            Ok(Box::new(Stallable { io, stall }) as Box<dyn Io>)
-        })
-    }
-}
-
-struct Stallable {
-    io: Box<dyn Io>,
-    stall: Arc<Stall>,
-}
-
-impl AsyncRead for Stallable {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut stall = self.stall.0.lock().expect("it");
-        if stall.0 {
-            stall.1.push(context.waker().clone());
-            return Poll::Pending;
-        }
-        drop(stall);
-        Pin::new(&mut self.io).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Stallable {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
+        Box::pin(async move { Ok(Box::new(stall.on(io.await?)) as Box<dyn Io>) })
     }
 }

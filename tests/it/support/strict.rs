@@ -10,19 +10,22 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::Context,
     time::Duration,
 };
 
 use fanfare::net::{Connect, Io};
 use futures_util::future::BoxFuture;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    io::{AsyncWrite, DuplexStream},
     net::TcpListener,
     time::Instant,
 };
 
-use super::service::Service;
+use super::{
+    hooked::{Hook, Hooked},
+    service::Service,
+};
 
 const PREFACE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 9;
@@ -103,11 +106,10 @@ impl Strict {
         address
     }
 
-    fn counted<T>(&self, io: T) -> Counted<T> {
+    fn counted<T: AsyncWrite + Unpin>(&self, io: T) -> Hooked<T, Counted> {
         let now = Instant::now();
         self.seen.connections.fetch_add(1, Ordering::SeqCst);
-        Counted {
-            io,
+        let hook = Counted {
             from_peer: Walk {
                 skip: PREFACE_BYTES,
                 header: Vec::new(),
@@ -120,7 +122,8 @@ impl Strict {
             rules: self.rules,
             seen: Arc::clone(&self.seen),
             over: false,
-        }
+        };
+        Hooked { io, hook }
     }
 }
 
@@ -172,8 +175,7 @@ impl Walk {
     }
 }
 
-struct Counted<T> {
-    io: T,
+struct Counted {
     from_peer: Walk,
     to_peer: Walk,
     /// Streams in use.
@@ -194,7 +196,14 @@ const PING: u8 = 6;
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 
-impl<T> Counted<T> {
+impl Counted {
+    fn goes_on(&self) -> io::Result<()> {
+        if self.over {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+
     fn came(&mut self, header: &Header) {
         match header.kind {
             HEADERS => drop(self.calls.insert(header.stream)),
@@ -239,53 +248,25 @@ impl<T> Counted<T> {
     }
 }
 
-fn ended<T>() -> Poll<io::Result<T>> {
-    Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()))
-}
-
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Counted<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(context, buffer))?;
-        for header in this.from_peer.over(&buffer.filled()[before..]) {
-            this.came(&header);
+impl<T: AsyncWrite + Unpin> Hook<T> for Counted {
+    fn was_read(&mut self, io: &mut T, context: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        for header in self.from_peer.over(bytes) {
+            self.came(&header);
         }
-        if !this.over {
-            return Poll::Ready(Ok(()));
+        if self.over {
+            // Few bytes, for which there is room.
+            let _ = Pin::new(io).poll_write(context, GOAWAY)?;
         }
-        // Few bytes, for which there is room.
-        let _ = Pin::new(&mut this.io).poll_write(context, GOAWAY)?;
-        ended()
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        if this.over {
-            return ended();
-        }
-        let count = ready!(Pin::new(&mut this.io).poll_write(context, data))?;
-        for header in this.to_peer.over(&data[..count]) {
-            this.sent(&header);
-        }
-        Poll::Ready(Ok(count))
+        self.goes_on()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
+    fn may_write(&mut self) -> io::Result<()> {
+        self.goes_on()
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
+    fn was_written(&mut self, bytes: &[u8]) {
+        for header in self.to_peer.over(bytes) {
+            self.sent(&header);
+        }
     }
 }

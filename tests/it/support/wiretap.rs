@@ -3,12 +3,11 @@
 
 use std::{
     io,
-    pin::Pin,
     sync::{Arc, Mutex},
-    task::{Context, Poll, ready},
+    task::Context,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use super::hooked::{Hook, Hooked};
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -38,8 +37,8 @@ pub struct Tape(Arc<Mutex<Vec<u8>>>);
 impl Tape {
     /// `io`, with what is read from it on this tape.
     pub fn of<T>(&self, io: T) -> Taped<T> {
-        let tape = self.clone();
-        Taped { io, tape }
+        let hook = self.clone();
+        Hooked { io, hook }
     }
 
     /// The frames so far that are whole.
@@ -71,39 +70,12 @@ impl Tape {
     }
 }
 
-pub struct Taped<T> {
-    io: T,
-    tape: Tape,
-}
+/// What is read goes on the tape.
+pub type Taped<T> = Hooked<T, Tape>;
 
-impl<T: AsyncRead + Unpin> AsyncRead for Taped<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(context, buffer))?;
-        let mut bytes = self.tape.0.lock().expect("the bytes");
-        bytes.extend_from_slice(&buffer.filled()[before..]);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Taped<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
+impl<T> Hook<T> for Tape {
+    fn was_read(&mut self, _: &mut T, _: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
+        self.0.lock().expect("the bytes").extend_from_slice(bytes);
+        Ok(())
     }
 }
