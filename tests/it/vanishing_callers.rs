@@ -1,45 +1,50 @@
-use std::time::{Duration, SystemTime};
+//! Callers that vanish, as processes. Nothing else would end a call while a test waits:
+//! deadlines and pings are an hour away. How soon calls end is asserted under a paused
+//! clock, here and in `cancel`; these processes may share the machine with others.
 
-use fanfare::pb::{self, stream_execute_tools_response::Event};
+use std::sync::Arc;
+
+use fanfare::{
+    net::Connect as _,
+    pb::{self, stream_execute_tools_response::Event},
+    server::Server,
+};
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
-use tokio::time::Instant;
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
 use crate::support::{
     SECOND, Seen, call, call_with,
     caller::{Caller, HANGING_CALLS},
-    ledger, ms,
-    process::Process,
+    config, ledger, ms,
+    pipes::PipeConnect,
+    process::{PATIENCE, Process},
+    raw::{EXECUTE, RawClient, framed, post_with},
     request, seen,
+    stalled::Stall,
+    tools::{Running, Scripted, registry},
 };
 
-/// How soon the tools know that nobody waits any more. 250 ms are promised, some 30
-/// are usual; but a busy machine alone may take 300, and that would be a failure
-/// in a hundred runs.
-const PROMPT: Duration = SECOND;
 /// All that the server takes; each request here is of as many calls, so one that
 /// is admitted shows that nothing else is in flight.
 const CALLS: usize = 100;
 
 /// A server that takes [`CALLS`] calls at a time, and its tools.
-async fn start(server_keys: &str) -> (Process, Process) {
+async fn start(keepalive: &str) -> (Process, Process) {
     let tools = Process::demo_tools().await;
-    let limits = format!("max_in_flight_calls = {CALLS}\nmax_calls_per_request = {CALLS}");
-    let server = Process::serve_demo(server_keys, &limits, tools.address).await;
-    (server, tools)
+    let demo = fanfare::demo::config_toml(tools.address);
+    let patient = demo.replace("[tools.hang]\n", "[tools.hang]\ntimeout = '1h'\n");
+    let toml = format!(
+        "[server]\nlisten = '127.0.0.1:0'\nkeepalive_interval = '{keepalive}'\n\
+         keepalive_timeout = '{keepalive}'\n[limits]\nmax_in_flight_calls = {CALLS}\n\
+         max_calls_per_request = {CALLS}\nmax_request_timeout = '1h'\n{patient}"
+    );
+    (Process::serve(&toml).await, tools)
 }
 
 fn hanging(count: usize) -> Vec<pb::ToolCall> {
     (0..count).map(|_| call("", "hang")).collect()
-}
-
-/// How long after `vanished` the last of the calls was cancelled, by the clock of
-/// the tools.
-fn delay(cancelled: &[Value], vanished: SystemTime) -> Duration {
-    let last = ledger::latest(cancelled);
-    // A call may be cancelled between the reading of the clock and the deed.
-    last.duration_since(vanished).unwrap_or_default()
 }
 
 /// The server takes as much as ever. Places come back when the calls are dropped,
@@ -53,7 +58,7 @@ async fn assert_all_places_are_free(server: &Process) {
             Ok(response) => break response.into_inner(),
             Err(status) => assert_eq!(status.code(), Code::ResourceExhausted, "{status}"),
         }
-        assert!(start.elapsed() < SECOND, "places are lost");
+        assert!(start.elapsed() < PATIENCE, "places are lost");
     };
     assert!(
         response
@@ -65,18 +70,15 @@ async fn assert_all_places_are_free(server: &Process) {
 
 #[tokio::test]
 async fn a_caller_that_cancels_ends_all_its_calls_on_the_wire() {
-    let (server, tools) = start("").await;
+    let (server, tools) = start("1h").await;
     let mut client = server.client().await;
     let rpc = tokio::spawn(async move { client.execute_tools(request(hanging(CALLS))).await });
     let started = ledger::started(&tools, CALLS).await;
     assert!(started.iter().all(|line| line["attempt"] == 1));
 
-    let vanished = SystemTime::now();
     rpc.abort();
-    let cancelled = ledger::cancelled(&tools, CALLS).await;
 
-    let delay = delay(&cancelled, vanished);
-    assert!(delay <= PROMPT, "{delay:?}");
+    ledger::cancelled(&tools, CALLS).await;
     assert_all_places_are_free(&server).await;
     assert_eq!(ledger::count(&tools, "call cancelled"), CALLS);
     // It is nobody's fault.
@@ -86,7 +88,7 @@ async fn a_caller_that_cancels_ends_all_its_calls_on_the_wire() {
 
 #[tokio::test]
 async fn a_caller_that_cancels_after_the_first_completion_ends_the_others() {
-    let (server, tools) = start("").await;
+    let (server, tools) = start("1h").await;
     let mut client = server.client().await;
     let mut calls = hanging(CALLS - 1);
     calls.insert(50, call("", "echo"));
@@ -96,12 +98,9 @@ async fn a_caller_that_cancels_after_the_first_completion_ends_the_others() {
     assert!(matches!(first.event, Some(Event::Completion(result)) if result.index == 50));
     ledger::started(&tools, CALLS).await;
 
-    let vanished = SystemTime::now();
     drop(stream);
-    let cancelled = ledger::cancelled(&tools, CALLS - 1).await;
 
-    let delay = delay(&cancelled, vanished);
-    assert!(delay <= PROMPT, "{delay:?}");
+    ledger::cancelled(&tools, CALLS - 1).await;
     assert_all_places_are_free(&server).await;
 }
 
@@ -110,7 +109,7 @@ async fn a_caller_that_cancels_after_the_first_completion_ends_the_others() {
 /// connection on which the calls of others run.
 #[tokio::test]
 async fn callers_that_cancel_at_once_do_no_harm_to_others() {
-    let (server, tools) = start("").await;
+    let (server, tools) = start("1h").await;
     let mut client = server.client().await;
     let patient = tokio::spawn({
         let mut client = client.clone();
@@ -137,31 +136,25 @@ async fn callers_that_cancel_at_once_do_no_harm_to_others() {
 
 #[tokio::test]
 async fn a_caller_that_is_killed_ends_its_calls() {
-    let (server, tools) = start("").await;
+    let (server, tools) = start("1h").await;
     let caller = Caller::start(server.address).await;
     ledger::started(&tools, 2 * HANGING_CALLS + 1).await;
 
-    let vanished = SystemTime::now();
     caller.signal(Signal::SIGKILL);
-    let cancelled = ledger::cancelled(&tools, 2 * HANGING_CALLS).await;
 
-    let delay = delay(&cancelled, vanished);
-    assert!(delay <= PROMPT, "{delay:?}");
+    ledger::cancelled(&tools, 2 * HANGING_CALLS).await;
     assert_all_places_are_free(&server).await;
 }
 
 #[tokio::test]
 async fn a_caller_that_is_frozen_is_found_by_keepalive() {
-    let keys = "keepalive_interval = \"300ms\"\nkeepalive_timeout = \"300ms\"";
-    let (server, tools) = start(keys).await;
+    let (server, tools) = start("1s").await;
     let mut caller = Caller::start(server.address).await;
     ledger::started(&tools, 2 * HANGING_CALLS + 1).await;
 
-    let vanished = SystemTime::now();
     caller.signal(Signal::SIGSTOP);
-    let cancelled = ledger::cancelled(&tools, 2 * HANGING_CALLS).await;
-    let delay = delay(&cancelled, vanished);
-    assert!(delay <= ms(300) + ms(300) + SECOND, "{delay:?}");
+
+    ledger::cancelled(&tools, 2 * HANGING_CALLS).await;
     assert_all_places_are_free(&server).await;
 
     // Back to life, it learns that its calls have no answer.
@@ -174,9 +167,35 @@ async fn a_caller_that_is_frozen_is_found_by_keepalive() {
     assert_all_places_are_free(&server).await;
 }
 
+/// One that answers no ping, whenever the next one is due.
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_falls_silent_keeps_its_calls_for_two_keepalive_times() {
+    let running = Running::default();
+    let mut config = config();
+    config.server.keepalive_interval = ms(300);
+    config.server.keepalive_timeout = ms(300);
+    let registry = registry([("hangs", Scripted::hangs(&running))]);
+    let server = Arc::new(Server::orchestrator(&config, registry).await);
+    let pipe = PipeConnect(Arc::clone(&server)).connect().await.unwrap();
+    let stall = Arc::new(Stall::default());
+    let client = RawClient::over(stall.on(pipe), &h2::client::Builder::new()).await;
+    let body = framed(&request(vec![call("", "hangs"); CALLS]));
+    let request = post_with(EXECUTE, "grpc-timeout", "1H");
+    let _answer = client.send(request, body).await.unwrap();
+    sleep(10 * SECOND).await;
+    assert_eq!(running.count(), CALLS);
+
+    stall.set(true);
+
+    sleep(ms(290)).await;
+    assert_eq!(running.count(), CALLS);
+    sleep(ms(311)).await;
+    assert_eq!(running.count(), 0);
+}
+
 #[tokio::test]
 async fn a_server_that_is_killed_leaves_no_calls_and_can_be_replaced() {
-    let (server, tools) = start("").await;
+    let (server, tools) = start("1h").await;
     let address = server.address;
     let mut client = server.client().await;
     let unary = tokio::spawn({
@@ -189,15 +208,14 @@ async fn a_server_that_is_killed_leaves_no_calls_and_can_be_replaced() {
     let mut stream = stream.expect("a stream").into_inner();
     ledger::started(&tools, CALLS).await;
 
-    let (vanished, start) = (SystemTime::now(), Instant::now());
     server.signal(Signal::SIGKILL);
     // tonic's own names for a connection that broke.
     let lost = |code| matches!(code, Code::Unavailable | Code::Unknown | Code::Internal);
-    assert!(lost(unary.await.unwrap().unwrap_err().code()));
-    assert!(lost(stream.message().await.unwrap_err().code()));
-    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
-    let delay = delay(&ledger::cancelled(&tools, CALLS).await, vanished);
-    assert!(delay <= PROMPT, "{delay:?}");
+    let ends = timeout(PATIENCE, async { (unary.await, stream.message().await) });
+    let (unary, stream) = ends.await.expect("both to end");
+    assert!(lost(unary.unwrap().unwrap_err().code()));
+    assert!(lost(stream.unwrap_err().code()));
+    ledger::cancelled(&tools, CALLS).await;
 
     let config = fanfare::demo::config_toml(tools.address);
     let replacement = format!("[server]\nlisten = \"{address}\"\n{config}");

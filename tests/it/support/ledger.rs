@@ -1,7 +1,4 @@
-//! What the demo tools noted in their log: which calls began, how each ended, and
-//! when, by the clock of this machine.
-
-use std::time::SystemTime;
+//! What the demo tools noted in their log: which calls began, and how each ended.
 
 use serde_json::Value;
 
@@ -31,15 +28,6 @@ pub async fn cancelled(tools: &Process, count: usize) -> Vec<Value> {
 /// How many lines of that kind there are so far.
 pub fn count(tools: &Process, event: &str) -> usize {
     tools.log().all(|line| message(line) == event).len()
-}
-
-/// When the last of these lines was written.
-pub fn latest(lines: &[Value]) -> SystemTime {
-    let time = |line: &Value| {
-        let text = line["timestamp"].as_str().expect("a timestamp");
-        humantime::parse_rfc3339(text).expect("a time")
-    };
-    lines.iter().map(time).max().expect("a line")
 }
 
 async fn lines(tools: &Process, event: &str, count: usize) -> Vec<Value> {

@@ -1,6 +1,9 @@
-use std::{fs, net::SocketAddr, time::Duration};
+//! What an export may cost is asserted under a paused clock, or by making the alternative
+//! last for ever: exports would wait for an hour, and only the end does not.
 
-use fanfare::pb;
+use std::{fs, net::SocketAddr};
+
+use fanfare::{demo::tools::DemoTools, pb};
 use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value};
 use serde_json::json;
@@ -10,7 +13,8 @@ use tonic::Code;
 use crate::support::{
     SECOND, call, call_with,
     collector::{Answer, Collector},
-    ms,
+    config, length, ms,
+    observed::Observed,
     pipes::Client,
     process::{PATIENCE, Process, message},
     request, seen,
@@ -24,8 +28,8 @@ const SPANS: usize = 1 + 2 * CALLS;
 const REQUESTS: usize = 150;
 /// Less than a tenth of all spans.
 const QUEUE: &str = "200";
-/// How long the last telemetry may take, and a busy machine.
-const LAST_WORDS: Duration = Duration::from_secs(3 + 2);
+/// In milliseconds.
+const AN_HOUR: &str = "3600000";
 
 /// A service whose collector of spans is at `spans`, while another one takes its
 /// metrics, and one like it whose collector is well.
@@ -33,6 +37,7 @@ struct Pair {
     tried: Process,
     client: Client,
     metrics: Collector,
+    began: Instant,
     healthy: Process,
     healthy_client: Client,
     _healthy_collector: Collector,
@@ -49,6 +54,8 @@ async fn serve(tools: SocketAddr, spans: SocketAddr, metrics: SocketAddr) -> Pro
         ("OTEL_METRIC_EXPORT_INTERVAL", "100"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+        ("OTEL_BSP_EXPORT_TIMEOUT", AN_HOUR),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", AN_HOUR),
     ];
     Process::serve_in(&toml, &environment).await
 }
@@ -57,12 +64,14 @@ impl Pair {
     async fn start(spans: SocketAddr) -> Self {
         let tools = Process::demo_tools().await;
         let (metrics, well) = (Collector::start(), Collector::start());
+        let began = Instant::now();
         let tried = serve(tools.address, spans, metrics.address).await;
         let healthy = serve(tools.address, well.address, well.address).await;
         Self {
             client: tried.client().await,
             tried,
             metrics,
+            began,
             healthy_client: healthy.client().await,
             healthy,
             _healthy_collector: well,
@@ -70,18 +79,12 @@ impl Pair {
         }
     }
 
-    /// Calls both in turns. They must answer the same, and equally fast.
+    /// Calls both in turns. They must answer the same.
     async fn compare(&mut self) {
-        let (mut tried, mut healthy) = (Vec::new(), Vec::new());
         for number in 0..REQUESTS {
             let ours = ask(&mut self.client, number).await;
-            let theirs = ask(&mut self.healthy_client, number).await;
-            assert_eq!(ours.0, theirs.0);
-            tried.push(ours.1);
-            healthy.push(theirs.1);
+            assert_eq!(ours, ask(&mut self.healthy_client, number).await);
         }
-        let (tried, healthy) = (median(tried), median(healthy));
-        assert!(tried < 2 * healthy + ms(5), "{tried:?}, not {healthy:?}");
     }
 
     /// Spans that were lost and why, by the last metrics pushed.
@@ -131,13 +134,14 @@ impl Pair {
         assert!(lost.is_ok(), "{:?}", self.lost());
     }
 
-    /// What the log said of it. It was less than ten seconds.
-    fn complaints(&self) -> usize {
+    /// The log said of it, and of nothing else, at most every ten seconds.
+    fn has_complained(&self) {
         let of_spans = |line: &_| message(line).starts_with("spans are lost");
         let all = self.tried.log().all(|line| line["level"] != "INFO");
         let count = self.tried.log().all(of_spans).len();
         assert_eq!(all.len(), count, "{all:#?}");
-        count
+        let most = 1 + self.began.elapsed().as_secs() / 10;
+        assert!((1..=most).contains(&(count as u64)), "{all:#?}");
     }
 
     fn memory_is_bounded(&self) {
@@ -145,33 +149,24 @@ impl Pair {
         assert!(tried < healthy + (32 << 20), "{tried}, not {healthy}");
     }
 
-    /// How long it takes to end.
-    async fn ends(&mut self) -> Duration {
+    /// Ends, although an export would wait for an hour.
+    async fn ends(&mut self) {
         self.tried.signal(Signal::SIGTERM);
-        let start = Instant::now();
         assert_eq!(self.tried.exit_code().await, Some(0));
-        start.elapsed()
     }
 }
 
-/// What comes of a request, and how long it takes.
-async fn ask(client: &mut Client, number: usize) -> (Vec<crate::support::Seen>, Duration) {
+/// What comes of a request.
+async fn ask(client: &mut Client, number: usize) -> Vec<crate::support::Seen> {
     let mut calls: Vec<pb::ToolCall> = (1..CALLS)
         .map(|i| call_with("", "echo", json!({"number": number, "call": i})))
         .collect();
     calls.insert(3, call("", "nobody"));
     calls[3] = call_with("", "fail", json!({"code": "NOT_FOUND", "message": "no"}));
-    let start = Instant::now();
     let response = client.execute_tools(request(calls)).await;
-    let took = start.elapsed();
     let results = response.expect("an answer").into_inner().results;
     assert_eq!(results.len(), CALLS);
-    (results.iter().map(seen).collect(), took)
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+    results.iter().map(seen).collect()
 }
 
 /// Resident, in bytes.
@@ -184,6 +179,30 @@ fn memory(process: &Process) -> usize {
     kib << 10
 }
 
+/// To the millisecond, whatever becomes of the spans.
+#[tokio::test(start_paused = true)]
+async fn no_collector_delays_a_call() {
+    for answer in [
+        Answer::Takes,
+        Answer::TakesAfter(3600 * SECOND),
+        Answer::Refuses(Code::ResourceExhausted),
+    ] {
+        let small = [
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "20"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "10"),
+        ];
+        let mut observed = Observed::with(config(), DemoTools::default(), &small).await;
+        observed.observer.collector.answers(answer);
+        for _ in 0..20 {
+            let start = Instant::now();
+            let calls = vec![call_with("", "sleep", json!({"seconds": 1})); CALLS];
+            let response = observed.client.execute_tools(request(calls)).await;
+            let took = length(response.unwrap().into_inner().duration);
+            assert_eq!((start.elapsed(), took), (SECOND, SECOND));
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_collector_that_refuses_connections_costs_its_spans_and_comes_back() {
     let place = reserved();
@@ -192,15 +211,14 @@ async fn a_collector_that_refuses_connections_costs_its_spans_and_comes_back() {
     pair.compare().await;
 
     pair.until_lost(|(queue_full, _)| queue_full > 0).await;
-    assert_eq!(pair.complaints(), 1);
+    pair.has_complained();
     pair.memory_is_bounded();
     let collector = Collector::start_at(place.address, None);
     collector.has_taken(1).await;
     pair.is_told_anew().await;
     let before = pair.lost();
     ask(&mut pair.client, 0).await;
-    let took = pair.ends().await;
-    assert!(took < LAST_WORDS, "{took:?}");
+    pair.ends().await;
     assert_eq!(pair.lost(), before);
     // Of earlier requests some spans are missing.
     let spans = flat(&collector.received().traces);
@@ -216,10 +234,11 @@ async fn a_collector_that_accepts_and_is_silent_costs_its_spans_alone() {
     pair.compare().await;
 
     pair.until_lost(|(queue_full, _)| queue_full > 0).await;
-    assert_eq!(pair.complaints(), 1);
+    pair.has_complained();
     pair.memory_is_bounded();
-    let took = pair.ends().await;
-    assert!((3 * SECOND..LAST_WORDS).contains(&took), "{took:?}");
+    let start = Instant::now();
+    pair.ends().await;
+    assert!(start.elapsed() >= 3 * SECOND);
     // What was on its way at the end is lost, too.
     let last = |line: &_| message(line) == "spans were lost";
     let line = pair.tried.log().wait_for("what was lost", last).await;
@@ -263,10 +282,9 @@ async fn a_slow_collector_gets_what_it_can_take() {
     pair.compare().await;
 
     pair.until_lost(|(queue_full, _)| queue_full > 0).await;
-    assert_eq!(pair.complaints(), 1);
+    pair.has_complained();
     pair.memory_is_bounded();
-    let took = pair.ends().await;
-    assert!(took < LAST_WORDS, "{took:?}");
+    pair.ends().await;
     assert!(collector.spans() > 0);
 }
 
@@ -283,12 +301,11 @@ async fn a_collector_that_refuses_exports_is_asked_again_for_the_next_ones() {
     pair.until_lost(|(queue_full, failed)| queue_full + failed == all)
         .await;
     assert!(pair.lost().1 > 0);
-    assert_eq!(pair.complaints(), 1);
+    pair.has_complained();
     pair.memory_is_bounded();
     collector.answers(Answer::Takes);
     ask(&mut pair.client, 0).await;
-    let took = pair.ends().await;
-    assert!(took < LAST_WORDS, "{took:?}");
+    pair.ends().await;
     assert_eq!(collector.spans(), SPANS);
 }
 
@@ -299,7 +316,11 @@ async fn with_a_healthy_collector_the_end_loses_nothing() {
     let demo = fanfare::demo::config_toml(tools.address);
     let toml = format!("[server]\nlisten = \"127.0.0.1:0\"\n{demo}");
     let endpoint = format!("http://{}", collector.address);
-    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())];
+    // Who waits for that at the end loses everything.
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_BSP_SCHEDULE_DELAY", AN_HOUR),
+    ];
     let mut server = Process::serve_in(&toml, &environment).await;
     let mut client = server.client().await;
     // Fewer than wait for each other: all of them leave at the end.
@@ -314,10 +335,8 @@ async fn with_a_healthy_collector_the_end_loses_nothing() {
 
     server.signal(Signal::SIGTERM);
     slow.await.unwrap().expect("an answer");
-    let start = Instant::now();
     assert_eq!(server.exit_code().await, Some(0));
 
-    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
     assert_eq!(collector.spans(), FEW * SPANS + 3);
     let received = collector.received();
     assert_eq!((received.traces.len(), received.metrics.len()), (1, 1));
