@@ -10,7 +10,7 @@ use crate::{
     net::{Connect, Connectivity, Internet, Network, OneAddress, Upstream},
     policy::{Breaker, BreakerState, Breakers, ServicePolicy},
     telemetry::{BreakerGauges, ServiceGauges},
-    tool::GrpcTool,
+    tool::{fanfare::Fanfare, remote::RemoteTool},
 };
 
 /// How many tool services are connected to at a time at the start.
@@ -27,7 +27,7 @@ pub struct Registry {
 #[derive(Clone)]
 struct Service {
     upstream: Arc<Upstream>,
-    guard: Arc<ServicePolicy>,
+    breakers: Arc<ServicePolicy>,
 }
 
 #[derive(Clone)]
@@ -41,7 +41,7 @@ struct Entry {
 #[derive(Clone)]
 struct Remote {
     upstream: Arc<Upstream>,
-    guard: Arc<Breakers>,
+    breakers: Arc<Breakers>,
 }
 
 /// A tool, for those who list them.
@@ -87,23 +87,23 @@ impl Registry {
         for (name, config) in &config.services {
             let service = Service {
                 upstream: Arc::new(Upstream::new(name, network(config), config)),
-                guard: Arc::new(ServicePolicy::new(name, config)),
+                breakers: Arc::new(ServicePolicy::new(name, config)),
             };
             registry.services.insert(name.clone(), service);
         }
         for (name, tool) in &config.tools {
             // The configuration was checked: its tools name services it has.
-            if let Some(Service { upstream, guard }) = registry.services.get(&tool.service) {
+            if let Some(Service { upstream, breakers }) = registry.services.get(&tool.service) {
                 let max_result_bytes = config.limits.max_result_bytes;
                 let remote = Remote {
                     upstream: Arc::clone(upstream),
-                    guard: Arc::new(Breakers::new(name.as_str(), tool, Arc::clone(guard))),
+                    breakers: Arc::new(Breakers::new(name.as_str(), tool, Arc::clone(breakers))),
                 };
-                let (upstream, guard) = (Arc::clone(upstream), Arc::clone(&remote.guard));
-                let client = GrpcTool::new(upstream, guard, tool, max_result_bytes);
+                let protocol = Fanfare::new(Arc::clone(upstream), max_result_bytes);
+                let remote_tool = RemoteTool::new(protocol, Arc::clone(&remote.breakers), tool);
                 let entry = Entry {
                     description: tool.description.clone(),
-                    tool: Arc::new(client),
+                    tool: Arc::new(remote_tool),
                     remote: Some(remote),
                 };
                 registry.tools.insert(name.clone(), entry);
@@ -134,7 +134,7 @@ impl Registry {
             description: &entry.description,
             timeout: entry.tool.timeout(),
             idempotent: entry.tool.idempotent(),
-            breaker_state: entry.remote.as_ref().map(|remote| remote.guard.state()),
+            breaker_state: entry.remote.as_ref().map(|remote| remote.breakers.state()),
             connectivity: entry.remote.as_ref().map(|it| it.upstream.connectivity()),
         })
     }
@@ -161,7 +161,7 @@ impl Registry {
                 Box::new(move || what(&upstream))
             };
             ServiceGauges {
-                breaker: breaker_gauges(name, &service.guard, ServicePolicy::breaker),
+                breaker: breaker_gauges(name, &service.breakers, ServicePolicy::breaker),
                 connections: read(|upstream| upstream.connections() as u64),
                 connectivity: read(|upstream| match upstream.connectivity() {
                     Connectivity::Idle => 1,
@@ -181,7 +181,7 @@ impl Registry {
             let remote = entry.remote.as_ref()?;
             Some(breaker_gauges(
                 name.as_str(),
-                &remote.guard,
+                &remote.breakers,
                 Breakers::breaker,
             ))
         })
@@ -190,10 +190,10 @@ impl Registry {
 
 fn breaker_gauges<G: Send + Sync + 'static>(
     name: &str,
-    guard: &Arc<G>,
+    breakers: &Arc<G>,
     breaker: fn(&G) -> &Breaker,
 ) -> BreakerGauges {
-    let (state, openings) = (Arc::clone(guard), Arc::clone(guard));
+    let (state, openings) = (Arc::clone(breakers), Arc::clone(breakers));
     BreakerGauges {
         name: Arc::from(name),
         state: Box::new(move || match breaker(&state).state() {

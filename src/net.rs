@@ -14,14 +14,14 @@
 //! tonic's client panics on some. And a call's cost is the product: a task, two
 //! channels and several allocations per call fall away.
 
-pub(crate) mod address;
+mod address;
 mod address_pool;
 mod balance;
 mod cancelled;
 mod connect_backoff;
-pub(crate) mod connection;
-pub(crate) mod dial;
-pub(crate) mod eject;
+mod connection;
+mod dial;
+mod eject;
 mod linger;
 mod liveness;
 mod pacer;
@@ -29,9 +29,13 @@ mod ping;
 mod pool;
 mod resolve;
 mod tls;
-pub(crate) mod upstream;
+mod upstream;
 
+pub(crate) use connection::Outgoing;
 pub(crate) use dial::OneAddress;
+pub(crate) use eject::Answers;
+pub(crate) use linger::{Linger, Lingers};
+pub(crate) use upstream::{AddressHealth, InFlight, NoConnection, Terms};
 
 pub use address::Address;
 pub use dial::{Connect, Internet, Io, Network};

@@ -8,10 +8,11 @@
 
 mod attempt;
 mod backoff;
-pub(crate) mod breaker;
+mod breaker;
 mod breakers;
 mod budget;
-pub(crate) mod bulkhead;
+mod bulkhead;
+mod failure;
 mod hedge;
 mod hedged;
 mod race;
@@ -22,8 +23,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
+pub(crate) use self::failure::{Failure, Pushback, Resend, Stage};
 use self::{
-    attempt::Failure,
+    attempt::FailedAttempt,
     bulkhead::{Bulkhead, Entry, Permit, Refused},
     hedge::Hedging,
     retry::{History, RetryPolicy, Verdict},
@@ -32,14 +34,12 @@ pub use self::{
     breaker::{Breaker, BreakerState},
     breakers::{Breakers, ServicePolicy},
 };
-use crate::{
-    config, core::fanout::Invocation, telemetry::batch::started, tool::fanfare::failure::Fault,
-};
+use crate::{config, core::fanout::Invocation, telemetry::batch::started};
 
 /// What is done for the calls of one tool.
 #[derive(Debug)]
 pub(crate) struct Policy {
-    guard: Arc<Breakers>,
+    breakers: Arc<Breakers>,
     bulkhead: Arc<Bulkhead>,
     retries: RetryPolicy,
     hedging: Option<Hedging>,
@@ -47,9 +47,9 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    pub(crate) fn new(guard: Arc<Breakers>, tool: &config::Tool) -> Self {
+    pub(crate) fn new(breakers: Arc<Breakers>, tool: &config::Tool) -> Self {
         Self {
-            guard,
+            breakers,
             bulkhead: Arc::new(Bulkhead::new(tool.max_concurrency, tool.max_queue)),
             retries: RetryPolicy::new(tool),
             hedging: tool.hedge.map(Hedging::new),
@@ -64,7 +64,7 @@ impl Policy {
 
     /// Notes that an attempt was sent, on a connection that works.
     pub(crate) fn reached(&self) {
-        self.guard.reached();
+        self.breakers.reached();
     }
 
     /// Runs a call by as many `attempt`s as it needs and may have.
@@ -72,14 +72,14 @@ impl Policy {
         &self,
         invocation: &Invocation,
         attempt: A,
-    ) -> Result<Bytes, Fault>
+    ) -> Result<Bytes, Failure>
     where
         A: Fn() -> F,
-        F: Future<Output = Result<Bytes, Fault>>,
+        F: Future<Output = Result<Bytes, Failure>>,
     {
         // Before it waits for others that are failed.
-        if let Some(fault) = self.guard.is_shut() {
-            return Err(fault);
+        if let Some(open) = self.breakers.is_shut() {
+            return Err(open.into());
         }
         let _permit = self.place(invocation).await?;
         started(invocation);
@@ -90,7 +90,7 @@ impl Policy {
         }
     }
 
-    async fn place(&self, invocation: &Invocation) -> Result<Permit<'_>, Fault> {
+    async fn place(&self, invocation: &Invocation) -> Result<Permit<'_>, Failure> {
         let now = Instant::now();
         let deadline = invocation.deadline().at;
         match self.bulkhead.enter(invocation.batch_id(), now, deadline) {
@@ -101,42 +101,42 @@ impl Policy {
                 invocation.has_waited(now.elapsed());
                 Ok(place)
             }
-            Err(Refused::Full { wait }) => Err(Fault::Overloaded {
-                reason: "too many calls wait for it already",
-                retry_after: wait,
-            }),
-            Err(Refused::TooLate { wait }) => Err(Fault::Overloaded {
-                reason: "its turn would come after its deadline",
-                retry_after: Some(wait),
-            }),
+            Err(Refused::Full { wait }) => Err(Failure::overloaded(
+                "too many calls wait for it already",
+                wait,
+            )),
+            Err(Refused::TooLate { wait }) => Err(Failure::overloaded(
+                "its turn would come after its deadline",
+                Some(wait),
+            )),
         }
     }
 
     /// One attempt after the other.
-    async fn retried<A, F>(&self, invocation: &Invocation, attempt: &A) -> Result<Bytes, Fault>
+    async fn retried<A, F>(&self, invocation: &Invocation, attempt: &A) -> Result<Bytes, Failure>
     where
         A: Fn() -> F,
-        F: Future<Output = Result<Bytes, Fault>>,
+        F: Future<Output = Result<Bytes, Failure>>,
     {
         let mut history = History::default();
         loop {
-            let failure = match self.delivered(invocation, attempt, &mut history).await {
+            let failed = match self.delivered(invocation, attempt, &mut history).await {
                 Ok(observation) => return Ok(observation),
-                Err(failure) => failure,
+                Err(failed) => failed,
             };
-            let verdict = self.verdict(&failure);
-            let fault = failure.fault;
+            let verdict = self.verdict(&failed);
+            let failure = failed.failure;
             if matches!(verdict, Verdict::Final | Verdict::ToldNot)
                 || history.retries() + 1 >= self.retries.max_attempts
-                || !self.guard.service.budget.allows_more()
+                || !self.breakers.service.budget.allows_more()
             {
-                return Err(history.conclude(fault));
+                return Err(history.conclude(failure));
             }
             let delay = self.retries.delay(verdict, &mut history, fastrand::f64());
             if !is_in_time(invocation, delay) {
-                return Err(history.conclude(fault));
+                return Err(history.conclude(failure));
             }
-            history.keep(fault);
+            history.keep(failure);
             pause(delay).await;
         }
     }
@@ -147,33 +147,33 @@ impl Policy {
         invocation: &Invocation,
         attempt: &A,
         history: &mut History,
-    ) -> Result<Bytes, Failure>
+    ) -> Result<Bytes, FailedAttempt>
     where
         A: Fn() -> F,
-        F: Future<Output = Result<Bytes, Fault>>,
+        F: Future<Output = Result<Bytes, Failure>>,
     {
         loop {
-            let failure = match self.guarded(invocation, attempt).await {
+            let failed = match self.guarded(invocation, attempt).await {
                 Ok(observation) => return Ok(observation),
-                Err(failure) => failure,
+                Err(failed) => failed,
             };
-            let (times, random) = ((failure.start, Instant::now()), fastrand::f64());
+            let (times, random) = ((failed.start, Instant::now()), fastrand::f64());
             let delay = self
                 .retries
-                .transparent(&failure.fault, history, times, random);
+                .transparent(&failed.failure, history, times, random);
             let Some(delay) = delay.filter(|&delay| is_in_time(invocation, delay)) else {
-                return Err(failure);
+                return Err(failed);
             };
-            history.keep(failure.fault);
+            history.keep(failed.failure);
             pause(delay).await;
         }
     }
 
     /// Whether to send a call again, at the expense of the budget.
-    fn verdict(&self, failure: &Failure) -> Verdict {
-        let verdict = self.retries.verdict(&failure.fault);
-        if verdict != Verdict::Final && failure.is_independent {
-            self.guard.service.budget.take();
+    fn verdict(&self, failed: &FailedAttempt) -> Verdict {
+        let verdict = self.retries.verdict(&failed.failure);
+        if verdict != Verdict::Final && failed.is_independent {
+            self.breakers.service.budget.take();
         }
         verdict
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::status::Code;
+
 /// The longest message that a caller gets to read, in bytes. A longer one, from
 /// a tool, is cut: a thousand of them must still fit into one response.
 pub const MAX_MESSAGE_BYTES: usize = 1024;
@@ -52,9 +54,9 @@ pub enum Reason {
     CircuitOpen,
     /// The observation is over a size limit.
     ResultTooLarge,
-    /// The tool's answer is not what the contract says, or no tool's; with the gRPC
+    /// The tool's answer is not what the contract says, or no tool's; with the
     /// code that says best what it is.
-    InvalidResponse(i32),
+    InvalidResponse(Code),
     /// A bug of ours.
     Internal,
 }
@@ -71,8 +73,8 @@ pub struct Violation {
 /// The status that a tool answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolStatus {
-    /// The gRPC code, never 0.
-    pub code: i32,
+    /// Never [`Code::Ok`].
+    pub code: Code,
     /// The encoded `google.rpc.Status` of the tool, if it sent one that is at
     /// most [`MAX_TOOL_DETAILS_BYTES`] long; else empty.
     pub details: Bytes,
@@ -124,9 +126,6 @@ impl Reason {
     /// passing only with the codes that gRPC documents so
     /// (<https://grpc.io/docs/guides/status-codes/>).
     fn is_transient(&self) -> bool {
-        const RESOURCE_EXHAUSTED: i32 = 8;
-        const ABORTED: i32 = 10;
-        const UNAVAILABLE: i32 = 14;
         match self {
             Self::DeadlineExceeded(_)
             | Self::ToolUnavailable
@@ -134,7 +133,10 @@ impl Reason {
             | Self::Overloaded
             | Self::CircuitOpen => true,
             Self::ToolFailed(status) => {
-                matches!(status.code, RESOURCE_EXHAUSTED | ABORTED | UNAVAILABLE)
+                matches!(
+                    status.code,
+                    Code::ResourceExhausted | Code::Aborted | Code::Unavailable
+                )
             }
             Self::UnknownTool
             | Self::InvalidArguments(_)

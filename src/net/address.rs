@@ -9,7 +9,10 @@ use std::{
     },
 };
 
-use http::{Uri, uri::PathAndQuery};
+use http::{
+    Uri,
+    uri::{Authority, Parts, PathAndQuery, Scheme},
+};
 
 use super::tls::Tls;
 use crate::{
@@ -17,14 +20,12 @@ use crate::{
     telemetry::attempt::{Peer, Target},
 };
 
-const METHOD: &str = "/fanfare.v1.ToolService/CallTool";
-
 /// A `scheme://host:port`.
 pub(super) struct Endpoint {
     pub(super) host: String,
     pub(super) port: u16,
-    /// What a request is sent to.
-    pub(super) method_uri: Uri,
+    scheme: Scheme,
+    authority: Option<Authority>,
     pub(super) tls: Option<Tls>,
     /// Its name in telemetry.
     pub(super) target: Target,
@@ -59,17 +60,25 @@ impl Endpoint {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         let https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let mut parts = uri.clone().into_parts();
-        parts.path_and_query = Some(PathAndQuery::from_static(METHOD));
         Self {
             host: host.to_owned(),
             port,
             target: Target::new(host, port),
             worn: AtomicU64::new(0),
-            // The configuration takes no endpoint without scheme and host.
-            method_uri: Uri::from_parts(parts).unwrap_or_else(|_| Uri::from_static(METHOD)),
+            scheme: if https { Scheme::HTTPS } else { Scheme::HTTP },
+            authority: uri.authority().cloned(),
             tls: https.then(|| Tls::new(host, &service.tls.clone().unwrap_or_default())),
         }
+    }
+
+    /// What a request for `path` is sent to.
+    pub(super) fn uri(&self, path: &PathAndQuery) -> Uri {
+        let mut parts = Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority.clone_from(&self.authority);
+        parts.path_and_query = Some(path.clone());
+        // The configuration takes no endpoint without a host.
+        Uri::from_parts(parts).unwrap_or_default()
     }
 
     /// Its address if that needs no name server.

@@ -1,29 +1,32 @@
 //! What a call that has ended still takes while its stream waits to be reset: for its
 //! tool it goes on until then.
 
-use std::sync::Arc;
+use std::fmt;
 
 use tokio::time::Instant;
 
-use crate::{
-    core::fanout::Invocation,
-    policy::bulkhead::{Bulkhead, Lingering},
-    telemetry::batch::StillActive,
-};
+/// What is given back when the stream is gone: by dropping it.
+pub(crate) struct Linger {
+    _held: Box<dyn Send + Sync>,
+}
 
-/// Given back by dropping it.
-#[derive(Debug)]
-pub(super) struct Linger {
-    _place: Lingering,
-    _gauge: Option<StillActive>,
+/// A call that may leave a stream behind.
+pub(crate) trait Lingers: Sync {
+    /// What its stream takes from `now` on.
+    fn linger(&self, now: Instant) -> Linger;
 }
 
 impl Linger {
-    /// Of a call in that bulkhead, which ends now.
-    pub(super) fn of(invocation: &Invocation, bulkhead: &Arc<Bulkhead>, now: Instant) -> Self {
+    /// Keeps `what`.
+    pub(crate) fn of(what: impl Send + Sync + 'static) -> Self {
         Self {
-            _place: bulkhead.linger(now),
-            _gauge: StillActive::of(invocation),
+            _held: Box::new(what),
         }
+    }
+}
+
+impl fmt::Debug for Linger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Linger").finish_non_exhaustive()
     }
 }

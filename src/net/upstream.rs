@@ -24,14 +24,14 @@ use std::{
     time::Duration,
 };
 
-use http::Uri;
+use http::{Uri, uri::PathAndQuery};
 use tokio::{
     sync::{Notify, futures::Notified},
     time::{Instant, timeout},
 };
 
 pub use self::connectivity::Connectivity;
-pub(crate) use self::in_flight::{InFlight, Terms};
+pub(crate) use self::in_flight::{AddressHealth, InFlight, Terms};
 use self::{state::State, upkeep::Names};
 use super::{
     address::{Address, Endpoint},
@@ -45,7 +45,6 @@ use super::{
 use crate::{
     config::{self, Compression},
     telemetry::attempt::Target,
-    tool::fanfare::failure::Fault,
 };
 
 /// A call that waits as no peer allows it a stream looks for other addresses now and
@@ -84,7 +83,17 @@ enum Pick<'a> {
     Wait(Waiting<'a>, Notified<'a>),
     /// All connections are full.
     Full(Waiting<'a>, Notified<'a>),
-    Nowhere(Fault),
+    Nowhere(NoConnection),
+}
+
+/// There is no connection, for this reason. Nothing was sent.
+#[derive(Debug)]
+pub(crate) struct NoConnection {
+    pub(crate) service: String,
+    pub(crate) reason: String,
+    /// How many attempts at a connection had failed by then; calls in between meet the
+    /// same count.
+    pub(crate) connect_epoch: u32,
 }
 
 /// A call that waits is counted.
@@ -162,20 +171,21 @@ impl Upstream {
         ejected.count()
     }
 
-    /// Sends a request, which `request` makes for the URI that it gets and the largest
-    /// header list that the peer takes; not to the address `avoid`, if another one can
+    /// Sends a request to `path`, which `request` makes for the URI that it gets and the
+    /// largest header list that the peer takes; not to the address `avoid`, if another one can
     /// be had. A connection that turns out to be closed costs nothing: nothing was sent,
     /// and another one is taken.
     ///
     /// # Errors
-    /// [`Fault::NoConnection`]: since this was called, each of the addresses could
+    /// [`NoConnection`]: since this was called, each of the addresses could
     /// not be dialed, or none was found.
     pub(crate) async fn send<'a>(
         self: &'a Arc<Self>,
         avoid: Option<SocketAddr>,
         terms: Terms<'a>,
+        path: &PathAndQuery,
         request: impl Fn(Uri, Option<u32>) -> Outgoing,
-    ) -> Result<InFlight<'a>, Fault> {
+    ) -> Result<InFlight<'a>, NoConnection> {
         // When this began to be not easy.
         let mut came = None;
         loop {
@@ -189,9 +199,9 @@ impl Upstream {
                     let _ = timeout(LOOK_AGAIN, changed).await;
                     continue;
                 }
-                Pick::Nowhere(fault) => return Err(fault),
+                Pick::Nowhere(error) => return Err(error),
             };
-            let uri = call.address().endpoint().method_uri.clone();
+            let uri = call.address().endpoint().uri(path);
             let max_header_list = connection.max_header_list();
             if connection
                 .send(&mut call, request(uri, max_header_list))
@@ -267,7 +277,7 @@ impl Upstream {
         if self.dial_as_last_resort(state, came) {
             return self.wait();
         }
-        Pick::Nowhere(Fault::NoConnection {
+        Pick::Nowhere(NoConnection {
             service: self.service.clone(),
             reason: state.last_error(),
             connect_epoch: state.connect_epoch,

@@ -7,24 +7,20 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    Policy,
+    Failure, Policy, Stage,
     breakers::{AttemptEnd, Pass},
 };
-use crate::{
-    config,
-    core::fanout::Invocation,
-    tool::fanfare::failure::{FailureStage, Fault},
-};
+use crate::{config, core::fanout::Invocation};
 
 /// The most that a tool must have been given before its silence speaks against it,
 /// unless half of its timeout is less: what a caller allows may be no time at all.
 const MAX_PATIENCE: Duration = Duration::from_millis(500);
 
-/// A failed attempt.
-pub(super) struct Failure {
-    pub(super) fault: Fault,
-    /// Whether it tells of another failure than the attempts that were lost with
-    /// it.
+/// A failed attempt, and what it adds to those before it.
+pub(super) struct FailedAttempt {
+    pub(super) failure: Failure,
+    /// Whether it tells of another failure than the attempts that were lost together
+    /// with it.
     pub(super) is_independent: bool,
     /// When the attempt began.
     pub(super) start: Instant,
@@ -41,17 +37,17 @@ impl Policy {
         &self,
         invocation: &Invocation,
         attempt: &A,
-    ) -> Result<Bytes, Failure>
+    ) -> Result<Bytes, FailedAttempt>
     where
         A: Fn() -> F,
-        F: Future<Output = Result<Bytes, Fault>>,
+        F: Future<Output = Result<Bytes, Failure>>,
     {
-        let pass = self.guard.admit().map_err(|fault| Failure {
-            fault,
+        let pass = self.breakers.admit().map_err(|open| FailedAttempt {
+            failure: open.into(),
             is_independent: false,
             start: Instant::now(),
         })?;
-        let mut watch = AttemptGuard {
+        let mut guard = AttemptGuard {
             policy: self,
             invocation,
             pass: Some(pass),
@@ -61,30 +57,31 @@ impl Policy {
         let result = attempt().await;
         match result {
             Ok(observation) => {
-                watch.end(AttemptEnd::Answered, String::new);
-                self.guard.service.budget.answered();
+                guard.end(AttemptEnd::Answered, String::new);
+                self.breakers.service.budget.answered();
                 Ok(observation)
             }
-            Err(fault) => {
-                let end = match fault.scope() {
-                    FailureStage::Answered if self.retries.says_it_is_unwell(&fault) => {
+            Err(failure) => {
+                let end = match failure.stage {
+                    Stage::Answered if self.retries.says_it_is_unwell(&failure) => {
                         AttemptEnd::Unwell
                     }
-                    FailureStage::Answered => AttemptEnd::Answered,
-                    FailureStage::Unsent(connect_epoch) => AttemptEnd::Unsent(connect_epoch),
-                    FailureStage::Lost => AttemptEnd::Lost,
-                    FailureStage::Reset => AttemptEnd::Ended,
-                    FailureStage::NotAdmitted => AttemptEnd::Unknown,
-                    FailureStage::Refused => {
+                    Stage::Answered => AttemptEnd::Answered,
+                    Stage::Unsent(connect_epoch) => AttemptEnd::Unsent(connect_epoch),
+                    Stage::Lost => AttemptEnd::Lost,
+                    Stage::Reset => AttemptEnd::Ended,
+                    Stage::NotAdmitted => AttemptEnd::Unknown,
+                    Stage::Refused => {
                         invocation.refused();
                         AttemptEnd::Unknown
                     }
                 };
-                let is_independent = watch.end(end, || fault.message_for_others());
-                Err(Failure {
-                    fault,
+                let how = || failure.public_message().to_owned();
+                let is_independent = guard.end(end, how);
+                Err(FailedAttempt {
+                    failure,
                     is_independent,
-                    start: watch.start,
+                    start: guard.start,
                 })
             }
         }
@@ -109,7 +106,7 @@ impl AttemptGuard<'_> {
             hedging.answered(self.start.elapsed());
         }
         let pass = self.pass.take();
-        pass.is_none_or(|pass| self.policy.guard.settle(pass, end, how))
+        pass.is_none_or(|pass| self.policy.breakers.settle(pass, end, how))
     }
 
     fn out_of_time(&self) -> AttemptEnd {

@@ -8,10 +8,17 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
+    Failure, Stage,
     breaker::{Admitted, Breaker, BreakerState, End, Owner},
     budget::Budget,
 };
-use crate::{config, tool::fanfare::failure::Fault};
+use crate::{
+    config,
+    core::{
+        error::{Effect, Reason},
+        status::Code,
+    },
+};
 
 /// What the tools of one service share.
 #[derive(Debug)]
@@ -32,6 +39,15 @@ pub struct Breakers {
 pub(super) struct Pass {
     tool: Admitted,
     service: Admitted,
+}
+
+/// A circuit breaker is open: nothing is sent.
+#[derive(Debug)]
+pub(super) struct CircuitOpen {
+    pub(super) owner: Owner,
+    retry_after: Duration,
+    /// How it failed last.
+    last: Arc<str>,
 }
 
 /// How an attempt ended.
@@ -89,7 +105,7 @@ impl Breakers {
     }
 
     /// If no attempt may be sent now: why.
-    pub(super) fn is_shut(&self) -> Option<Fault> {
+    pub(super) fn is_shut(&self) -> Option<CircuitOpen> {
         [&self.service.breaker, &self.breaker]
             .into_iter()
             .find_map(|breaker| Some(circuit_open(breaker, breaker.is_shut()?)))
@@ -98,11 +114,11 @@ impl Breakers {
     /// The right to send an attempt.
     ///
     /// # Errors
-    /// [`Fault::CircuitOpen`] if one of the breakers is open.
-    pub(super) fn admit(&self) -> Result<Pass, Fault> {
+    /// If one of the breakers is open.
+    pub(super) fn admit(&self) -> Result<Pass, CircuitOpen> {
         // A trial of the one is not used up where the other bars it.
-        if let Some(fault) = self.is_shut() {
-            return Err(fault);
+        if let Some(open) = self.is_shut() {
+            return Err(open);
         }
         let bars = |breaker| move |wait| circuit_open(breaker, wait);
         let tool = self.breaker.admit().map_err(bars(&self.breaker))?;
@@ -140,11 +156,27 @@ impl Breakers {
     }
 }
 
-fn circuit_open(breaker: &Breaker, retry_after: Duration) -> Fault {
-    Fault::CircuitOpen {
+fn circuit_open(breaker: &Breaker, retry_after: Duration) -> CircuitOpen {
+    CircuitOpen {
         owner: breaker.owner().clone(),
         retry_after,
         last: breaker.last_failure(),
+    }
+}
+
+impl From<CircuitOpen> for Failure {
+    fn from(open: CircuitOpen) -> Self {
+        let CircuitOpen {
+            owner,
+            retry_after,
+            last,
+        } = open;
+        let what = (Reason::CircuitOpen, Effect::NotStarted);
+        let message = format!("{owner} keeps failing and is left alone for a while: {last}");
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(Stage::NotAdmitted, what, Code::Unavailable, message)
+        }
     }
 }
 

@@ -8,16 +8,13 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    Policy,
-    attempt::Failure,
+    Failure, Policy, Stage,
+    attempt::FailedAttempt,
     hedge::Hedging,
     race::{Cause, Ending, Now, Race, Turn},
     retry::{History, Verdict},
 };
-use crate::{
-    core::fanout::Invocation,
-    tool::fanfare::failure::{FailureStage, Fault},
-};
+use crate::core::fanout::Invocation;
 
 impl Policy {
     /// An attempt, and when it takes long, another; the first answer wins, and
@@ -27,23 +24,23 @@ impl Policy {
         invocation: &Invocation,
         attempt: &A,
         hedging: &Hedging,
-    ) -> Result<Bytes, Fault>
+    ) -> Result<Bytes, Failure>
     where
         A: Fn() -> F,
-        F: Future<Output = Result<Bytes, Fault>>,
+        F: Future<Output = Result<Bytes, Failure>>,
     {
         let lane = |mut history: History, is_paid: bool| async move {
             let result = self.delivered(invocation, attempt, &mut history).await;
-            result.map_err(|failure| {
-                let fault = history.conclude(failure.fault);
-                (Failure { fault, ..failure }, is_paid)
+            result.map_err(|failed| {
+                let failure = history.conclude(failed.failure);
+                (FailedAttempt { failure, ..failed }, is_paid)
             })
         };
         let now = || Now {
             at: Instant::now(),
             deadline: invocation.deadline().at,
             hedge_delay: hedging.delay(),
-            budget_allows_more: self.guard.service.budget.allows_more(),
+            budget_allows_more: self.breakers.service.budget.allows_more(),
         };
         let mut race = Race::new(self.retries.max_attempts, &now());
         let mut running = FuturesUnordered::new();
@@ -60,9 +57,9 @@ impl Policy {
                 biased;
                 Some(result) = running.next() => match result {
                     Ok(observation) => return Ok(observation),
-                    Err((failure, is_paid)) => {
-                        let ending = self.ending(&failure, is_paid);
-                        race.failed(failure.fault, ending, &now())
+                    Err((failed, is_paid)) => {
+                        let ending = self.ending(&failed, is_paid);
+                        race.failed(failed.failure, ending, &now())
                     }
                 },
                 () = &mut timer, if wakes_at.is_some() => race.woken(&now()),
@@ -75,32 +72,32 @@ impl Policy {
                         // nothing: what hangs, or loses, does not fail, and a tool
                         // that is always slow would get every call twice, for ever.
                         Cause::Slowness => {
-                            self.guard.service.budget.take();
+                            self.breakers.service.budget.take();
                             lane(History::default(), true)
                         }
                         Cause::Failure => lane(History::after_loss(), false),
                     });
                     race
                 }
-                Turn::End(fault) => return Err(fault),
+                Turn::End(failure) => return Err(failure),
             };
         }
     }
 
     /// What an attempt's end means for the others, at the expense of the budget
     /// unless it `is_paid`.
-    fn ending(&self, failure: &Failure, is_paid: bool) -> Ending {
+    fn ending(&self, failed: &FailedAttempt, is_paid: bool) -> Ending {
         let verdict = if is_paid {
-            self.retries.verdict(&failure.fault)
+            self.retries.verdict(&failed.failure)
         } else {
-            self.verdict(failure)
+            self.verdict(failed)
         };
-        match (verdict, failure.fault.scope()) {
+        match (verdict, failed.failure.stage) {
             (Verdict::Retryable, _) => Ending::Passing,
             (Verdict::After(delay), _) => Ending::Pushback(delay),
             (Verdict::ToldNot, _) => Ending::ToldNot,
-            (Verdict::Final, FailureStage::Answered) => Ending::Final,
-            (Verdict::Final, FailureStage::NotAdmitted) => Ending::NotAdmitted,
+            (Verdict::Final, Stage::Answered) => Ending::Final,
+            (Verdict::Final, Stage::NotAdmitted) => Ending::NotAdmitted,
             (Verdict::Final, _) => Ending::Unanswered,
         }
     }

@@ -10,16 +10,9 @@
 use std::{mem, time::Duration};
 
 use tokio::time::Instant;
-use tonic::Code;
 
-use super::backoff::Backoff;
-use crate::{
-    config,
-    tool::fanfare::{
-        failure::{FailureStage, Fault, Pushback},
-        not_grpc,
-    },
-};
+use super::{Failure, Pushback, Resend, Stage, backoff::Backoff};
+use crate::{config, core::status::Code};
 
 /// What is not sent burdens no service, which is dialed, or tried by the breaker, at
 /// their own pace. So this only bounds how late a call notices that it is back.
@@ -32,7 +25,7 @@ const LOST_FACTOR: u32 = 3;
 pub(super) struct RetryPolicy {
     idempotent: bool,
     pub(super) max_attempts: u32,
-    codes: Vec<crate::core::status::Code>,
+    codes: Vec<Code>,
     backoff: Backoff,
     connect_patience: Duration,
 }
@@ -51,7 +44,7 @@ pub(super) struct History {
     retries: u32,
     in_a_row: u32,
     /// The last failure that tells more than that the breaker is open.
-    telling: Option<Fault>,
+    telling: Option<Failure>,
 }
 
 impl History {
@@ -70,17 +63,17 @@ impl History {
     }
 
     /// Keeps a failure after which the call goes on.
-    pub(super) fn keep(&mut self, fault: Fault) {
-        if fault.scope() != FailureStage::NotAdmitted {
-            self.telling = Some(fault);
+    pub(super) fn keep(&mut self, failure: Failure) {
+        if failure.stage != Stage::NotAdmitted {
+            self.telling = Some(failure);
         }
     }
 
-    /// The failure to report of a call whose last one is `fault`.
-    pub(super) fn conclude(self, fault: Fault) -> Fault {
+    /// The failure to report of a call whose last one is `failure`.
+    pub(super) fn conclude(self, failure: Failure) -> Failure {
         match self.telling {
-            Some(telling) if fault.scope() == FailureStage::NotAdmitted => telling,
-            _ => fault,
+            Some(telling) if failure.stage == Stage::NotAdmitted => telling,
+            _ => failure,
         }
     }
 }
@@ -117,24 +110,22 @@ impl RetryPolicy {
     /// began at `start`; `None` if it may have, or if that was tried long enough.
     pub(super) fn transparent(
         &self,
-        fault: &Fault,
+        failure: &Failure,
         history: &mut History,
         (start, now): (Instant, Instant),
         random: f64,
     ) -> Option<Duration> {
         let was_under_way = mem::replace(&mut history.is_under_way, true);
-        let (since, tries) = match fault.scope() {
-            FailureStage::Refused => {
+        let (since, tries) = match failure.stage {
+            Stage::Refused => {
                 history.unsent = None;
                 let is_first = !mem::replace(&mut history.was_refused, true);
                 return is_first.then_some(Duration::ZERO);
             }
             // A call that begins does not wait for the breaker.
-            FailureStage::NotAdmitted if !was_under_way => return None,
-            FailureStage::NotAdmitted | FailureStage::Unsent(_) => {
-                history.unsent.unwrap_or((start, 0))
-            }
-            FailureStage::Lost | FailureStage::Reset | FailureStage::Answered => {
+            Stage::NotAdmitted if !was_under_way => return None,
+            Stage::NotAdmitted | Stage::Unsent(_) => history.unsent.unwrap_or((start, 0)),
+            Stage::Lost | Stage::Reset | Stage::Answered => {
                 history.was_lost = true;
                 history.unsent = None;
                 return None;
@@ -153,38 +144,24 @@ impl RetryPolicy {
 
     /// Whether the tool answered with one of the statuses that say so, and would
     /// answer anybody so just now.
-    pub(super) fn says_it_is_unwell(&self, fault: &Fault) -> bool {
-        match fault {
-            Fault::Tool { status, .. } => self
-                .codes
-                .contains(&crate::core::status::Code::from_number(status.code)),
-            _ => false,
-        }
+    pub(super) fn says_it_is_unwell(&self, failure: &Failure) -> bool {
+        matches!(failure.resend, Resend::ByStatus(_)) && self.codes.contains(&failure.code)
     }
 
     /// Whether a call that failed so may be sent again although it may have run.
-    pub(super) fn verdict(&self, fault: &Fault) -> Verdict {
+    pub(super) fn verdict(&self, failure: &Failure) -> Verdict {
         if !self.idempotent {
             return Verdict::Final;
         }
-        match fault {
-            Fault::Tool { pushback, .. } => match pushback {
-                Some(Pushback::Never) => Verdict::ToldNot,
-                _ if !self.says_it_is_unwell(fault) => Verdict::Final,
-                Some(Pushback::After(delay)) => Verdict::After(*delay),
-                None => Verdict::Retryable,
-            },
-            // As for a tool's own status, the code decides.
-            Fault::NotGrpc { status, .. } if not_grpc::code(*status) != Code::Unavailable => {
-                Verdict::Final
-            }
-            fault => match fault.scope() {
-                FailureStage::Refused | FailureStage::Lost | FailureStage::Reset => {
-                    Verdict::Retryable
-                }
-                FailureStage::Unsent(_) | FailureStage::NotAdmitted | FailureStage::Answered => {
-                    Verdict::Final
-                }
+        match failure.resend {
+            Resend::ByStatus(Some(Pushback::Never)) => Verdict::ToldNot,
+            Resend::ByStatus(_) if !self.says_it_is_unwell(failure) => Verdict::Final,
+            Resend::ByStatus(Some(Pushback::After(delay))) => Verdict::After(delay),
+            Resend::ByStatus(None) => Verdict::Retryable,
+            Resend::Never => Verdict::Final,
+            Resend::ByStage => match failure.stage {
+                Stage::Refused | Stage::Lost | Stage::Reset => Verdict::Retryable,
+                Stage::Unsent(_) | Stage::NotAdmitted | Stage::Answered => Verdict::Final,
             },
         }
     }

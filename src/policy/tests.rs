@@ -5,7 +5,6 @@ use std::sync::Mutex;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use proptest::{collection::vec, prelude::*};
-use tonic::Code;
 
 use super::*;
 use crate::{
@@ -14,10 +13,10 @@ use crate::{
         buffered::Buffered,
         call::{Attachment, Batch, FailurePolicy, Outcome, ToolCall},
         deadline::Deadline,
-        error::{Limit, Reason, ToolStatus},
+        error::{Effect, Limit, Reason, ToolStatus},
         fanout::{FanOut, Tool},
+        status::Code,
     },
-    tool::fanfare::failure::Pushback,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -88,7 +87,7 @@ impl Scripted {
         })
     }
 
-    async fn attempt(&self) -> Result<Bytes, Fault> {
+    async fn attempt(&self) -> Result<Bytes, Failure> {
         let number = {
             let mut made = self.made.lock().unwrap();
             made.0 += 1;
@@ -111,33 +110,30 @@ impl Scripted {
             }
             End::Lost => {
                 self.ahead(self.backoff());
-                Err(Fault::NotGrpc {
-                    is_complete: true,
-                    quote: String::new(),
-                    status: http::StatusCode::BAD_GATEWAY,
-                })
+                Err(unavailable(Stage::Reset, Effect::Maybe))
             }
             End::NoConnection => {
                 self.ahead(ms(240));
-                Err(Fault::NoConnection {
-                    service: "tools".to_owned(),
-                    reason: "refused".to_owned(),
-                    connect_epoch: 1,
-                })
+                Err(unavailable(Stage::Unsent(1), Effect::NotStarted))
             }
         }
     }
 }
 
-fn status(code: Code, pushback: Option<Pushback>) -> Fault {
-    let status = ToolStatus {
-        code: code.into(),
-        details: Bytes::new(),
-    };
-    Fault::Tool {
-        status,
-        message: String::new(),
-        pushback,
+fn unavailable(stage: Stage, effect: Effect) -> Failure {
+    let what = (Reason::ToolUnavailable, effect);
+    Failure::new(stage, what, Code::Unavailable, String::new())
+}
+
+fn status(code: Code, pushback: Option<Pushback>) -> Failure {
+    let details = Bytes::new();
+    let what = (
+        Reason::ToolFailed(ToolStatus { code, details }),
+        Effect::Done,
+    );
+    Failure {
+        resend: Resend::ByStatus(pushback),
+        ..Failure::new(Stage::Answered, what, code, String::new())
     }
 }
 
@@ -157,7 +153,7 @@ impl Tool for Shared {
         let call = async move {
             let attempt = || this.attempt();
             let result = this.policy.run(&invocation, attempt).await;
-            result.map_err(|fault| fault.into_call_error(true, true, 0))
+            result.map_err(|failure| failure.into_call_error(true, true))
         };
         call.boxed()
     }
@@ -198,7 +194,7 @@ async fn run(script: Script) -> (Outcome, Instant, Instant) {
     let failures = async {
         for at in failures {
             tokio::time::sleep_until(at).await;
-            scripted.policy.guard.service.budget.take();
+            scripted.policy.breakers.service.budget.take();
         }
         std::future::pending::<()>().await;
     };

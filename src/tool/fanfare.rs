@@ -1,12 +1,93 @@
-//! Fanfare's own protocol for tools: `fanfare.v1.ToolService` over gRPC. A request is
-//! written in gRPC's framing (`request.rs`), what comes back is read (`reply.rs`), made
-//! sure that it can't spoil the response that it becomes part of (`payload.rs`) and held
-//! (`observation.rs`); a failure tells whose it was (`failure.rs`), and others than the
-//! tool may have answered (`not_grpc.rs`).
+//! Fanfare's own protocol for tools: `fanfare.v1.ToolService/CallTool` over gRPC. The
+//! request is written (`message.rs`), and the observation checked (`payload.rs`): it must
+//! not spoil the response that it becomes part of.
 
-pub(crate) mod failure;
-pub(crate) mod not_grpc;
-pub(crate) mod observation;
-pub(crate) mod payload;
-pub(crate) mod reply;
-pub(crate) mod request;
+mod message;
+mod payload;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use prost::Message as _;
+
+use super::{
+    attempt::Attempt,
+    grpc::{self, failure::Fault, observation, reply, request},
+    protocol::Protocol,
+};
+use crate::{
+    core::buffered::Buffered,
+    net::{Answers, InFlight, Upstream},
+    pb,
+    policy::Failure,
+    telemetry::attempt::Target,
+};
+
+static CALL_TOOL: PathAndQuery = PathAndQuery::from_static("/fanfare.v1.ToolService/CallTool");
+
+/// A tool of a service that speaks it.
+#[derive(Debug)]
+pub(crate) struct Fanfare {
+    upstream: Arc<Upstream>,
+    max_result_bytes: usize,
+    answers: Answers,
+}
+
+impl Fanfare {
+    /// A tool that `upstream` runs. Replies longer than `max_result_bytes` fail their
+    /// call.
+    pub(crate) fn new(upstream: Arc<Upstream>, max_result_bytes: usize) -> Self {
+        Self {
+            upstream,
+            max_result_bytes,
+            answers: Answers::default(),
+        }
+    }
+
+    async fn observation(
+        &self,
+        in_flight: &mut InFlight<'_>,
+        buffered: &Buffered,
+    ) -> Result<Bytes, Fault> {
+        let reply = in_flight.response().await.map_err(Fault::unanswered)?;
+        let reply = reply::read(reply, self.max_result_bytes, buffered).await?;
+        let response = pb::CallToolResponse::decode(reply.message).map_err(Fault::Garbage)?;
+        let Some(observation) = response.observation else {
+            return Ok(Bytes::from_static(&payload::NULL));
+        };
+        payload::check(&observation).map_err(Fault::Invalid)?;
+        observation::keep(observation, reply.held, buffered)
+    }
+}
+
+impl Protocol for Fanfare {
+    fn target(&self) -> &Target {
+        self.upstream.target()
+    }
+
+    async fn attempt(&self, attempt: &mut Attempt<'_>) -> Result<Bytes, Failure> {
+        let request = |uri, max_header_list| {
+            let message = message::framed(attempt.call(), attempt.number());
+            let inject = |headers: &mut _, room| attempt.inject(headers, room);
+            let inject = attempt.has_context().then_some(inject);
+            let gzip = self.upstream.gzip();
+            request::request(
+                uri,
+                max_header_list,
+                attempt.deadline(),
+                message,
+                gzip,
+                inject,
+            )
+        };
+        let terms = attempt.terms(&self.answers);
+        let sending = self
+            .upstream
+            .send(attempt.last_address(), terms, &CALL_TOOL, request);
+        let mut in_flight = sending.await?;
+        attempt.sent(Some(in_flight.address()));
+        let outcome = self.observation(&mut in_flight, attempt.buffered()).await;
+        grpc::end(attempt, in_flight, outcome, self.max_result_bytes).await
+    }
+}

@@ -6,6 +6,7 @@ use fanfare::{
         aggregate::Aggregate,
         call::{Completion, ToolCall},
         error::{CallError, Effect, Limit, Reason, ToolStatus, Violation},
+        status::Code,
     },
     orchestrator::wire::{self, Arrival},
 };
@@ -32,8 +33,10 @@ fn reason() -> impl Strategy<Value = Reason> {
         Just(Reason::Cancelled),
         Just(Reason::Internal),
         vec(violation, 0..=16).prop_map(Reason::InvalidArguments),
-        (1..=16i32, details)
-            .prop_map(|(code, details)| Reason::ToolFailed(ToolStatus { code, details })),
+        (1..=16i32, details).prop_map(|(code, details)| {
+            let code = Code::from_number(code);
+            Reason::ToolFailed(ToolStatus { code, details })
+        }),
     ]
 }
 

@@ -81,7 +81,7 @@ const WITH_TIMERS: &[&str] = &[
     // Pings to a collector.
     "src/telemetry/export/grpc.rs",
     // A page that does not end.
-    "src/tool/fanfare/reply.rs",
+    "src/tool/grpc/reply.rs",
 ];
 
 struct Source {

@@ -1,26 +1,32 @@
 //! A call that was sent: how it ends, and what becomes of its stream when it does not.
 
-use std::sync::Arc;
-
 use h2::RecvStream;
 use http::Response;
 use tokio::time::Instant;
 
 use super::Upstream;
-use crate::{
-    core::fanout::Invocation,
-    net::{address::Address, connection::Call, eject::Answers, linger::Linger},
-    policy::bulkhead::Bulkhead,
-    tool::fanfare::failure::Fault,
-};
+use crate::net::{address::Address, connection::Call, eject::Answers, linger::Lingers};
 
 /// For whom something is sent.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms<'a> {
-    pub(crate) invocation: &'a Invocation,
+    /// When the call ends.
+    pub(crate) deadline: Instant,
     /// Of its tool.
     pub(crate) answers: &'a Answers,
-    pub(crate) bulkhead: &'a Arc<Bulkhead>,
+    pub(crate) call: &'a dyn Lingers,
+}
+
+/// What the end of an attempt says of the address that was called, or of what is in
+/// front of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AddressHealth {
+    /// It answers.
+    Works,
+    /// It failed.
+    Fails,
+    /// Nothing, as when it says goodbye.
+    Unknown,
 }
 
 /// An attempt at a call that was sent. If nobody has said how it ended when it is
@@ -48,8 +54,8 @@ impl<'a> InFlight<'a> {
     }
 
     /// What the service answers.
-    pub(crate) async fn response(&mut self) -> Result<Response<RecvStream>, Fault> {
-        self.call.response().await.map_err(Fault::unanswered)
+    pub(crate) async fn response(&mut self) -> Result<Response<RecvStream>, h2::Error> {
+        self.call.response().await
     }
 
     /// Notes that its stream has ended: there is nothing to reset.
@@ -57,22 +63,19 @@ impl<'a> InFlight<'a> {
         self.call.is_over();
     }
 
-    /// Notes how the attempt ended: with an answer, or with this fault. To be left
-    /// out if it did not end.
-    pub(crate) fn ended(mut self, fault: Option<&Fault>) {
+    /// Notes how the attempt ended, which is left out if it did not end.
+    pub(crate) fn ended(mut self, health: AddressHealth) {
         self.ended = true;
         let address = self.call.address();
-        let speaks_against_it = fault.map_or(Some(false), Fault::speaks_against_address);
-        if speaks_against_it == Some(false) {
-            self.terms.answers.note();
-        }
-        match speaks_against_it {
-            Some(true) => {
-                tracing::debug!(address = %self.address(), ?fault, "a call was lost");
-                self.upstream.ended(address, true);
+        match health {
+            AddressHealth::Works => {
+                self.terms.answers.note();
+                if address.is_suspect() {
+                    self.upstream.ended(address, false);
+                }
             }
-            Some(false) if address.is_suspect() => self.upstream.ended(address, false),
-            _ => {}
+            AddressHealth::Fails => self.upstream.ended(address, true),
+            AddressHealth::Unknown => {}
         }
     }
 }
@@ -80,14 +83,13 @@ impl<'a> InFlight<'a> {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         let Terms {
-            invocation,
+            deadline,
             answers,
-            bulkhead,
+            call,
         } = self.terms;
-        if !self.ended && Instant::now() >= invocation.deadline().at {
+        if !self.ended && Instant::now() >= deadline {
             self.upstream.timed_out(&self.call, answers);
         }
-        self.call
-            .cancel(|now| Linger::of(invocation, bulkhead, now));
+        self.call.cancel(|now| call.linger(now));
     }
 }

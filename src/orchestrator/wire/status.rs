@@ -283,13 +283,13 @@ pub fn of_call_error(error: CallError) -> pb::Status {
             if let Ok(theirs) = pb::Status::decode(status.details) {
                 details.extend(theirs.details);
             }
-            status.code
+            status.code.number()
         }
         Reason::DeadlineExceeded(_) => Code::DeadlineExceeded as i32,
         Reason::ToolUnavailable | Reason::CircuitOpen => Code::Unavailable as i32,
         Reason::Cancelled => Code::Cancelled as i32,
         Reason::Overloaded | Reason::ResultTooLarge => Code::ResourceExhausted as i32,
-        Reason::InvalidResponse(code) => code,
+        Reason::InvalidResponse(code) => code.number(),
         Reason::Internal => Code::Internal as i32,
     };
     pb::Status {

@@ -45,7 +45,7 @@ fn barred_by(guard: &Breakers) -> Option<Owner> {
             guard.service.breaker.withdraw(pass.service);
             None
         }
-        (Some(Fault::CircuitOpen { owner, .. }), Err(Fault::CircuitOpen { owner: other, .. })) => {
+        (Some(CircuitOpen { owner, .. }), Err(CircuitOpen { owner: other, .. })) => {
             assert_eq!(owner, other);
             Some(owner)
         }

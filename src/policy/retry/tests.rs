@@ -4,7 +4,10 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{config::Tool, core::error::ToolStatus, policy::breaker::Owner};
+use crate::{
+    config::Tool,
+    core::error::{Effect, Reason, ToolStatus},
+};
 
 fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -17,40 +20,34 @@ fn policy(idempotent: bool) -> RetryPolicy {
     })
 }
 
-fn no_connection() -> Fault {
-    let (service, reason) = ("weather".to_owned(), "refused".to_owned());
-    Fault::NoConnection {
-        service,
-        reason,
-        connect_epoch: 1,
-    }
+fn failure(stage: Stage, reason: Reason) -> Failure {
+    let what = (reason, Effect::Maybe);
+    Failure::new(stage, what, Code::Unavailable, String::new())
 }
 
-fn barred() -> Fault {
-    Fault::CircuitOpen {
-        owner: Owner::Service("weather".into()),
-        retry_after: ms(500),
-        last: "it is down".into(),
-    }
+fn no_connection() -> Failure {
+    failure(Stage::Unsent(1), Reason::ToolUnavailable)
 }
 
-fn lost() -> Fault {
-    Fault::NotGrpc {
-        is_complete: true,
-        quote: String::new(),
-        status: http::StatusCode::BAD_GATEWAY,
-    }
+fn not_admitted() -> Failure {
+    failure(Stage::NotAdmitted, Reason::CircuitOpen)
 }
 
-fn status(code: Code, pushback: Option<&'static str>) -> Fault {
-    let status = ToolStatus {
-        code: code.into(),
-        details: Bytes::new(),
-    };
-    Fault::Tool {
-        status,
-        message: String::new(),
-        pushback: pushback.map(|value| Pushback::parse(&http::HeaderValue::from_static(value))),
+fn lost() -> Failure {
+    failure(Stage::Reset, Reason::ToolUnavailable)
+}
+
+fn too_large() -> Failure {
+    failure(Stage::Answered, Reason::ResultTooLarge)
+}
+
+fn status(code: Code, pushback: Option<Pushback>) -> Failure {
+    let details = Bytes::new();
+    let reason = Reason::ToolFailed(ToolStatus { code, details });
+    Failure {
+        code,
+        resend: Resend::ByStatus(pushback),
+        ..failure(Stage::Answered, reason)
     }
 }
 
@@ -83,52 +80,55 @@ fn a_dial_that_took_the_whole_time_is_the_only_one() {
 fn a_call_waits_for_the_breaker_only_when_it_is_under_way() {
     let start = Instant::now();
     let policy = policy(true);
-    let wait = |history: &mut History, fault: Fault, after| {
-        policy.transparent(&fault, history, (start, start + after), 0.5)
+    let wait = |history: &mut History, failure: Failure, after| {
+        policy.transparent(&failure, history, (start, start + after), 0.5)
     };
     let mut history = History::default();
-    assert_eq!(wait(&mut history, barred(), ms(0)), None);
+    assert_eq!(wait(&mut history, not_admitted(), ms(0)), None);
 
     let mut history = History::default();
     assert_eq!(wait(&mut history, no_connection(), ms(0)), Some(ms(50)));
-    assert_eq!(wait(&mut history, barred(), ms(0)), Some(ms(100)));
-    assert_eq!(wait(&mut history, barred(), ms(801)), None);
+    assert_eq!(wait(&mut history, not_admitted(), ms(0)), Some(ms(100)));
+    assert_eq!(wait(&mut history, not_admitted(), ms(801)), None);
 
     // What was lost has worked before.
     let mut history = History::after_loss();
-    assert_eq!(wait(&mut history, barred(), ms(2950)), Some(ms(50)));
+    assert_eq!(wait(&mut history, not_admitted(), ms(2950)), Some(ms(50)));
     let mut history = History::after_loss();
-    assert_eq!(wait(&mut history, barred(), ms(2951)), None);
+    assert_eq!(wait(&mut history, not_admitted(), ms(2951)), None);
 }
 
 #[test]
 fn only_an_idempotent_tool_is_asked_again() {
     let unavailable = || status(Code::Unavailable, None);
-    for fault in [
+    for failure in [
         unavailable(),
         lost(),
-        status(Code::Unavailable, Some("500")),
+        status(Code::Unavailable, Some(Pushback::After(ms(500)))),
     ] {
-        assert_eq!(policy(false).verdict(&fault), Verdict::Final, "{fault:?}");
+        assert_eq!(
+            policy(false).verdict(&failure),
+            Verdict::Final,
+            "{failure:?}"
+        );
     }
-    let verdict = |fault| policy(true).verdict(&fault);
+    let verdict = |failure| policy(true).verdict(&failure);
     assert_eq!(verdict(unavailable()), Verdict::Retryable);
     assert_eq!(verdict(lost()), Verdict::Retryable);
     assert_eq!(verdict(status(Code::Aborted, None)), Verdict::Final);
-    assert_eq!(verdict(Fault::TooLarge { bytes: Some(1) }), Verdict::Final);
+    assert_eq!(verdict(too_large()), Verdict::Final);
     assert_eq!(verdict(no_connection()), Verdict::Final);
-    assert_eq!(verdict(barred()), Verdict::Final);
+    assert_eq!(verdict(not_admitted()), Verdict::Final);
 }
 
 #[test]
 fn the_tool_says_when_it_wants_to_be_asked_again() {
-    let verdict = |value| policy(true).verdict(&status(Code::Unavailable, Some(value)));
-    assert_eq!(verdict("500"), Verdict::After(ms(500)));
-    assert_eq!(verdict("0"), Verdict::After(ms(0)));
-    for never in ["-1", "", "soon", "1.5", "4294967296"] {
-        assert_eq!(verdict(never), Verdict::ToldNot, "{never}");
+    let verdict = |pushback| policy(true).verdict(&status(Code::Unavailable, Some(pushback)));
+    for delay in [ms(500), ms(0)] {
+        assert_eq!(verdict(Pushback::After(delay)), Verdict::After(delay));
     }
-    let other = status(Code::NotFound, Some("500"));
+    assert_eq!(verdict(Pushback::Never), Verdict::ToldNot);
+    let other = status(Code::NotFound, Some(Pushback::After(ms(500))));
     assert_eq!(policy(true).verdict(&other), Verdict::Final);
 
     let (policy, mut history) = (policy(true), History::default());
@@ -143,12 +143,12 @@ fn the_tool_says_when_it_wants_to_be_asked_again() {
 
 #[test]
 fn that_the_breaker_is_open_is_told_only_if_nothing_else_is_known() {
-    let conclude = |history: History| history.conclude(barred()).scope();
-    assert_eq!(conclude(History::default()), FailureStage::NotAdmitted);
+    let conclude = |history: History| history.conclude(not_admitted()).stage;
+    assert_eq!(conclude(History::default()), Stage::NotAdmitted);
     let mut history = History::default();
     history.keep(no_connection());
-    history.keep(barred());
-    assert_eq!(conclude(history), FailureStage::Unsent(1));
+    history.keep(not_admitted());
+    assert_eq!(conclude(history), Stage::Unsent(1));
 }
 
 proptest! {
@@ -164,12 +164,12 @@ proptest! {
         let start = Instant::now();
         let (mut now, mut unsent_since, mut may_have_run) = (start, None, 0);
         for (what, millis, random) in met {
-            let fault = match what {
+            let failure = match what {
                 0 => lost(),
-                1 => Fault::TooLarge { bytes: Some(1) },
+                1 => too_large(),
                 2 => status(Code::Unavailable, None),
-                3 => status(Code::Unavailable, Some("5")),
-                4 => barred(),
+                3 => status(Code::Unavailable, Some(Pushback::After(ms(5)))),
+                4 => not_admitted(),
                 _ => no_connection(),
             };
             let sent = what < 4;
@@ -184,17 +184,17 @@ proptest! {
                 prop_assert!(now - since <= longest, "{:?}", now - since);
             }
             let times = (began, now);
-            if let Some(wait) = policy.transparent(&fault, &mut history, times, random) {
-                prop_assert!(!sent, "{fault:?}");
+            if let Some(wait) = policy.transparent(&failure, &mut history, times, random) {
+                prop_assert!(!sent, "{failure:?}");
                 now += wait;
                 continue;
             }
-            let verdict = policy.verdict(&fault);
+            let verdict = policy.verdict(&failure);
             let is_over = matches!(verdict, Verdict::Final | Verdict::ToldNot);
             if is_over || history.retries() + 1 >= policy.max_attempts {
                 break;
             }
-            prop_assert!(idempotent && sent, "{fault:?}");
+            prop_assert!(idempotent && sent, "{failure:?}");
             now += policy.delay(verdict, &mut history, random);
         }
         let most = if idempotent { policy.max_attempts } else { 1 };

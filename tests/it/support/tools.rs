@@ -15,6 +15,7 @@ use fanfare::{
         call::{Outcome, ToolName},
         error::{CallError, Effect, Reason, ToolStatus},
         fanout::{Invocation, Tool},
+        status::Code,
     },
 };
 use futures_util::future::BoxFuture;
@@ -60,7 +61,7 @@ impl Scripted {
         Self::new(move |_| async move {
             sleep(delay).await;
             let status = ToolStatus {
-                code: tonic::Code::Aborted as i32,
+                code: Code::Aborted,
                 details: Bytes::new(),
             };
             Err(CallError::new(
@@ -109,12 +110,12 @@ impl Tool for Scripted {
 #[derive(Clone, Default)]
 pub struct Running(Arc<AtomicUsize>);
 
-pub struct Breakers(Running);
+pub struct Guard(Running);
 
 impl Running {
-    pub fn enter(&self) -> Breakers {
+    pub fn enter(&self) -> Guard {
         self.0.fetch_add(1, Ordering::SeqCst);
-        Breakers(self.clone())
+        Guard(self.clone())
     }
 
     pub fn count(&self) -> usize {
@@ -122,7 +123,7 @@ impl Running {
     }
 }
 
-impl Drop for Breakers {
+impl Drop for Guard {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::SeqCst);
     }

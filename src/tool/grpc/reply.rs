@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use super::{
-    failure::{Fault, Pushback},
+    failure::{self, Fault},
     not_grpc,
     request::{COMPRESSED, ENCODING, PREFIX_BYTES},
 };
@@ -27,6 +27,7 @@ use crate::{
     core::{
         buffered::{Buffered, Held},
         error::{MAX_TOOL_DETAILS_BYTES, ToolStatus},
+        status::Code,
     },
     transport::gzip::{InflateError, inflate, max_compressed},
 };
@@ -259,8 +260,6 @@ fn length(framed: &[u8]) -> usize {
 /// # Errors
 /// If it is not OK.
 fn check_status(headers: &HeaderMap) -> Result<bool, Fault> {
-    const UNKNOWN: u32 = 2;
-    const LAST: u32 = 16;
     let mut values = headers.get_all(Status::GRPC_STATUS).iter();
     let Some(value) = values.next() else {
         return Ok(false);
@@ -270,8 +269,7 @@ fn check_status(headers: &HeaderMap) -> Result<bool, Fault> {
     }
     let code = match status_code(value.as_bytes()) {
         Some(0) => return Ok(true),
-        Some(code @ 1..=LAST) => code,
-        Some(_) => UNKNOWN,
+        Some(code) => i32::try_from(code).map_or(Code::Unknown, Code::from_number),
         None => return Err(Fault::Invalid("its grpc-status is no number")),
     };
     let text = |value: &HeaderValue| {
@@ -283,14 +281,14 @@ fn check_status(headers: &HeaderMap) -> Result<bool, Fault> {
     };
     Err(Fault::Tool {
         status: ToolStatus {
-            code: code.cast_signed(),
+            code,
             details: details(headers),
         },
         message: headers
             .get(Status::GRPC_MESSAGE)
             .map(text)
             .unwrap_or_default(),
-        pushback: headers.get(PUSHBACK).map(Pushback::parse),
+        pushback: headers.get(PUSHBACK).map(failure::pushback),
     })
 }
 

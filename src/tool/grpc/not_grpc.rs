@@ -10,7 +10,8 @@ use http::{
     HeaderMap, StatusCode,
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
-use tonic::Code;
+
+use crate::core::status::Code;
 
 /// How much of a page the message of an error quotes, in bytes.
 const MAX_QUOTE_BYTES: usize = 200;
@@ -26,11 +27,6 @@ pub(crate) fn code(status: StatusCode) -> Code {
         429 | 502..=504 => Code::Unavailable,
         _ => Code::Unknown,
     }
-}
-
-/// Whether such a status says that there is nobody to answer, for now.
-pub(crate) fn is_unavailable(status: StatusCode) -> bool {
-    code(status) == Code::Unavailable
 }
 
 /// The printable beginning of a page, if it is a text.

@@ -9,13 +9,11 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
     header::{CONTENT_TYPE, TE, USER_AGENT},
 };
-use prost::encoding::{self, WireType, encode_key, encode_varint, string, uint32};
-
 use tokio::time::Instant;
 
 use crate::{
-    core::{call::ToolCall, deadline::Deadline, reservation::UNCOPIED_BYTES},
-    net::connection::Outgoing,
+    core::deadline::Deadline,
+    net::Outgoing,
     transport::{frames::FIELD_BYTES, gzip::deflate},
 };
 
@@ -31,22 +29,23 @@ const AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
 /// A flag for compression, then four bytes of length.
 pub(crate) const PREFIX_BYTES: usize = 5;
 
-/// A request to `uri` for one attempt at `call`, made now, which tells the tool that it
-/// has time until `deadline`; compressed if `gzip`, and if that makes it shorter.
+/// A request to `uri` with a framed `message`, in one piece or two, made now, which tells
+/// the tool that it has time until `deadline`; compressed if `gzip`, and if that makes it
+/// shorter.
 /// `add_headers` learns how much the peer takes beside what is there, of header lists of
 /// `max_header_list` bytes (RFC 9113, 6.5.2).
 pub(crate) fn request(
     uri: Uri,
     max_header_list: Option<u32>,
     deadline: Deadline,
-    (call, attempt): (&ToolCall, u32),
+    message: (Bytes, Option<Bytes>),
     gzip: bool,
     add_headers: Option<impl FnOnce(&mut HeaderMap, usize)>,
 ) -> Outgoing {
     let made = Instant::now();
     let mut head = head(uri, deadline.remaining(made));
     let compressed = if gzip {
-        compressed(call, attempt)
+        compressed(&message.0, message.1.as_ref())
     } else {
         None
     };
@@ -56,7 +55,7 @@ pub(crate) fn request(
             head.headers_mut().insert(ENCODING, gzip);
             (body, None)
         }
-        None => message(call, attempt),
+        None => message,
     };
     if let Some(add_headers) = add_headers {
         let room = room(&head, max_header_list);
@@ -144,11 +143,10 @@ fn timeout_value(timeout: Duration) -> HeaderValue {
     HeaderValue::from_bytes(&text[start..]).unwrap_or(HeaderValue::from_static("0u"))
 }
 
-/// A compressed `CallToolRequest` in its frame, if that is shorter.
-fn compressed(call: &ToolCall, attempt: u32) -> Option<Bytes> {
-    let (head, rest) = message(call, attempt);
-    let rest = rest.unwrap_or_default();
-    let message = deflate(&[&head[PREFIX_BYTES..], &rest].concat())?;
+/// The framed message `head` and `rest`, compressed, if that is shorter.
+fn compressed(head: &[u8], rest: Option<&Bytes>) -> Option<Bytes> {
+    let rest = rest.map_or(&[][..], |rest| rest);
+    let message = deflate(&[&head[PREFIX_BYTES..], rest].concat())?;
     let mut framed = BytesMut::with_capacity(PREFIX_BYTES + message.len());
     framed.put_u8(COMPRESSED);
     framed.put_u32(u32::try_from(message.len()).ok()?);
@@ -156,73 +154,9 @@ fn compressed(call: &ToolCall, attempt: u32) -> Option<Bytes> {
     Some(framed.freeze())
 }
 
-/// A `CallToolRequest` in its frame: in one piece, or with large arguments in a
-/// second. It is written field by field: the generated message owns its strings.
-fn message(call: &ToolCall, attempt: u32) -> (Bytes, Option<Bytes>) {
-    const ID: u32 = 1;
-    const NAME: u32 = 2;
-    const ARGUMENTS: u32 = 3;
-    const ATTEMPT: u32 = 4;
-    let arguments = call.arguments.as_ref();
-    let length = string::encoded_len(ID, &call.id)
-        + string::encoded_len(NAME, &call.name)
-        + uint32::encoded_len(ATTEMPT, &attempt)
-        + arguments.map_or(0, |arguments| {
-            encoding::bytes::encoded_len(ARGUMENTS, arguments)
-        });
-    // One more DATA frame is cheaper then than a copy.
-    let apart = arguments.filter(|arguments| arguments.len() >= UNCOPIED_BYTES);
-    let copied = length - apart.map_or(0, Bytes::len);
-    let mut head = BytesMut::with_capacity(PREFIX_BYTES + copied);
-    head.put_u8(0);
-    // The limit on requests is far below 4 GiB.
-    head.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    string::encode(ID, &call.id, &mut head);
-    string::encode(NAME, &call.name, &mut head);
-    uint32::encode(ATTEMPT, &attempt, &mut head);
-    // Last, so that they can go apart: the order of fields does not matter.
-    if let Some(arguments) = arguments {
-        encode_key(ARGUMENTS, WireType::LengthDelimited, &mut head);
-        encode_varint(arguments.len() as u64, &mut head);
-        if apart.is_none() {
-            head.put_slice(arguments);
-        }
-    }
-    (head.freeze(), apart.cloned())
-}
-
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
-
     use super::*;
-    use crate::pb::CallToolRequest;
-
-    #[test]
-    fn a_message_is_what_the_generated_code_reads_in_one_piece_or_two() {
-        let lengths = [0, 1, 200, UNCOPIED_BYTES - 1, UNCOPIED_BYTES, 100_000];
-        let arguments = lengths.map(|length| Some(Bytes::from(vec![7; length])));
-        for arguments in [None].into_iter().chain(arguments) {
-            for (id, attempt) in [("", 0), ("an id", 1), ("\u{e9}", u32::MAX)] {
-                let call = ToolCall {
-                    id: id.to_owned(),
-                    name: "tool".to_owned(),
-                    arguments: arguments.clone(),
-                    timeout: None,
-                };
-                let (head, rest) = message(&call, attempt);
-                let length = arguments.as_ref().map_or(0, Bytes::len);
-                assert_eq!(rest.is_some(), length >= UNCOPIED_BYTES);
-                let framed = [head, rest.unwrap_or_default()].concat();
-                let (prefix, message) = framed.split_at(PREFIX_BYTES);
-                assert_eq!(prefix[0], 0);
-                assert_eq!(prefix[1..], (message.len() as u32).to_be_bytes());
-                let read = CallToolRequest::decode(message).unwrap();
-                assert_eq!((read.id, read.name), (call.id, call.name));
-                assert_eq!((read.arguments, read.attempt), (arguments.clone(), attempt));
-            }
-        }
-    }
 
     #[test]
     fn timeouts_have_at_most_eight_digits() {

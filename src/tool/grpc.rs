@@ -1,0 +1,54 @@
+//! One unary call over gRPC, whatever its messages are: a request is put into gRPC's
+//! framing (`request.rs`), what comes back is read (`reply.rs`) and held
+//! (`observation.rs`), a failure tells whose it was (`failure.rs`); others than the tool
+//! may have answered (`not_grpc.rs`).
+
+pub(super) mod failure;
+mod not_grpc;
+pub(super) mod observation;
+pub(super) mod reply;
+pub(super) mod request;
+
+use bytes::Bytes;
+
+use self::failure::Fault;
+use super::attempt::Attempt;
+use crate::{
+    net::{AddressHealth, InFlight},
+    policy::Failure,
+};
+
+/// Ends an attempt that was sent, which came to `outcome`; replies may have `max_bytes`.
+pub(super) async fn end(
+    attempt: &Attempt<'_>,
+    mut in_flight: InFlight<'_>,
+    outcome: Result<Bytes, Fault>,
+    max_bytes: usize,
+) -> Result<Bytes, Failure> {
+    let classified = match outcome {
+        Ok(observation) => {
+            in_flight.is_over();
+            in_flight.ended(AddressHealth::Works);
+            return Ok(observation);
+        }
+        Err(fault) => fault.classify(max_bytes),
+    };
+    if classified.ends_stream {
+        in_flight.is_over();
+    }
+    if classified.may_be_of_expiry && attempt.is_near_deadline() {
+        if classified.ends_connection {
+            in_flight.ended(classified.address);
+            return attempt.expire().await;
+        }
+        // Dropped with the call: that it ran out of time counts against its address.
+        let _in_flight = in_flight;
+        return attempt.expire().await;
+    }
+    if classified.address == AddressHealth::Fails {
+        let address = in_flight.address();
+        tracing::debug!(%address, error = classified.failure.message, "a call was lost");
+    }
+    in_flight.ended(classified.address);
+    Err(classified.failure)
+}
