@@ -5,10 +5,11 @@ use fanfare::{
     core::{
         admission::Full,
         error::{CallError, Effect, Limit, Reason, ToolStatus},
+        status::Code,
     },
     orchestrator::wire::status::{self, Violations},
 };
-use tonic::{Code, Status};
+use tonic::Status;
 use tonic_types::StatusExt as _;
 
 const README: &str = include_str!("../../README.md");
@@ -25,15 +26,8 @@ fn rows(table: &str) -> Vec<Vec<String>> {
 }
 
 /// As gRPC writes it: `NOT_FOUND`.
-fn name(code: Code) -> String {
-    let mut name = String::new();
-    for character in format!("{code:?}").chars() {
-        if character.is_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(character.to_ascii_uppercase());
-    }
-    name
+fn name(code: i32) -> String {
+    Code::from_number(code).name().to_owned()
 }
 
 /// One of each reason, and of each code that Fanfare gives it.
@@ -42,7 +36,7 @@ fn reasons() -> Vec<Reason> {
     while let Some(next) = match all[all.len() - 1] {
         Reason::UnknownTool => Some(Reason::InvalidArguments(Vec::new())),
         Reason::InvalidArguments(_) => Some(Reason::ToolFailed(ToolStatus {
-            code: Code::DataLoss as i32,
+            code: Code::DataLoss,
             details: Bytes::new(),
         })),
         Reason::ToolFailed(_) => Some(Reason::DeadlineExceeded(Limit::Call)),
@@ -51,7 +45,7 @@ fn reasons() -> Vec<Reason> {
         Reason::Cancelled => Some(Reason::Overloaded),
         Reason::Overloaded => Some(Reason::CircuitOpen),
         Reason::CircuitOpen => Some(Reason::ResultTooLarge),
-        Reason::ResultTooLarge => Some(Reason::InvalidResponse(Code::Internal as i32)),
+        Reason::ResultTooLarge => Some(Reason::InvalidResponse(Code::Internal)),
         Reason::InvalidResponse(_) => Some(Reason::Internal),
         Reason::Internal => None,
     } {
@@ -79,7 +73,7 @@ fn the_table_of_failed_calls_has_each_reason_with_its_code() {
         let word = reason.as_str().to_owned();
         assert!(rows.iter().any(|row| row[0] == word), "{word}");
         let error = CallError::new(reason, Effect::Maybe, false, String::new());
-        let code = Code::from(status::of_call_error(error).code);
+        let code = status::of_call_error(error).code;
         if !is_its_own {
             given.insert((word, name(code)));
         }
@@ -117,7 +111,7 @@ fn the_table_of_failed_requests_has_each_status() {
         .iter()
         .map(|status| {
             let info = status.get_details_error_info().expect("an ErrorInfo");
-            (name(status.code()), info.reason)
+            (name(status.code().into()), info.reason)
         })
         .collect();
     let ours = rows("requests").into_iter().filter(|row| row[1] != "none");
