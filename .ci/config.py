@@ -1,4 +1,5 @@
-"""Holds the JSON Schema of the configuration against `fanfare check`.
+"""Holds the JSON Schema of the configuration against `fanfare check`, by Taplo, which is what
+editors check TOML with. That the files there are what the code says, `cargo test` checks.
 
 What the one accepts, the other must accept: every key of the schema with values of
 VALUES, the files of FILES, and every configuration in this repository. What
@@ -6,18 +7,18 @@ VALUES, the files of FILES, and every configuration in this repository. What
 schema can't know. Each exception must be met.
 """
 
-import argparse
 import json
-import pathlib
+import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-SCHEMA = pathlib.Path("deploy/config/fanfare.schema.json")
-EXAMPLE = pathlib.Path("deploy/config/fanfare.example.toml")
+from rig import FANFARE, fail, run
+
+SCHEMA = Path("deploy/config/fanfare.schema.json")
+EXAMPLE = Path("deploy/config/fanfare.example.toml")
 
 # As TOML. Each is tried with a key of each form, those of the first line with each.
 VALUES = """
@@ -71,8 +72,7 @@ FILES = [
     (BAD, "services.s = { endpoints = ['http://b', 'http://a'], tls.server_name = 'c' }"),
     (BAD, f"services.s = {{ endpoint = 'https://a', tls.cert_file = '{TLS}.pem' }}"),
     (BAD, f"services.s = {{ endpoint = 'https://a', tls.key_file = '{TLS}.key' }}"),
-    (GOOD, "services.s.endpoint = 'https://a'\n[services.s.tls]\n"
-     f"cert_file = '{TLS}.pem'\nkey_file = '{TLS}.key'"),
+    (GOOD, f"services.s.endpoint = 'https://a'\n[services.s.tls]\ncert_file = '{TLS}.pem'\nkey_file = '{TLS}.key'"),
     (BAD, "[tools.t]"),
     (GOOD, SERVICE + f"tools.'{LONG}/{LONG[1:]}'.service = 's'"),
     (BAD, SERVICE + f"tools.'{LONG}/{LONG}'.service = 's'"),
@@ -110,134 +110,93 @@ def keys(schema, path=()):
         if value.get("type") == "object":
             yield from keys(value, (*path, name))
         else:
-            words = ("default", "description")
-            yield (*path, name), str({k: v for k, v in value.items() if k not in words})
+            yield (*path, name), str({k: v for k, v in value.items() if k not in ("default", "description")})
     if isinstance(schema.get("additionalProperties"), dict):
         yield from keys(schema["additionalProperties"], (*path, {"services": "s"}.get(path[0], "t")))
 
 
-def with_value(path, value):
-    """A file that sets `path`, and what is needed beside it."""
-    key = ".".join(path)
-    needed = {
-        "services.s.endpoint": '"https://a"',
-        "tools.t.service": '"s"',
-        "tools.t.idempotent": "true",
-    }
+def with_value(key, value):
+    """A file that sets `key`, and what is needed beside it."""
+    needed = {"services.s.endpoint": '"https://a"', "tools.t.service": '"s"', "tools.t.idempotent": "true"}
     # `endpoints` instead of `endpoint`, too.
     lines = [f"{k} = {v}" for k, v in needed.items() if not key.startswith(k)]
     return "\n".join([*lines, f"{key} = {value}", ""])
 
 
-def values(lines):
-    """Split at spaces that are not in quotes."""
-    return re.findall(r'(?:"[^"]*"|\S)+', "\n".join(lines))
-
-
-def configurations():
-    """What the repository shows people: files, and blocks of TOML in pages."""
-    for path in sorted(pathlib.Path("deploy").rglob("fanfare*.toml")):
-        yield str(path), path.read_text()
-    pages = [pathlib.Path("README.md"), *sorted(pathlib.Path("deploy").rglob("*.md"))]
-    for page in pages:
-        for number, block in enumerate(re.findall(r"```toml\n(.*?)```", page.read_text(), re.S)):
-            yield f"{page}, block {number + 1}", block
-
-
-def check(fanfare, path):
-    """The mistakes that `fanfare check` names."""
-    run = subprocess.run(
-        [fanfare, "check", "--config", path], capture_output=True, text=True, timeout=30
-    )
-    if run.returncode == 0:
-        return []
-    assert run.returncode == 1, run
-    return [re.sub(r"^line \d+, column \d+: ", "", line) for line in run.stderr.splitlines()[1:]]
-
-
-def refused_by_schema(taplo, folder):
-    """The names of the files that the schema refuses."""
-    url = SCHEMA.resolve().as_uri()
-    run = subprocess.run(
-        [taplo, "lint", "--no-auto-config", "--colors=never", "--schema", url, f"{folder}/*.toml"],
-        capture_output=True, text=True, timeout=100, env={"RUST_LOG": "info"},
-    )
-    found = int(re.search(r"found files total=(\d+)", run.stderr)[1])
-    assert found == len(list(folder.iterdir())), run.stderr
-    return {
-        pathlib.Path(path).name
-        for path in re.findall(r'invalid file error=.* path="(.*)"', run.stderr)
-    }
-
-
-def example_names_its_schema(taplo):
-    """Beside its schema, the example is refused once it has a mistake."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        shutil.copy(SCHEMA, folder)
-        for mistake, code in ("", 0), ("[server.sever]\n", 1):
-            (folder / EXAMPLE.name).write_text(EXAMPLE.read_text() + mistake)
-            run = subprocess.run(
-                [taplo, "lint", "--no-auto-config", EXAMPLE.name],
-                cwd=folder, capture_output=True, text=True, timeout=30,
-            )
-            assert run.returncode == code, run
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--fanfare", required=True)
-    parser.add_argument("--taplo", required=True)
-    arguments = parser.parse_args()
-    example_names_its_schema(arguments.taplo)
-
-    schema = json.loads(SCHEMA.read_text())
-    cases = [(f"FILES[{n}]", verdict, text) for n, (verdict, text) in enumerate(FILES)]
-    cases += [(name, GOOD, text) for name, text in configurations()]
-    lines = VALUES.strip().splitlines()
-    some, more = values(lines[:1]), values(lines[1:])
-    paths, forms = list(keys(schema)), set()
-    for path, form in paths:
-        tried = some if form in forms else some + more
-        forms.add(form)
+def cases():
+    """A name for each file, what is said of it (or `None`), and the file."""
+    yield from ((f"FILES[{n}]", *each) for n, each in enumerate(FILES))
+    # What the repository shows people: files, and blocks of TOML in pages.
+    for path in sorted(Path("deploy").rglob("fanfare*.toml")):
+        yield str(path), GOOD, path.read_text()
+    for page in [Path("README.md"), *sorted(Path("deploy").rglob("*.md"))]:
+        for block in re.findall(r"```toml\n(.*?)```", page.read_text(), re.S):
+            yield str(page), GOOD, block
+    some, more = (re.findall(r'(?:"[^"]*"|\S)+', text) for text in VALUES.strip().split("\n", 1))
+    forms = set()
+    for path, form in keys(json.loads(SCHEMA.read_text())):
         key = ".".join(path)
-        cases += [(f"{key} = {value}", None, with_value(path, value)) for value in tried]
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        files = [folder / f"{number}.toml" for number in range(len(cases))]
-        for file, (_, _, text) in zip(files, cases):
-            # Not by the schema of its own.
-            file.write_text(text.replace("#:schema", "# schema"))
-        with ThreadPoolExecutor() as pool:
-            mistakes = list(pool.map(lambda file: check(arguments.fanfare, file), files))
-        refused = refused_by_schema(arguments.taplo, folder)
+        yield from ((f"{key} = {value}", None, with_value(key, value)) for value in (some if form in forms else some + more))
+        forms.add(form)
 
+
+def check(path):
+    """The mistakes that `fanfare check` names."""
+    done = run([FANFARE, "check", "--config", path])
+    assert done.returncode in (0, 1), done
+    lines = done.stderr.splitlines()[1:] if done.returncode else []
+    return [re.sub(r"^line \d+, column \d+: ", "", line) for line in lines]
+
+
+def refused_by_schema(folder):
+    """The names of the files that the schema refuses."""
+    command = ["taplo", "lint", "--no-auto-config", "--colors=never", "--schema", SCHEMA.resolve().as_uri()]
+    said = run([*command, f"{folder}/*.toml"], env=os.environ | {"RUST_LOG": "info"}, timeout=100).stderr
+    assert f"found files total={len(list(folder.iterdir()))} " in said, said
+    return {Path(path).name for path in re.findall(r'invalid file error=.* path="(.*)"', said)}
+
+
+def example_names_its_schema(folder):
+    """Beside its schema, the example is refused once it has a mistake."""
+    shutil.copy(SCHEMA, folder)
+    for mistake, code in ("", 0), ("[server.sever]\n", 1):
+        (folder / EXAMPLE.name).write_text(EXAMPLE.read_text() + mistake)
+        done = run(["taplo", "lint", "--no-auto-config", EXAMPLE.name], cwd=folder)
+        assert done.returncode == code, done
+    for file in folder.iterdir():
+        file.unlink()
+
+
+def main(folder):
+    example_names_its_schema(folder)
+    tried = list(cases())
+    files = [folder / f"{number}.toml" for number in range(len(tried))]
+    for file, (_, _, text) in zip(files, tried):
+        # Not by the schema of its own.
+        file.write_text(text.replace("#:schema", "# schema"))
+    with ThreadPoolExecutor() as pool:
+        mistakes = list(pool.map(check, files))
+    refused = refused_by_schema(folder)
     problems, met = [], set()
-    for (name, verdict, text), file, found in zip(cases, files, mistakes):
+    for (name, verdict, text), file, found in zip(tried, files, mistakes):
         # Certificates are where it will run.
-        missing = [one for one in found if "a PEM file" in one and "can't be read" in one]
-        if name.startswith("deploy/") and len(missing) == len(found):
+        if name.startswith("deploy/") and all("a PEM file" in one and "can't be read" in one for one in found):
             found = []
+        excused = [{what for what, of in EXCEPTIONS.items() if re.search(of, one)} for one in found]
         if verdict and (verdict == GOOD) != (not found):
             problems.append(f"{name} should be {verdict}: {found or 'accepted'}\n{text}")
-        schema_refuses = file.name in refused
-        excused = []
-        for one in found:
-            excused.append({what for what, of in EXCEPTIONS.items() if re.search(of, one)})
-        if schema_refuses and not found:
+        if file.name in refused and not found:
             problems.append(f"{name}: only the schema refuses it")
-        elif not schema_refuses and found:
+        elif file.name not in refused:
             met.update(*excused)
             if not all(excused):
                 problems.append(f"{name}: only `fanfare check` refuses it: {found}")
     problems += [f"not met: {what}" for what in EXCEPTIONS if what not in met]
     if problems:
-        sys.exit("\n".join(problems[:40] + [f"{len(problems)} problems"]))
+        fail("\n".join(problems[:40] + [f"{len(problems)} problems"]))
     bad = sum(map(bool, mistakes))
-    print(
-        f"{len(paths)} keys of {len(forms)} forms, {len(cases)} configurations: {len(cases) - bad} good, {bad} bad, "
-        f"of which the schema refuses {len(refused)}"
-    )
+    print(f"{len(tried)} configurations: {bad} bad ones, of which the schema refuses {len(refused)}")
 
 
-main()
+with tempfile.TemporaryDirectory() as temporary:
+    main(Path(temporary))

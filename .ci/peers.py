@@ -1,33 +1,33 @@
 #!/usr/bin/env python3
-"""Tries Fanfare with peers in other languages: on grpcio, grpc-go, grpc-java, grpc-js, and Envoy.
+"""Tries Fanfare with programs of others: gRPC in other languages, grpcurl, a collector, Envoy.
 
 `SCENARIOS` says which scenario is tried with which peers: tool services or callers, all
 with the default settings of their libraries. `bash .ci/peers.sh FANFARE NAME[:PEER]...`
-runs some of them.
+runs some of them, `--full` with as many calls as they were once shown with.
 """
 
-import argparse
 import sys
-import tempfile
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
 
 import answers
 import clients
+import grpcurl
 import neighbours
-from processes import Processes
-from rig import Rig
+import proxy
+import telemetry
+from rig import Rig, processes
 
 TOOLS = ["python", "go", "java", "node"]
 # Those that guard themselves against resets, or might.
 GUARDED = ["go", "java", "node", "tonic", "envoy"]
 # What is tried, with whom, and what `--full` has instead of the defaults.
 SCENARIOS = [
+    (grpcurl.grpcurl_sees, ["old", "new"], {}),
+    (telemetry.collected, ["http/protobuf", "grpc"], {}),
+    (proxy.proxied, ["envoy"], {}),
     (answers.hedged_pushback, ["python"], {}),
     (answers.unknown_health, answers.CALLERS, {}),
-    (answers.no_reflection, ["grpcurl"], {}),
+    (answers.no_reflection, ["old"], {}),
     (answers.compressed_answers, ["python"], {}),
     (answers.compressed_requests, answers.CALLERS, {}),
     (answers.compressed_both_ways, TOOLS, {}),
@@ -55,34 +55,24 @@ SCENARIOS = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    programs = [f"clients-{language}" for language in clients.LANGUAGES]
-    for option in ("fanfare", "grpcurl", "envoy", "go", "java", "node", *programs):
-        parser.add_argument(f"--{option}", default="")
-    parser.add_argument("--full", action="store_true")
-    parser.add_argument("only", nargs="*", metavar="NAME[:PEER]")
-    options = parser.parse_args()
+    only = set(sys.argv[1:]) - {"--full"}
     failed, passed = [], 0
-    with tempfile.TemporaryDirectory() as folder:
-        processes = Processes(Path(folder))
-        try:
-            rig = Rig(options, processes, Path(folder))
-            for scenario, peers, full in SCENARIOS:
-                for peer in peers:
-                    name = f"{scenario.__name__}:{peer}"
-                    if options.only and not {name, scenario.__name__} & set(options.only):
-                        continue
-                    if not rig.available(peer):
-                        print(f"not run: {name}", flush=True)
-                        continue
-                    keywords = full if options.full else {}
-                    ok = attempt(rig, name, lambda: scenario(rig, peer, **keywords))
-                    passed += ok
-                    failed += [] if ok else [name]
-        finally:
-            processes.kill()
+    with processes() as started:
+        rig = Rig(started)
+        for scenario, peers, full in SCENARIOS:
+            for peer in peers:
+                name = f"{scenario.__name__}:{peer}"
+                if only and not {name, scenario.__name__} & only:
+                    continue
+                if not rig.available(peer):
+                    print(f"not run: {name}", flush=True)
+                    continue
+                keywords = full if "--full" in sys.argv else {}
+                ok = attempt(rig, name, lambda: scenario(rig, peer, **keywords))
+                passed += ok
+                failed += [] if ok else [name]
     print(f"{passed} passed, {len(failed)} failed", *failed)
-    sys.exit(bool(failed))
+    sys.exit(bool(failed) or not passed)
 
 
 def attempt(rig: Rig, name: str, scenario) -> bool:

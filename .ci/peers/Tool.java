@@ -1,45 +1,30 @@
-import com.google.protobuf.DescriptorProtos.FileDescriptorProto;
-import com.google.protobuf.DescriptorProtos.FileDescriptorSet;
-import com.google.protobuf.Descriptors.FileDescriptor;
-import com.google.protobuf.Descriptors.MethodDescriptor;
-import com.google.protobuf.DynamicMessage;
-import com.google.protobuf.Message;
 import com.google.protobuf.Struct;
 import com.google.protobuf.Value;
 import com.google.protobuf.util.Values;
+import fanfare.v1.CallToolRequest;
+import fanfare.v1.CallToolResponse;
+import fanfare.v1.ToolServiceGrpc.ToolServiceImplBase;
 import io.grpc.ServerBuilder;
-import io.grpc.ServerServiceDefinition;
 import io.grpc.Status;
-import io.grpc.protobuf.ProtoUtils;
 import io.grpc.stub.ServerCallStreamObserver;
-import io.grpc.stub.ServerCalls;
 import io.grpc.stub.StreamObserver;
-import java.nio.file.Files;
-import java.nio.file.Path;
-import java.util.HashMap;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.Executors;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 
-/** A tool service on grpc-java: {@code Tool DESCRIPTORS tool PORT}. */
-public final class Tool {
-  private final MethodDescriptor method;
+/** A tool service on grpc-java: {@code Tool tool PORT}. */
+public final class Tool extends ToolServiceImplBase {
   private final Map<String, Integer> calls = new ConcurrentHashMap<>();
   private final ScheduledExecutorService timer = Executors.newScheduledThreadPool(1);
 
-  private Tool(MethodDescriptor method) {
-    this.method = method;
-  }
-
-  private void callTool(Message request, StreamObserver<Message> answers) {
-    var call = (ServerCallStreamObserver<Message>) answers;
-    var type = method.getInputType();
-    var name = (String) request.getField(type.findFieldByName("name"));
-    var arguments = arguments((Message) request.getField(type.findFieldByName("arguments")));
-    calls.merge(name, 1, Integer::sum);
-    switch (name) {
+  @Override
+  public void callTool(CallToolRequest request, StreamObserver<CallToolResponse> answers) {
+    var call = (ServerCallStreamObserver<CallToolResponse>) answers;
+    var arguments = request.getArguments();
+    calls.merge(request.getName(), 1, Integer::sum);
+    switch (request.getName()) {
       case "echo" -> answer(call, Values.of(arguments));
       case "sleep" -> {
         var seconds = arguments.getFieldsOrThrow("seconds");
@@ -56,68 +41,22 @@ public final class Tool {
         calls.forEach((tool, count) -> counts.putFields(tool, Values.of(count)));
         answer(call, Values.of(counts.build()));
       }
-      default -> fail(call, Status.UNIMPLEMENTED.withDescription(name));
+      default -> fail(call, Status.UNIMPLEMENTED.withDescription(request.getName()));
     }
   }
 
-  private void answer(StreamObserver<Message> call, Value observation) {
-    var type = method.getOutputType();
-    var field = type.findFieldByName("observation");
-    try {
-      var value = DynamicMessage.parseFrom(field.getMessageType(), observation.toByteString());
-      call.onNext(DynamicMessage.newBuilder(type).setField(field, value).build());
-      call.onCompleted();
-    } catch (java.io.IOException error) {
-      throw new IllegalStateException(error);
-    }
+  private static void answer(StreamObserver<CallToolResponse> call, Value observation) {
+    call.onNext(CallToolResponse.newBuilder().setObservation(observation).build());
+    call.onCompleted();
   }
 
-  private static void fail(StreamObserver<Message> call, Status status) {
+  private static void fail(StreamObserver<CallToolResponse> call, Status status) {
     call.onError(status.asRuntimeException());
   }
 
-  private static Struct arguments(Message message) {
-    try {
-      return Struct.parseFrom(message.toByteString());
-    } catch (java.io.IOException error) {
-      throw new IllegalStateException(error);
-    }
-  }
-
-  private io.grpc.MethodDescriptor<Message, Message> rpc() {
-    return io.grpc.MethodDescriptor.<Message, Message>newBuilder()
-        .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
-        .setFullMethodName(method.getService().getFullName() + "/" + method.getName())
-        .setRequestMarshaller(marshaller(method.getInputType()))
-        .setResponseMarshaller(marshaller(method.getOutputType()))
-        .build();
-  }
-
-  private static io.grpc.MethodDescriptor.Marshaller<Message> marshaller(
-      com.google.protobuf.Descriptors.Descriptor type) {
-    return ProtoUtils.marshaller((Message) DynamicMessage.getDefaultInstance(type));
-  }
-
-  /** The descriptors of a set, in which each file comes after those that it imports. */
-  private static Map<String, FileDescriptor> link(FileDescriptorSet set) throws Exception {
-    var linked = new HashMap<String, FileDescriptor>();
-    for (FileDescriptorProto file : set.getFileList()) {
-      var imports = file.getDependencyList().stream().map(linked::get).toArray(FileDescriptor[]::new);
-      linked.put(file.getName(), FileDescriptor.buildFrom(file, imports));
-    }
-    return linked;
-  }
-
   public static void main(String[] options) throws Exception {
-    var files = link(FileDescriptorSet.parseFrom(Files.readAllBytes(Path.of(options[0]))));
-    var service = files.get("fanfare/v1/tool.proto").findServiceByName("ToolService");
-    var tool = new Tool(service.findMethodByName("CallTool"));
-    var definition =
-        ServerServiceDefinition.builder(service.getFullName())
-            .addMethod(tool.rpc(), ServerCalls.asyncUnaryCall(tool::callTool))
-            .build();
-    var server = ServerBuilder.forPort(Integer.parseInt(options[2])).addService(definition).build().start();
+    ServerBuilder.forPort(Integer.parseInt(options[1])).addService(new Tool()).build().start();
     System.out.println("listening");
-    server.awaitTermination();
+    Thread.currentThread().join();
   }
 }

@@ -2,28 +2,32 @@
 
 import json
 import os
-import signal
 import subprocess
 import time
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from processes import LIMIT, fail, free_ports
-from rig import Load, Rig, calls, request, tool_protos, tool_services
+from rig import LIMIT, PEERS, Load, Rig, calls, fail, free_ports, request, run, tool_protos, tool_services
 
 LANGUAGES = ["python", "go", "node"]
 WEATHER = {"city": "Oslo", "celsius": 21.5}
 FAILED = {"error": "city: must not be empty", "reason": "TOOL_FAILED"}
 UNKNOWN = {"error": "no tool is named no_such_tool", "reason": "UNKNOWN_TOOL"}
+# How a program is run, by its name. Its stubs are beside it, those of `rig` in its path.
+COMMANDS = {
+    "python": lambda name: ["python3", f"{PEERS}-python/{name}.py"],
+    "go": lambda name: [f"{PEERS}-go/bin/{name}"],
+    "node": lambda name: ["node", f"{PEERS}-node/out/{name}.js"],
+}
+ENVIRONMENT = os.environ | {"PYTHONPATH": f"{PEERS}-python:{os.environ['PYTHONPATH']}"}
 
 
 def agents(rig: Rig, peer: str) -> None:
     """Each agent gets the results of its turn from the tool service in this language."""
     fanfare = rig.fanfare(start(rig, peer)[0], get_weather="max_concurrency = 100")
-    for language in filter(lambda name: program(rig, name, "agent"), LANGUAGES):
-        command = program(rig, language, "agent", f"127.0.0.1:{fanfare.port}")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, env=env(rig))
+    for language in filter(rig.available, LANGUAGES):
+        done = run([*COMMANDS[language]("agent"), f"127.0.0.1:{fanfare.port}"], env=ENVIRONMENT)
         messages = [json.loads(line) for line in done.stdout.splitlines()]
         answers = {m["tool_call_id"]: json.loads(m["content"]) for m in messages}
         expected = {"call_1": WEATHER, "call_2": FAILED, "call_3": UNKNOWN}
@@ -42,10 +46,9 @@ def refused_agent(rig: Rig, peer: str) -> None:
     running = fanfare.stub.ExecuteTools.future(request(calls("sleep", seconds=60)))
     while asleep() == before:
         assert not running.done(), running
-    command = program(rig, peer, "agent", f"127.0.0.1:{fanfare.port}")
-    agent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=env(rig))
-    refusals = lambda log: log.count("RESOURCE_EXHAUSTED") > 2
-    rig.processes.wait_for(fanfare.name, "third refusal", refusals)
+    command = [*COMMANDS[peer]("agent"), f"127.0.0.1:{fanfare.port}"]
+    agent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    rig.processes.says(fanfare.name, lambda log: log.count("RESOURCE_EXHAUSTED") > 2)
     fanfare.process.kill()
     _, said = agent.communicate(timeout=LIMIT)
     assert agent.returncode != 0 and b"UNAVAILABLE" in said.upper(), said
@@ -65,9 +68,7 @@ def tool_service(rig: Rig, peer: str) -> None:
     fanfare = rig.fanfare([port for port, _ in replicas], get_weather=keys)
     with Load(fanfare, 4, calls("get_weather", 5, city="Oslo")) as load:
         time.sleep(0.5)
-        process = rig.processes.running[replicas[0][1]]
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=LIMIT) == 0, rig.processes.output(replicas[0][1])
+        rig.processes.stop(replicas[0][1])
         time.sleep(0.3)
     bad, of, why = load.failed()
     assert of and not bad, f"{bad} of {of}: {why}"
@@ -76,11 +77,9 @@ def tool_service(rig: Rig, peer: str) -> None:
 def given_up(rig: Rig, peer: str) -> None:
     """Calls that nobody waits for any more do not go on: it could not end before they had."""
     slow = rig.folder / f"slow-{peer}.py"
-    (command,) = [arg for arg in program(rig, peer, "tool_service") if arg.endswith(".py")]
-    with open(command) as source:
+    with open(COMMANDS[peer]("tool_service")[1]) as source:
         slow.write_text(source.read().replace("sleep(0.1)", "sleep(3600)"))
-    port, name = start(rig, peer, ["python3", str(slow)])
-    process = rig.processes.running[name]
+    port, name = start(rig, peer, ["python3", slow])
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = tool_services.ToolServiceStub(channel)
         asked = weather("get_weather")
@@ -91,8 +90,7 @@ def given_up(rig: Rig, peer: str) -> None:
         for call in by_caller:
             call.cancel()
         begun = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=LIMIT) == 0, rig.processes.output(name)
+        rig.processes.stop(name)
         # It waits 25 s for what runs.
         assert time.monotonic() - begun < 15, "calls went on"
 
@@ -103,32 +101,15 @@ def weather(tool: str):
     return asked
 
 
-def start(rig: Rig, peer: str, command: list[str] | None = None) -> tuple[int, str]:
+def start(rig: Rig, peer: str, command: list | None = None) -> tuple[int, str]:
     """Its port, and its name as a process; of this scenario alone."""
     (port,) = free_ports(1)
     name = f"caller-tool-service-{port}"
-    command = [*command, f"127.0.0.1:{port}"] if command else None
-    command = command or program(rig, peer, "tool_service", f"127.0.0.1:{port}")
-    rig.processes.start(name, command, env(rig))
+    command = [*(command or COMMANDS[peer]("tool_service")), f"127.0.0.1:{port}"]
+    rig.processes.start(name, command, env=ENVIRONMENT)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=LIMIT)
         except grpc.FutureTimeoutError:
             fail(f"{name} does not listen:\n{rig.processes.output(name)}")
     return port, name
-
-
-def program(rig: Rig, language: str, name: str, *arguments: str) -> list[str]:
-    """How it is run; empty if it can't be."""
-    folder = getattr(rig.options, f"clients_{language}")
-    if not folder:
-        return []
-    path = f"{folder}/{name}"
-    command = {"python": ["python3", f"{path}.py"], "go": [path], "node": ["node", f"{path}.js"]}
-    return [*command[language], *arguments]
-
-
-def env(rig: Rig) -> dict:
-    """Its stubs are beside those that `rig` makes for itself."""
-    path = f"{rig.options.clients_python}:{os.environ['PYTHONPATH']}"
-    return os.environ | {"PYTHONPATH": path}

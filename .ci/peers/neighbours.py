@@ -47,11 +47,7 @@ def frozen_replica(rig: Rig, peer: str, seconds: float = 10) -> None:
         thawed = time.monotonic()
         time.sleep(6)
     for what, load in ("single", single), ("batches", batches):
-        at_first, later, after = (
-            load.failed(start, start + 5),
-            load.failed(start + 5, thawed),
-            load.failed(thawed + 3),
-        )
+        at_first, later, after = (load.failed(start, start + 5), load.failed(start + 5, thawed), load.failed(thawed + 3))
         print(f"  {what}: failed at first {at_first[:2]}, later {later[:2]}, after it {after[:2]}")
         assert later[1] and later[0] <= 0.02 * later[1], f"{what}: {later}"
         assert after[1] and after[0] == 0, f"{what} after the thaw: {after}"
@@ -107,10 +103,7 @@ def storm(rig: Rig, peer: str, cancels: int, each: int, once) -> None:
     fanfare = rig.fanfare(rig.tool(peer), echo="", sleep=keys, fail="", payload="")
     fanfare.execute(calls("echo"))
     stub, start, count = fanfare.new_stub(), time.monotonic(), 0
-    with (
-        Load(fanfare, 4, calls("echo"), pause=0.005) as short,
-        Load(fanfare, 4, calls("echo", 8, text="x" * 1000)) as batches,
-    ):
+    with Load(fanfare, 4, calls("echo"), pause=0.005) as short, Load(fanfare, 4, calls("echo", 8, text="x" * 1000)) as batches:
         while count < cancels or time.monotonic() < start + 3:
             once(stub)
             count += each

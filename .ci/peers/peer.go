@@ -1,5 +1,4 @@
-// A tool service and a caller on grpc-go: `peer DESCRIPTORS tool PORT`,
-// `peer DESCRIPTORS call TARGET`.
+// A tool service and a caller on grpc-go: `peer tool PORT`, `peer call TARGET`.
 //
 // The caller makes a call for each line of its input, a JSON object, and answers with a line.
 package main
@@ -15,91 +14,52 @@ import (
 	"sync"
 	"time"
 
+	_ "google.golang.org/genproto/googleapis/rpc/errdetails" // so that details can be printed
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/gzip"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/descriptorpb"
-	"google.golang.org/protobuf/types/dynamicpb"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	fanfare "example.com/agent/fanfare/v1"
 )
 
-var files *protoregistry.Files
-
-func method(path string) protoreflect.MethodDescriptor {
-	name := strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", ".")
-	return must(files.FindDescriptorByName(protoreflect.FullName(name))).(protoreflect.MethodDescriptor)
-}
-
-func toJSON(message proto.Message) ([]byte, error) {
-	return protojson.MarshalOptions{Resolver: dynamicpb.NewTypes(files)}.Marshal(message)
-}
-
 type tools struct {
+	fanfare.UnimplementedToolServiceServer
 	lock  sync.Mutex
-	calls map[string]int
+	calls map[string]any
 }
 
-func (t *tools) callTool(ctx context.Context, name string, arguments map[string]any) (any, error) {
+func (t *tools) CallTool(ctx context.Context, call *fanfare.CallToolRequest) (*fanfare.CallToolResponse, error) {
 	t.lock.Lock()
-	defer t.lock.Unlock()
-	t.calls[name]++
-	switch name {
+	count, _ := t.calls[call.Name].(int)
+	t.calls[call.Name] = count + 1
+	calls := must(structpb.NewValue(t.calls))
+	t.lock.Unlock()
+	arguments := call.Arguments.GetFields()
+	observation := structpb.NewStructValue(call.Arguments)
+	switch call.Name {
 	case "echo":
-		return arguments, nil
 	case "sleep":
-		t.lock.Unlock()
-		defer t.lock.Lock()
 		select {
 		case <-ctx.Done():
 			return nil, status.FromContextError(ctx.Err()).Err()
-		case <-time.After(time.Duration(arguments["seconds"].(float64) * float64(time.Second))):
-			return arguments["seconds"], nil
+		case <-time.After(time.Duration(arguments["seconds"].GetNumberValue() * float64(time.Second))):
+			observation = arguments["seconds"]
 		}
 	case "fail":
-		return nil, status.Error(codes.Code(arguments["code"].(float64)), "as requested")
+		return nil, status.Error(codes.Code(arguments["code"].GetNumberValue()), "as requested")
 	case "calls":
-		return t.calls, nil
+		observation = calls
+	default:
+		return nil, status.Error(codes.Unimplemented, call.Name)
 	}
-	return nil, status.Error(codes.Unimplemented, name)
-}
-
-func serve(port string) {
-	called := method("fanfare.v1.ToolService/CallTool")
-	t := tools{calls: map[string]int{}}
-	handler := func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-		request := dynamicpb.NewMessage(called.Input())
-		if err := decode(request); err != nil {
-			return nil, err
-		}
-		var call struct {
-			Name      string
-			Arguments map[string]any
-		}
-		if err := json.Unmarshal(must(toJSON(request)), &call); err != nil {
-			return nil, err
-		}
-		observation, err := t.callTool(ctx, call.Name, call.Arguments)
-		if err != nil {
-			return nil, err
-		}
-		response := dynamicpb.NewMessage(called.Output())
-		return response, protojson.Unmarshal(must(json.Marshal(map[string]any{"observation": observation})), response)
-	}
-	server := grpc.NewServer()
-	server.RegisterService(&grpc.ServiceDesc{
-		ServiceName: "fanfare.v1.ToolService",
-		Methods:     []grpc.MethodDesc{{MethodName: "CallTool", Handler: handler}},
-	}, nil)
-	listener := must(net.Listen("tcp", "127.0.0.1:"+port))
-	fmt.Println("listening")
-	panic(server.Serve(listener))
+	return &fanfare.CallToolResponse{Observation: observation}, nil
 }
 
 // order is a call that is to be made.
@@ -113,55 +73,33 @@ type order struct {
 	Unread bool
 }
 
-func call(connection *grpc.ClientConn, o order) (json.RawMessage, error) {
+func call(connection *grpc.ClientConn, o order) (proto.Message, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(o.Timeout*float64(time.Second)))
 	var options []grpc.CallOption
 	if o.Gzip {
 		options = append(options, grpc.UseCompressor(gzip.Name))
 	}
 	ctx = metadata.NewOutgoingContext(ctx, metadata.New(o.Metadata))
-	called := method(o.Method)
 	description := grpc.StreamDesc{ClientStreams: true, ServerStreams: o.Unread}
 	stream, err := connection.NewStream(ctx, &description, o.Method, options...)
 	if err != nil {
 		return nil, err
 	}
+	var request, response proto.Message = &fanfare.ExecuteToolsRequest{}, &fanfare.ExecuteToolsResponse{}
+	if strings.Contains(o.Method, "Health") {
+		request, response = &grpc_health_v1.HealthCheckRequest{}, &grpc_health_v1.HealthCheckResponse{}
+	}
 	for _, body := range o.Requests {
-		request := dynamicpb.NewMessage(called.Input())
-		if err := protojson.Unmarshal(body, request); err != nil {
-			return nil, err
-		}
+		must(0, protojson.Unmarshal(body, request))
 		// An error here is io.EOF; RecvMsg tells what it was.
 		_ = stream.SendMsg(request)
 	}
 	_ = stream.CloseSend()
 	if o.Unread {
-		return json.RawMessage("null"), nil
+		return nil, nil
 	}
 	defer cancel()
-	response := dynamicpb.NewMessage(called.Output())
-	if err := stream.RecvMsg(response); err != nil {
-		return nil, err
-	}
-	return toJSON(response)
-}
-
-func makeCalls(target string) {
-	connection := must(grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials())))
-	orders := bufio.NewScanner(os.Stdin)
-	orders.Buffer(nil, 64<<20)
-	for orders.Scan() {
-		var o order
-		if err := json.Unmarshal(orders.Bytes(), &o); err != nil {
-			panic(err)
-		}
-		response, err := call(connection, o)
-		answer := map[string]any{"code": status.Code(err), "message": status.Convert(err).Message()}
-		if response != nil {
-			answer["response"] = response
-		}
-		fmt.Println(string(must(json.Marshal(answer))))
-	}
+	return response, stream.RecvMsg(response)
 }
 
 func must[T any](value T, err error) T {
@@ -172,14 +110,24 @@ func must[T any](value T, err error) T {
 }
 
 func main() {
-	var set descriptorpb.FileDescriptorSet
-	if err := proto.Unmarshal(must(os.ReadFile(os.Args[1])), &set); err != nil {
-		panic(err)
+	if os.Args[1] == "tool" {
+		server := grpc.NewServer()
+		fanfare.RegisterToolServiceServer(server, &tools{calls: map[string]any{}})
+		listener := must(net.Listen("tcp", "127.0.0.1:"+os.Args[2]))
+		fmt.Println("listening")
+		panic(server.Serve(listener))
 	}
-	files = must(protodesc.NewFiles(&set))
-	if os.Args[2] == "tool" {
-		serve(os.Args[3])
-	} else {
-		makeCalls(os.Args[3])
+	connection := must(grpc.NewClient(os.Args[2], grpc.WithTransportCredentials(insecure.NewCredentials())))
+	orders := bufio.NewScanner(os.Stdin)
+	orders.Buffer(nil, 64<<20)
+	for orders.Scan() {
+		var o order
+		must(0, json.Unmarshal(orders.Bytes(), &o))
+		response, err := call(connection, o)
+		answer := map[string]any{"code": status.Code(err), "message": status.Convert(err).Message()}
+		if err == nil && response != nil {
+			answer["response"] = json.RawMessage(must(protojson.Marshal(response)))
+		}
+		fmt.Println(string(must(json.Marshal(answer))))
 	}
 }

@@ -1,42 +1,21 @@
-// A tool service and a caller on grpc-js: `peer.js INCLUDE:... tool PORT`,
-// `peer.js INCLUDE:... call TARGET`. Orders and answers are those of `peer.go`.
+// A tool service and a caller on grpc-js: `peer.js tool PORT`, `peer.js call TARGET`.
+// Orders and answers are those of `peer.go`. The stubs are made by ts-proto.
 'use strict'
 const readline = require('node:readline')
 const grpc = require('@grpc/grpc-js')
-const loader = require('@grpc/proto-loader')
 const health = require('grpc-health-check')
-
-const [includes, role, where] = process.argv.slice(2)
-const contract = ['fanfare/v1/orchestrator.proto', 'fanfare/v1/tool.proto']
-const definitions = loader.loadSync([...contract, health.protoPath], {
-  includeDirs: includes.split(':'),
-})
-
-// google.protobuf.Value and Struct, which proto-loader leaves as they are.
-function toValue(json) {
-  if (json === null) return { nullValue: 0 }
-  if (typeof json === 'number') return { numberValue: json }
-  if (typeof json === 'string') return { stringValue: json }
-  if (typeof json === 'boolean') return { boolValue: json }
-  if (Array.isArray(json)) return { listValue: { values: json.map(toValue) } }
-  const fields = Object.entries(json).map(([name, value]) => [name, toValue(value)])
-  return { structValue: { fields: Object.fromEntries(fields) } }
-}
-
-function fromStruct(struct) {
-  const fields = Object.entries(struct?.fields ?? {})
-  return Object.fromEntries(fields.map(([name, value]) => [name, value[value.kind ?? Object.keys(value)[0]]]))
-}
+const { OrchestratorServiceService, ExecuteToolsRequest } = require('./out/gen/fanfare/v1/orchestrator.js')
+const { ToolServiceService } = require('./out/gen/fanfare/v1/tool.js')
 
 const calls = {}
 const tools = {
-  echo: (call, done) => done(null, { structValue: call.request.arguments ?? { fields: {} } }),
+  echo: (call, done, given) => done(null, given ?? {}),
   sleep: (call, done, { seconds }) => {
-    const timer = setTimeout(() => done(null, toValue(seconds)), seconds * 1000)
+    const timer = setTimeout(() => done(null, seconds), seconds * 1000)
     call.on('cancelled', () => clearTimeout(timer))
   },
   fail: (call, done, { code }) => done({ code, details: 'as requested' }),
-  calls: (call, done) => done(null, toValue(calls)),
+  calls: (call, done) => done(null, calls),
 }
 
 function callTool(call, done) {
@@ -44,12 +23,12 @@ function callTool(call, done) {
   calls[name] = (calls[name] ?? 0) + 1
   const answer = (error, observation) => done(error, { observation })
   const unknown = () => done({ code: grpc.status.UNIMPLEMENTED, details: name })
-  ;(tools[name] ?? unknown)(call, answer, fromStruct(call.request.arguments))
+  ;(tools[name] ?? unknown)(call, answer, call.request.arguments)
 }
 
 function serve(port) {
   const server = new grpc.Server()
-  server.addService(definitions['fanfare.v1.ToolService'], { CallTool: callTool })
+  server.addService(ToolServiceService, { callTool })
   server.bindAsync(`127.0.0.1:${port}`, grpc.ServerCredentials.createInsecure(), (error) => {
     if (error) throw error
     console.log('listening')
@@ -57,8 +36,8 @@ function serve(port) {
 }
 
 function makeCall(client, order) {
-  const [, service, name] = order.method.split('/')
-  const method = definitions[service][name]
+  const ofHealth = order.method.includes('Health')
+  const method = ofHealth ? health.service.Check : OrchestratorServiceService.executeTools
   const metadata = new grpc.Metadata()
   for (const [key, value] of Object.entries(order.metadata ?? {})) metadata.set(key, value)
   if (order.gzip) metadata.set('grpc-internal-encoding-request', 'gzip')
@@ -66,20 +45,11 @@ function makeCall(client, order) {
     const options = { deadline: Date.now() + order.timeout * 1000 }
     const answer = (error, response) =>
       resolve({ code: error?.code ?? 0, message: error?.details ?? '', response })
-    const codecs = [method.path, method.requestSerialize, method.responseDeserialize]
+    const codecs = [order.method, method.requestSerialize, method.responseDeserialize]
     const stream = client.makeClientStreamRequest(...codecs, metadata, options, answer)
-    for (const request of order.requests) stream.write(nodeRequest(request))
+    for (const request of order.requests) stream.write(ofHealth ? request : ExecuteToolsRequest.fromJSON(request))
     stream.end()
   })
-}
-
-// A call's arguments as proto-loader wants them.
-function nodeRequest(request) {
-  const calls = request.calls?.map((call) => ({
-    ...call,
-    arguments: call.arguments && toValue(call.arguments).structValue,
-  }))
-  return { ...request, calls }
 }
 
 async function makeCalls(target) {
@@ -93,4 +63,5 @@ async function makeCalls(target) {
   process.exit()
 }
 
+const [role, where] = process.argv.slice(2)
 role === 'tool' ? serve(where) : makeCalls(where)

@@ -1,4 +1,4 @@
-"""A tool service on grpcio: `tool.py PORT [gzip]`."""
+"""A tool service on grpcio: `tool.py tool PORT [gzip]`."""
 
 import collections
 import concurrent.futures
@@ -44,15 +44,13 @@ class Tools(services.ToolServiceServicer):
                 answer.observation.list_value.values.add().number_value = math.nan
             case "nothing":
                 answer.observation.list_value.values.add()
-            case "absent":
-                pass
-            case _:
+            case name if name != "absent":
                 context.abort(grpc.StatusCode.UNIMPLEMENTED, name)
         return answer
 
 
 if __name__ == "__main__":
-    port, *flags = sys.argv[1:]
+    _, port, *flags = sys.argv[1:]
     compression = grpc.Compression.Gzip if "gzip" in flags else None
     workers = concurrent.futures.ThreadPoolExecutor(max_workers=300)
     server = grpc.server(workers, compression=compression)
