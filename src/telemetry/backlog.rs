@@ -6,7 +6,6 @@
 //! them, against the same bound, which it then never meets.
 
 use std::{
-    error::Error,
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -23,7 +22,7 @@ use opentelemetry_sdk::{
 };
 use tonic::Status;
 
-use super::{log_throttle::LogThrottle, names};
+use super::{export::reason, log_throttle::LogThrottle};
 
 /// The spans that wait, and those that were lost.
 #[derive(Debug)]
@@ -175,21 +174,11 @@ impl SpanProcessor for Bounded {
     }
 }
 
-/// The status in short, with what is at the bottom of it, such as "Connection refused".
-pub(super) fn reason(status: &Status) -> String {
-    let mut bottom = status.source();
-    while let Some(deeper) = bottom.and_then(Error::source) {
-        bottom = Some(deeper);
-    }
-    let (code, message) = (names::code(status.code()), status.message());
-    match bottom {
-        Some(bottom) => format!("{code}: {message}: {bottom}"),
-        None => format!("{code}: {message}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::{Span as _, Tracer as _, TracerProvider as _};
+    use opentelemetry_sdk::trace::{SdkTracerProvider, SpanExporter};
+
     use super::*;
 
     #[test]
@@ -213,5 +202,32 @@ mod tests {
         assert!(!backlog.leave(3));
         backlog.ended(&Err(Status::unavailable("gone")));
         assert_eq!(backlog.lost(), [("queue_full", 7), ("export_failed", 6)]);
+    }
+
+    /// What it is given never gets anywhere.
+    #[derive(Debug)]
+    struct Stuck;
+
+    impl SpanExporter for Stuck {
+        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+            std::future::pending().await
+        }
+    }
+
+    #[test]
+    fn who_is_dropped_does_not_wait() {
+        let backlog = Arc::new(Backlog::new(10));
+        let processor = Bounded {
+            backlog: Arc::clone(&backlog),
+            batches: BatchSpanProcessor::builder(Stuck).build(),
+        };
+        let provider = SdkTracerProvider::builder().with_span_processor(processor);
+        let provider = provider.build();
+        provider.tracer("test").start("waits").end();
+        backlog.close();
+        assert_eq!(backlog.lost(), [("queue_full", 0), ("export_failed", 1)]);
+        // The SDK would wait for so long.
+        let for_ever = Duration::from_secs(1 << 30);
+        assert!(provider.shutdown_with_timeout(for_ever).is_ok());
     }
 }

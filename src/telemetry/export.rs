@@ -1,55 +1,60 @@
-//! The way out: exports to a collector over OTLP, by gRPC or by HTTP, and the resource
-//! that they name. Nothing here connects before there is something to send: a collector
-//! that is not there, or never answers, costs only what it would have got.
+//! Exports to a collector over OTLP, by gRPC or by HTTP. Nothing here connects before there
+//! is something to send: a collector that is not there, or never answers, costs only what it
+//! would have got.
 //!
-//! opentelemetry-otlp would do one protocol only without a second HTTP client, trust no
-//! certificate of one's own, bound no connecting, and read the environment once more.
+//! `opentelemetry-otlp` 0.33 is not used. It keeps from its caller how many spans a collector
+//! rejected, and what of the environment it ignores; it adds the headers of the environment
+//! once more to those it is given, also those that were refused here; and for its HTTP it
+//! needs a client, which would be most of this module. Conversion is that of
+//! `opentelemetry-proto`.
 
-mod connection;
+mod connector;
 mod grpc;
 mod http;
 
-use std::time::Duration;
+use std::{error::Error, fmt, time::Duration};
 
 use ::http::uri::PathAndQuery;
 use bytes::Bytes;
+use hyper_util::{
+    client::legacy,
+    rt::{TokioExecutor, TokioTimer},
+};
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::{Resource, resource::TelemetryResourceDetector};
 use prost::Message;
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::{Code, Status};
+use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt as _;
 
-use self::{connection::connect, grpc::Grpc, http::Http};
-use super::settings::{Otlp, Protocol};
+use self::connector::Connector;
+use super::{
+    names,
+    settings::{Otlp, Protocol},
+};
 
 const USER_AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
-/// The first wait before an export is tried again; the next ones double, each
-/// less up to a half.
+/// The first wait before an export is tried again; each next one is twice as long. Up to
+/// half of it is taken off, by chance.
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// What is exported, and what answers it.
+/// The message of an export, and the one that answers it.
 pub(super) trait Export: Message {
     /// What a collector answers.
     type Answer: Message + Default + 'static;
-    /// The method that takes it.
+    /// The gRPC method that takes it.
     const METHOD: PathAndQuery;
 }
 
-/// Sends exports of one signal to a collector, one after the other.
-#[derive(Debug)]
+/// Sends the exports of one signal to a collector.
 pub(super) struct Exporter {
     otlp: Otlp,
-    /// The last one, if it can be used again.
-    connection: Option<Connection>,
+    client: Client,
 }
 
-#[derive(Debug)]
-enum Connection {
-    Grpc(Box<Grpc>),
-    Http(Http),
-}
+/// Connects when there is something to send, and keeps one connection.
+type Client = legacy::Client<Connector, Body>;
 
 /// Why an export was not taken, and whether to try again: after how long, if the
 /// collector said that.
@@ -61,14 +66,25 @@ struct Failure {
 
 impl Exporter {
     pub(super) fn new(otlp: Otlp) -> Self {
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        builder.pool_max_idle_per_host(1).timer(TokioTimer::new());
+        if otlp.protocol == Protocol::Grpc {
+            builder
+                .http2_only(true)
+                // Exports to a collector whose machine vanished would otherwise wait for the
+                // kernel, for minutes. At most twice in one export: gRPC servers close a
+                // connection on the third ping without an answer in between (gRFC A8).
+                .http2_keep_alive_interval(otlp.timeout / 2)
+                .http2_keep_alive_timeout(otlp.timeout / 2);
+        }
         Self {
+            client: builder.build(Connector::new(&otlp)),
             otlp,
-            connection: None,
         }
     }
 
-    /// Tries until it is sent, it makes no sense any more, or time is up.
-    pub(super) async fn send<E: Export>(&mut self, export: E) -> Result<E::Answer, Status> {
+    /// Tries until it is taken, trying again makes no sense, or time is up.
+    pub(super) async fn send<E: Export>(&self, export: E) -> Result<E::Answer, Status> {
         let message = Bytes::from(export.encode_to_vec());
         drop(export);
         let deadline = Instant::now() + self.otlp.timeout;
@@ -93,47 +109,25 @@ impl Exporter {
         }
     }
 
-    /// A connection is used again only after an answer.
-    async fn once<E: Export>(&mut self, message: Bytes) -> Result<E::Answer, Failure> {
-        let usable = self.connection.take().filter(Connection::is_open);
-        let mut connection = match usable {
-            Some(connection) => connection,
-            None => self.connect().await.map_err(Failure::of_transport)?,
-        };
-        let otlp = &self.otlp;
-        let result = match &mut connection {
-            Connection::Grpc(grpc) => grpc.send::<E>(message).await,
-            Connection::Http(http) => http.send::<E>(otlp, message).await,
-        };
-        let answered = match &result {
-            Ok(_) => true,
-            Err(failure) => std::error::Error::source(&failure.status).is_none(),
-        };
-        self.connection = Some(connection).filter(|_| answered);
-        result
-    }
-
-    async fn connect(&self) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>> {
-        let io = connect(&self.otlp).await?;
-        Ok(match self.otlp.protocol {
-            Protocol::Grpc => Connection::Grpc(Box::new(Grpc::open(&self.otlp, io).await?)),
-            Protocol::Http => Connection::Http(Http::open(io).await?),
-        })
+    async fn once<E: Export>(&self, message: Bytes) -> Result<E::Answer, Failure> {
+        match self.otlp.protocol {
+            Protocol::Grpc => grpc::send::<E>(&self.client, &self.otlp, message).await,
+            Protocol::Http => http::send::<E>(&self.client, &self.otlp, message).await,
+        }
     }
 }
 
-impl Connection {
-    fn is_open(&self) -> bool {
-        match self {
-            Self::Grpc(grpc) => grpc.is_open(),
-            Self::Http(http) => http.is_open(),
-        }
+impl fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exporter")
+            .field("otlp", &self.otlp)
+            .finish_non_exhaustive()
     }
 }
 
 impl Failure {
     /// There was no answer.
-    fn of_transport(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    fn of_transport(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let mut status = Status::unavailable("no answer");
         status.set_source(error.into().into());
         Self {
@@ -161,6 +155,19 @@ impl Failure {
             status,
             again: again.then_some(asked),
         }
+    }
+}
+
+/// The failure of an export in short, with its root cause, such as "Connection refused".
+pub(super) fn reason(status: &Status) -> String {
+    let mut cause = status.source();
+    while let Some(deeper) = cause.and_then(Error::source) {
+        cause = Some(deeper);
+    }
+    let (code, message) = (names::code(status.code()), status.message());
+    match cause {
+        Some(cause) => format!("{code}: {message}: {cause}"),
+        None => format!("{code}: {message}"),
     }
 }
 

@@ -18,11 +18,10 @@ use opentelemetry_sdk::{
     error::{OTelSdkError, OTelSdkResult},
     metrics::{Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
 };
-use tokio::{runtime::Handle, sync::Mutex};
+use tokio::runtime::Handle;
 
 use super::{
-    backlog::reason,
-    export::{Export, Exporter},
+    export::{Export, Exporter, reason},
     log_throttle::LogThrottle,
     settings::OtlpMetrics,
 };
@@ -36,7 +35,7 @@ impl Export for ExportMetricsServiceRequest {
 
 /// An exporter whose failures are logged.
 pub(super) struct Push {
-    exporter: Arc<Mutex<Exporter>>,
+    exporter: Arc<Exporter>,
     temporality: Temporality,
     /// The SDK exports in a thread of its own.
     runtime: Handle,
@@ -51,7 +50,7 @@ impl Push {
     /// Outside of a Tokio runtime.
     pub(super) fn new(metrics: &OtlpMetrics) -> Self {
         Self {
-            exporter: Arc::new(Mutex::new(Exporter::new(metrics.otlp.clone()))),
+            exporter: Arc::new(Exporter::new(metrics.otlp.clone())),
             temporality: metrics.temporality,
             runtime: Handle::current(),
             failed: AtomicU64::new(0),
@@ -66,7 +65,7 @@ impl PushMetricExporter for Push {
         let exporter = Arc::clone(&self.exporter);
         let sent = self
             .runtime
-            .spawn(async move { exporter.lock().await.send(export).await });
+            .spawn(async move { exporter.send(export).await });
         let problem = match sent.await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(status)) => reason(&status),

@@ -34,14 +34,14 @@ use opentelemetry_sdk::{
         SdkTracerProvider, ShouldSample as _, SpanData, SpanExporter, SpanLimits,
     },
 };
-use tokio::{runtime::Handle, sync::Mutex, task::spawn_blocking};
+use tokio::{runtime::Handle, task::spawn_blocking};
 use tonic::Status;
 use tracing::{Dispatch, level_filters::LevelFilter};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _};
 
 use super::{
-    backlog::{Backlog, Bounded, reason},
-    export::{Export, Exporter},
+    backlog::{Backlog, Bounded},
+    export::{Export, Exporter, reason},
     names, settings,
     span::{Ids, Span, TARGET, Tracer},
 };
@@ -67,7 +67,7 @@ impl Spans {
             .with_max_export_batch_size(settings.batch_size)
             .with_scheduled_delay(settings.schedule_delay);
         let push = Push {
-            exporter: Arc::new(Mutex::new(Exporter::new(settings.otlp.clone()))),
+            exporter: Arc::new(Exporter::new(settings.otlp.clone())),
             resource: ResourceAttributesWithSchema::default(),
             runtime: Handle::current(),
             backlog: Arc::clone(&backlog),
@@ -181,7 +181,7 @@ impl Export for ExportTraceServiceRequest {
 
 /// Sends batches, one after the other.
 struct Push {
-    exporter: Arc<Mutex<Exporter>>,
+    exporter: Arc<Exporter>,
     resource: ResourceAttributesWithSchema,
     /// The SDK exports in a thread of its own.
     runtime: Handle,
@@ -199,7 +199,7 @@ impl SpanExporter for Push {
         let exporter = Arc::clone(&self.exporter);
         let sent = self
             .runtime
-            .spawn(async move { exporter.lock().await.send(request).await });
+            .spawn(async move { exporter.send(request).await });
         let ends = |_| Err(Status::cancelled("the process ends"));
         let answer = sent.await.unwrap_or_else(ends);
         let result = answer.map(|answer| answer.partial_success);

@@ -77,9 +77,7 @@ const WITH_TIMERS: &[&str] = &[
     // An export that has to be tried again, or is not answered.
     "src/telemetry/export.rs",
     // Connecting to a collector.
-    "src/telemetry/export/connection.rs",
-    // Pings to a collector.
-    "src/telemetry/export/grpc.rs",
+    "src/telemetry/export/connector.rs",
     // A page that does not end.
     "src/tool/grpc/reply.rs",
 ];

@@ -1,66 +1,44 @@
 //! OTLP over HTTP/1.1: one POST of protobuf for each export.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Request, StatusCode,
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT},
+    header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
 };
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1;
 use prost::Message as _;
-use tonic::Status;
+use tonic::{Status, body::Body};
 
-use super::{Export, Failure, connection::Io};
+use super::{Client, Export, Failure};
 use crate::{telemetry::settings::Otlp, transport::gzip};
 
 const PROTOBUF: &str = "application/x-protobuf";
 /// An answer says how many were rejected, and why.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-/// A connection.
-pub(super) struct Http(http1::SendRequest<Full<Bytes>>);
-
-impl Http {
-    pub(super) async fn open(io: Io) -> Result<Self, hyper::Error> {
-        let (sender, connection) = http1::handshake(io).await?;
-        tokio::spawn(connection);
-        Ok(Self(sender))
+pub(super) async fn send<E: Export>(
+    client: &Client,
+    otlp: &Otlp,
+    message: Bytes,
+) -> Result<E::Answer, Failure> {
+    let request = request(otlp, message).map_err(Failure::of_transport)?;
+    let answer = client.request(request).await;
+    let (head, body) = answer.map_err(Failure::of_transport)?.into_parts();
+    // To its end, so that the connection can be used again.
+    let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+    let body = body.map_err(Failure::of_transport)?.to_bytes();
+    if head.status.is_success() {
+        // The body may be empty.
+        return Ok(E::Answer::decode(body).unwrap_or_default());
     }
-
-    pub(super) fn is_open(&self) -> bool {
-        !self.0.is_closed()
-    }
-
-    pub(super) async fn send<E: Export>(
-        &mut self,
-        otlp: &Otlp,
-        message: Bytes,
-    ) -> Result<E::Answer, Failure> {
-        self.0.ready().await.map_err(Failure::of_transport)?;
-        let request = request(otlp, message);
-        let answer = self.0.send_request(request.map_err(Failure::of_transport)?);
-        let (head, body) = answer.await.map_err(Failure::of_transport)?.into_parts();
-        // Whole, so that the connection can be used again.
-        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-        let body = body.map_err(Failure::of_transport)?.to_bytes();
-        if head.status.is_success() {
-            // There may be none.
-            return Ok(E::Answer::decode(body).unwrap_or_default());
-        }
-        Err(failure(head.status, &head.headers))
-    }
+    Err(failure(head.status, &head.headers))
 }
 
-fn request(otlp: &Otlp, message: Bytes) -> http::Result<Request<Full<Bytes>>> {
+fn request(otlp: &Otlp, message: Bytes) -> http::Result<Request<Body>> {
     let compressed = otlp.gzip.then(|| gzip::deflate(&message)).flatten();
-    let path = otlp
-        .endpoint
-        .path_and_query()
-        .map_or("/", |path| path.as_str());
-    let host = otlp.endpoint.authority().map_or("", |host| host.as_str());
-    let mut request = Request::post(path);
+    let mut request = Request::post(&otlp.endpoint);
     if let Some(headers) = request.headers_mut() {
         let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
         set(USER_AGENT, super::USER_AGENT);
@@ -73,9 +51,7 @@ fn request(otlp: &Otlp, message: Bytes) -> http::Result<Request<Full<Bytes>>> {
             set(CONTENT_ENCODING, "gzip");
         }
     }
-    request
-        .header(HOST, host)
-        .body(Full::new(compressed.unwrap_or(message)))
+    request.body(Body::new(Full::new(compressed.unwrap_or(message))))
 }
 
 /// By the rules of OTLP (<https://opentelemetry.io/docs/specs/otlp/#otlphttp-response>).
@@ -92,11 +68,5 @@ fn failure(status: StatusCode, headers: &HeaderMap) -> Failure {
             false => Status::unknown(message),
         },
         again: again.then(|| asked.map(Duration::from_secs)),
-    }
-}
-
-impl fmt::Debug for Http {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Http")
     }
 }

@@ -3,6 +3,7 @@ use crate::support::{
     SECOND, call, config,
     observed::Observed,
     request,
+    spans::flat,
     tools::{Scripted, registry},
 };
 
@@ -59,8 +60,22 @@ async fn a_trace_is_kept_whole_or_not_at_all() {
         observed.client.execute_tools(request(calls)).await.unwrap();
     }
 
-    let trees = observed.end().await.trees;
+    let seen = observed.end().await;
     // The odds of fewer or more are less than one in 10^20.
-    assert!((100..=300).contains(&trees.len()), "{}", trees.len());
-    assert!(trees.iter().all(|tree| tree.children.len() == 2));
+    assert!(
+        (100..=300).contains(&seen.trees.len()),
+        "{}",
+        seen.trees.len()
+    );
+    assert!(seen.trees.iter().all(|tree| tree.children.len() == 2));
+    // Others that sample this half of all traces sample the same: the SDK's sampler, in all
+    // languages, compares the id's lower 63 bits with the ratio.
+    for span in flat(&seen.received.traces) {
+        let low = span.trace_id.last_chunk::<8>().expect("an id");
+        assert!(
+            u64::from_be_bytes(*low) >> 1 < 1 << 62,
+            "{:?}",
+            span.trace_id
+        );
+    }
 }
