@@ -1,5 +1,5 @@
 //! The configuration file: TOML text becomes a [`Config`] that is right by
-//! construction, or a [`ConfigError`] that names every mistake at once.
+//! construction, or a [`Mistakes`] that names every mistake at once.
 //!
 //! A section is a file in `config/`: its type, its keys and what is checked about them.
 //! A key is declared once, and reading, writing and the files of `deploy/config/`
@@ -13,7 +13,6 @@ mod breaker;
 mod compression;
 mod docs;
 mod endpoint;
-mod error;
 mod form;
 mod hedge;
 mod kind;
@@ -40,13 +39,15 @@ use self::{
     reader::{Files, Reader},
     section::Section as _,
 };
-use crate::core::call::ToolName;
+use crate::{
+    core::call::ToolName,
+    mistakes::{Mistake, Mistakes, Position},
+};
 
 pub use self::{
     breaker::Breaker,
     compression::Compression,
     docs::{SectionDocs, sections},
-    error::{ConfigError, Mistake, Position},
     form::Form,
     hedge::HedgeDelay,
     limits::Limits,
@@ -78,7 +79,7 @@ pub use self::{
 ///
 /// let error = Config::parse("[limits]\nmax_calls_per_request = 0").unwrap_err();
 /// assert_eq!(error.mistakes()[0].key, "limits.max_calls_per_request");
-/// # Ok::<(), fanfare::config::ConfigError>(())
+/// # Ok::<(), fanfare::mistakes::Mistakes>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
@@ -100,7 +101,7 @@ impl Config {
     /// # Errors
     /// Every mistake in the text, in its order; or, if it is no TOML, the
     /// syntax errors alone.
-    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+    pub fn parse(text: &str) -> Result<Self, Mistakes> {
         Ok(Self::read(text, Files::Read)?.0)
     }
 
@@ -110,14 +111,14 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::parse`].
-    pub fn parse_offline(text: &str) -> Result<(Self, Vec<String>), ConfigError> {
+    pub fn parse_offline(text: &str) -> Result<(Self, Vec<String>), Mistakes> {
         Self::read(text, Files::Elsewhere)
     }
 
-    fn read(text: &str, files: Files) -> Result<(Self, Vec<String>), ConfigError> {
+    fn read(text: &str, files: Files) -> Result<(Self, Vec<String>), Mistakes> {
         let (root, syntax_errors) = DeTable::parse_recoverable(text);
         if !syntax_errors.is_empty() {
-            return Err(ConfigError::syntax(text, &syntax_errors));
+            return Err(syntax_mistakes(text, &syntax_errors));
         }
         reader::read(text, root.into_inner(), files, read)
     }
@@ -127,10 +128,14 @@ impl Config {
     /// # Errors
     /// If the file can't be read, a single mistake that names its path; else as
     /// [`Config::parse`].
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    pub fn load(path: &Path) -> Result<Self, Mistakes> {
         match fs::read_to_string(path) {
             Ok(text) => Self::parse(&text),
-            Err(error) => Err(ConfigError::unreadable(path, &error)),
+            Err(error) => Err(Mistakes::new(vec![Mistake {
+                position: None,
+                key: String::new(),
+                problem: format!("can't read {}: {error}", path.display()),
+            }])),
         }
     }
 
@@ -164,4 +169,17 @@ fn read(root: &mut Reader<'_, '_>) -> Config {
         services,
         tools,
     }
+}
+
+/// The first syntax error of each line: the others mostly follow from it.
+fn syntax_mistakes(text: &str, errors: &[toml::de::Error]) -> Mistakes {
+    let mistake = |error: &toml::de::Error| Mistake {
+        position: error.span().map(|span| Position::of(text, span.start)),
+        key: String::new(),
+        problem: error.message().replace('\n', ", "),
+    };
+    let mut mistakes: Vec<_> = errors.iter().map(mistake).collect();
+    mistakes.sort_by_key(|mistake| mistake.position);
+    mistakes.dedup_by_key(|mistake| mistake.position.map(|position| position.line));
+    Mistakes::new(mistakes)
 }

@@ -16,8 +16,6 @@ pub mod view;
 
 use std::{fmt::Write as _, net::SocketAddr};
 
-use tonic::Code;
-
 pub use connect::{Plain, connect};
 
 /// The demo tools: name, description, and whether they are idempotent.
@@ -45,27 +43,6 @@ pub const TOOLS: [(&str, &str, bool); 8] = [
     ("crash", "Aborts the process of the tool service", false),
 ];
 
-/// The codes of gRPC by their numbers, as <https://grpc.io/docs/guides/status-codes/> writes them.
-const CODE_NAMES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
 /// The configuration, as TOML, of a Fanfare that serves the demo tools which
 /// listen on `tools_addr`. Everything that it does not name has its default.
 pub fn config_toml(tools_addr: SocketAddr) -> String {
@@ -87,10 +64,6 @@ pub fn config_toml(tools_addr: SocketAddr) -> String {
         );
     }
     toml
-}
-
-fn code_name(code: Code) -> &'static str {
-    CODE_NAMES[code as usize]
 }
 
 #[cfg(test)]
@@ -121,16 +94,5 @@ mod tests {
             .map(|(name, _)| name.as_str())
             .collect();
         assert_eq!(idempotent, ["echo", "flaky", "hang", "payload", "sleep"]);
-    }
-
-    #[test]
-    fn every_code_has_its_own_name() {
-        for (number, name) in (0..).zip(CODE_NAMES) {
-            let code = Code::from_i32(number);
-            assert_eq!(code_name(code), name);
-            // `InvalidArgument` and `INVALID_ARGUMENT` are the same word.
-            let debug = format!("{code:?}").to_uppercase();
-            assert_eq!(debug, name.replace('_', ""));
-        }
     }
 }

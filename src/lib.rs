@@ -83,6 +83,7 @@ pub mod core;
 pub mod demo;
 pub mod json;
 pub mod logging;
+pub mod mistakes;
 pub mod net;
 pub mod orchestrator;
 pub mod policy;

@@ -68,7 +68,7 @@ impl Telemetry {
     /// Outside of a Tokio runtime.
     pub fn start<'a>(settings: &Settings, tools: impl IntoIterator<Item = &'a ToolName>) -> Self {
         for ignored in &settings.ignored {
-            let (variable, problem) = (&*ignored.variable, &*ignored.problem);
+            let (variable, problem) = (&*ignored.key, &*ignored.problem);
             tracing::warn!(variable, problem, "a setting of telemetry is ignored");
         }
         let resource = export::resource(&settings.resource);

@@ -1,8 +1,9 @@
-//! What both edges need of the wire: URLs, HTTP/2 frames as they pass, gzip, TLS
-//! certificates.
+//! What both edges need of the wire: URLs, timeouts, HTTP/2 frames as they pass,
+//! gzip, TLS certificates.
 
 pub(crate) mod endpoint;
 pub(crate) mod frames;
+pub mod grpc_timeout;
 pub mod gzip;
 pub(crate) mod tls;
 pub(crate) mod writes;

@@ -6,11 +6,7 @@ use std::{
     path::Path,
 };
 
-use fanfare::{
-    config::{Config, ConfigError},
-    logging,
-    telemetry::settings::Settings,
-};
+use fanfare::{config::Config, logging, mistakes::Mistakes, telemetry::settings::Settings};
 
 use super::{Outcome, threads};
 
@@ -76,7 +72,7 @@ fn environment() -> Result<(), String> {
     Err(problems.join("\n"))
 }
 
-fn read<T>(path: &Path, parse: impl Fn(&str) -> Result<T, ConfigError>) -> Result<T, String> {
+fn read<T>(path: &Path, parse: impl Fn(&str) -> Result<T, Mistakes>) -> Result<T, String> {
     let (name, text) = if path == Path::new(STDIN) {
         ("standard input".to_owned(), io::read_to_string(io::stdin()))
     } else {

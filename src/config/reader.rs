@@ -14,10 +14,10 @@ use toml::{
 };
 
 use super::{
-    error::{ConfigError, Mistake, Position},
     kind::Kind,
     text::{self, nearest, shown},
 };
+use crate::mistakes::{Mistake, Mistakes, Position};
 
 /// Whether the files that a configuration names are read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,7 +34,7 @@ pub(super) fn read<T>(
     root: DeTable<'_>,
     files: Files,
     read: impl FnOnce(&mut Reader<'_, '_>) -> T,
-) -> Result<(T, Vec<String>), ConfigError> {
+) -> Result<(T, Vec<String>), Mistakes> {
     let mut notes = Notes {
         files,
         found: Vec::new(),
@@ -59,7 +59,7 @@ pub(super) fn read<T>(
             problem,
         },
     );
-    Err(ConfigError::new(mistakes.collect()))
+    Err(Mistakes::new(mistakes.collect()))
 }
 
 /// One table that is being read.

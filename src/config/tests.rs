@@ -10,8 +10,8 @@ use std::{path::Path, time::Duration};
 
 use proptest::prelude::*;
 
-use super::{Compression, Config, Limits, Mistake, Server, Service, Tool};
-use crate::core::call::ToolName;
+use super::{Compression, Config, Limits, Server, Service, Tool};
+use crate::{core::call::ToolName, mistakes::Mistake};
 
 const SAMPLE: &str = r#"
 [server]

@@ -87,65 +87,11 @@ impl Deadline {
     }
 }
 
-/// A `grpc-timeout` that is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be 1 to 8 digits and a unit out of H M S m u n")]
-pub struct MalformedTimeout;
-
-/// Reads the value of a `grpc-timeout` header
-/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>: at most 8
-/// digits and a unit).
-///
-/// # Errors
-/// If it is anything else. Such a request must not run without a deadline.
-pub fn parse_grpc_timeout(value: &str) -> Result<Duration, MalformedTimeout> {
-    let unit = value.chars().next_back().ok_or(MalformedTimeout)?;
-    let digits = value.strip_suffix(unit).ok_or(MalformedTimeout)?;
-    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(MalformedTimeout);
-    }
-    let amount: u64 = digits.parse().map_err(|_| MalformedTimeout)?;
-    match unit {
-        'H' => Ok(Duration::from_secs(amount * 3600)),
-        'M' => Ok(Duration::from_secs(amount * 60)),
-        'S' => Ok(Duration::from_secs(amount)),
-        'm' => Ok(Duration::from_millis(amount)),
-        'u' => Ok(Duration::from_micros(amount)),
-        'n' => Ok(Duration::from_nanos(amount)),
-        _ => Err(MalformedTimeout),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn grpc_timeouts_are_read_strictly() {
-        let ok = |value, expected| assert_eq!(parse_grpc_timeout(value), Ok(expected), "{value}");
-        ok("1S", SECOND);
-        ok("100m", Duration::from_millis(100));
-        ok("0n", Duration::ZERO);
-        ok("99999999H", Duration::from_secs(99_999_999 * 3600));
-        for bad in [
-            "",
-            "S",
-            "1",
-            "1s",
-            "-1S",
-            "+1S",
-            "1.5S",
-            "123456789S",
-            "bogus",
-            "1 S",
-            " 1S",
-            "١S",
-        ] {
-            assert_eq!(parse_grpc_timeout(bad), Err(MalformedTimeout), "{bad:?}");
-        }
-    }
 
     #[test]
     fn the_shortest_limit_wins_and_is_named() {

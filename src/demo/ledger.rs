@@ -9,10 +9,13 @@
 //! end of the process leaves a call without an end.
 
 use tokio::time::Instant;
-use tonic::{Code, Request, metadata::MetadataMap};
+use tonic::{Request, metadata::MetadataMap};
 
-use super::code_name;
-use crate::pb::CallToolRequest;
+use crate::{
+    core::status::Code,
+    pb::CallToolRequest,
+    transport::grpc_timeout::{self, GRPC_TIMEOUT},
+};
 
 /// A ledger has a line for each call, at any rate.
 const ALL: Option<&str> = None;
@@ -32,7 +35,7 @@ pub(super) struct Entry {
 impl Entry {
     /// Writes that the call has started.
     pub(super) fn start(request: &Request<CallToolRequest>) -> Self {
-        let timeout = grpc_timeout(request.metadata());
+        let timeout = caller_timeout(request.metadata());
         let request = request.get_ref();
         let entry = Self {
             id: request.id.clone(),
@@ -61,7 +64,7 @@ impl Drop for Entry {
         } = &*self;
         let duration = self.start.elapsed().as_secs_f64();
         if let Some(code) = self.code {
-            let code = code_name(code);
+            let code = code.name();
             tracing::info!(
                 target: "fanfare::demo", throttle = ALL, id, tool, attempt, code, duration, "call answered"
             );
@@ -74,21 +77,10 @@ impl Drop for Entry {
     }
 }
 
-/// The caller's `grpc-timeout` in seconds; `None` if it sent none, or one
-/// that is malformed.
-fn grpc_timeout(metadata: &MetadataMap) -> Option<f64> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let seconds = match unit {
-        "H" => 3_600.0,
-        "M" => 60.0,
-        "S" => 1.0,
-        "m" => 1e-3,
-        "u" => 1e-6,
-        "n" => 1e-9,
-        _ => return None,
-    };
-    Some(f64::from(digits.parse::<u32>().ok()?) * seconds)
+/// The caller's timeout in seconds; `None` if it sent none, or a malformed one.
+fn caller_timeout(metadata: &MetadataMap) -> Option<f64> {
+    let text = metadata.get(GRPC_TIMEOUT.as_str())?.to_str().ok()?;
+    Some(grpc_timeout::parse(text).ok()?.as_secs_f64())
 }
 
 #[cfg(test)]
@@ -148,26 +140,5 @@ mod tests {
         let cancelled = json!({"message": "call cancelled", "id": "call_1", "tool": "hang",
             "attempt": 2, "duration": null, "panicked": false});
         assert_eq!(ledger_of("hang", &json!({})), [started("hang"), cancelled]);
-    }
-
-    #[test]
-    fn timeouts_are_read_in_every_unit() {
-        let read = |text: &str| {
-            let mut metadata = MetadataMap::new();
-            metadata.insert("grpc-timeout", text.parse().unwrap());
-            grpc_timeout(&metadata)
-        };
-        for (text, expected) in [
-            ("1H", 3_600.0),
-            ("2M", 120.0),
-            ("3S", 3.0),
-            ("4m", 0.004),
-            ("500u", 0.0005),
-        ] {
-            assert_eq!(read(text), Some(expected));
-        }
-        assert_eq!(read("5"), None);
-        assert_eq!(read("soon"), None);
-        assert_eq!(grpc_timeout(&MetadataMap::new()), None);
     }
 }

@@ -8,14 +8,13 @@ pub(super) mod tests;
 use std::{ops::RangeInclusive, time::Duration};
 
 use prost_types::Timestamp;
-use tonic::Code;
 
 use super::{
-    code_name,
     style::Style,
     text::{Paint, bar, columns, cut, escaped, padded, seconds},
 };
 use crate::{
+    core::status::Code,
     json,
     pb::{ExecuteToolsResponse, ToolCall, ToolExecutionResult, tool_execution_result::Outcome},
 };
@@ -257,7 +256,7 @@ fn outcome(result: &ToolExecutionResult) -> (Paint, String) {
             (Paint::Green, format!("ok {observation}"))
         }
         Some(Outcome::Error(status)) => {
-            let code = code_name(Code::from_i32(status.code));
+            let code = Code::from_number(status.code).name();
             let message = if status.message.is_empty() {
                 String::new()
             } else {

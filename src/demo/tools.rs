@@ -15,8 +15,9 @@ use prost_types::{Value, value::Kind};
 use serde_json::{Map, Value as Json, json};
 use tonic::{Code, Request, Response, Status};
 
-use super::{CODE_NAMES, ledger, text};
+use super::{ledger, text};
 use crate::{
+    core::status,
     json,
     pb::{CallToolRequest, CallToolResponse, tool_service_server::ToolService},
 };
@@ -112,7 +113,8 @@ impl ToolService for DemoTools {
         } = request.into_inner();
 
         let result = self.run(&name, arguments.unwrap_or_default()).await;
-        entry.answered(result.as_ref().err().map_or(Code::Ok, Status::code));
+        let code = result.as_ref().err().map_or(Code::Ok, Status::code);
+        entry.answered(status::Code::from_number(code.into()));
         result.map(|observation| {
             Response::new(CallToolResponse {
                 observation: Some(observation),
@@ -174,12 +176,12 @@ async fn sleep(arguments: &Map<String, Json>) -> Result<Bytes, Status> {
 fn requested_failure(arguments: &Map<String, Json>) -> Result<Status, Status> {
     let must = "the number (1 to 16) or the name of a gRPC code other than OK";
     let code = argument(arguments, "code", must, |json| {
-        let number = match json.as_str() {
-            Some(name) => CODE_NAMES.iter().position(|known| *known == name)?,
-            None => usize::try_from(json.as_u64()?).ok()?,
+        let is_meant = |code: &status::Code| match json.as_str() {
+            Some(name) => code.name() == name,
+            None => json.as_i64() == Some(code.number().into()),
         };
-        let is_failure = (1..CODE_NAMES.len()).contains(&number);
-        is_failure.then(|| Code::from_i32(number as i32))
+        let code = status::Code::ALL.into_iter().find(is_meant)?;
+        (code != status::Code::Ok).then(|| Code::from_i32(code.number()))
     })?;
     let message = match arguments.contains_key("message") {
         true => argument(arguments, "message", "a string", Json::as_str)?,

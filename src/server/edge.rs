@@ -26,7 +26,7 @@ use super::{
     methods::{self, Bounds, Method, Served, check_message},
     open_ended::{OpenEnded, UntilAnswered},
     parting::Work,
-    protocol::{grpc_timeout, refuse_long_headers, refuse_other_protocols},
+    protocol::{self, refuse_long_headers, refuse_other_protocols},
     receive::{ENCODING, Rejection, Until, receive},
     services::{Responding, Services},
     stream_task::ends_at,
@@ -201,7 +201,7 @@ fn answer(
         refuse_long_headers(&head, edge.max_header_list_bytes)
             .map_err(|status| Rejection::new("too_large", status))?;
         let timeout =
-            grpc_timeout(&head.headers).map_err(|status| Rejection::new("invalid", status))?;
+            protocol::timeout(&head.headers).map_err(|status| Rejection::new("invalid", status))?;
         let deadline = Deadline::of_request(arrival, timeout, edge.max_request_timeout);
         record.set_deadline(deadline);
         if deadline.remaining(arrival).is_zero() {

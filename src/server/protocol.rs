@@ -11,8 +11,8 @@ use http::{
 use tonic::{Status, body::Body};
 
 use crate::{
-    core::deadline::parse_grpc_timeout,
     orchestrator::wire::status::{Violations, headers_too_long},
+    transport::grpc_timeout::{self, GRPC_TIMEOUT},
 };
 
 /// gRPC is POST with a content type of its own; HTTP's answers to anything else
@@ -70,14 +70,13 @@ pub(super) fn refuse_long_headers(request: &Parts, max_bytes: usize) -> Result<(
 }
 
 /// The caller's timeout, if it sent one.
-pub(super) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
-    const NAME: &str = "grpc-timeout";
+pub(super) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     let refuse = |problem: String| {
         let mut violations = Violations::default();
-        violations.add(NAME, problem);
+        violations.add(GRPC_TIMEOUT.as_str(), problem);
         Err(violations.into())
     };
-    let mut values = headers.get_all(NAME).iter();
+    let mut values = headers.get_all(GRPC_TIMEOUT).iter();
     let Some(value) = values.next() else {
         return Ok(None);
     };
@@ -85,7 +84,7 @@ pub(super) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Stat
         return refuse("must be sent once".to_owned());
     }
     let text = String::from_utf8_lossy(value.as_bytes());
-    parse_grpc_timeout(&text)
+    grpc_timeout::parse(&text)
         .map(Some)
         .or_else(|error| refuse(format!("{error}, is {text:?}")))
 }

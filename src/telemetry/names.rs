@@ -8,7 +8,7 @@
 //! has a word for is under `fanfare.`. The next release of the conventions renames
 //! [`STATUS_CODE`]: to follow it, change that one line.
 
-use tonic::Code;
+use crate::core::status::Code;
 
 /// The version of the conventions that spans and metrics refer to.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
@@ -285,24 +285,6 @@ pub const METHODS: &[&str] = &[
 pub const CALL_TOOL: &str = "fanfare.v1.ToolService/CallTool";
 
 /// A status as the conventions spell it.
-pub fn code(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
+pub fn code(code: tonic::Code) -> &'static str {
+    Code::from_number(code as i32).name()
 }

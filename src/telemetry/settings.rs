@@ -4,29 +4,26 @@
 //!
 //! An empty value is the same as none. What is unknown or out of range is ignored, and
 //! told of in [`Settings::ignored`]. Only what can't be done at all, such as trusting a
-//! certificate that can't be read, is a [`SettingsError`], which has every mistake at
-//! once. Variables of what is switched off are not looked at. Names such as `otlp` or
+//! certificate that can't be read, is a mistake, and
+//! [`Mistakes`] has all of them at once. Variables of what is switched off are not looked at. Names such as `otlp` or
 //! `true` may be in any case.
 
-mod error;
 mod otlp;
-mod reader;
 mod resource;
 #[cfg(test)]
 mod tests;
+mod variables;
 
 use std::time::Duration;
 
 use opentelemetry_sdk::{metrics::Temporality, trace::Sampler};
 
-pub use self::{
-    error::{Mistake, SettingsError},
-    otlp::{Otlp, Protocol, Tls},
-};
+pub use self::otlp::{Otlp, Protocol, Tls};
 use self::{
     otlp::Signal,
-    reader::{Reader, boolean, count, milliseconds, one_of, timeout},
+    variables::{Variables, boolean, count, milliseconds, one_of, timeout},
 };
+use crate::mistakes::{Mistake, Mistakes};
 
 /// What telemetry is to do.
 #[derive(Clone, Debug)]
@@ -105,7 +102,7 @@ impl Settings {
     ///
     /// # Errors
     /// Everything in it that can't be done.
-    pub fn from_env() -> Result<Self, SettingsError> {
+    pub fn from_env() -> Result<Self, Mistakes> {
         Self::read(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
 
@@ -114,14 +111,14 @@ impl Settings {
     ///
     /// # Errors
     /// Everything in them that can't be done.
-    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
-        let mut reader = Reader::new(&lookup);
-        let disabled = reader
+    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+        let mut variables = Variables::new(&lookup);
+        let disabled = variables
             .read(&["OTEL_SDK_DISABLED"], boolean)
             .unwrap_or_default();
         // Log lines go to standard output only.
-        reader.read_list(&["OTEL_LOGS_EXPORTER"], &[]);
-        let propagators = propagators(&mut reader);
+        variables.read_list(&["OTEL_LOGS_EXPORTER"], &[]);
+        let propagators = propagators(&mut variables);
         let (traces, metrics) = if disabled {
             let metrics = Metrics {
                 prometheus: false,
@@ -129,11 +126,11 @@ impl Settings {
             };
             (None, metrics)
         } else {
-            (traces(&mut reader), metrics(&mut reader))
+            (traces(&mut variables), metrics(&mut variables))
         };
-        let capture_content = capture_content(&mut reader);
-        let resource = resource::read(&mut reader);
-        reader.finish(|ignored| Self {
+        let capture_content = capture_content(&mut variables);
+        let resource = resource::read(&mut variables);
+        variables.finish(|ignored| Self {
             propagators,
             traces,
             metrics,
@@ -144,8 +141,8 @@ impl Settings {
     }
 }
 
-fn propagators(reader: &mut Reader<'_>) -> Propagators {
-    let names = reader.read_list(&["OTEL_PROPAGATORS"], &["tracecontext", "baggage"]);
+fn propagators(variables: &mut Variables<'_>) -> Propagators {
+    let names = variables.read_list(&["OTEL_PROPAGATORS"], &["tracecontext", "baggage"]);
     let has = |name| names.as_ref().is_none_or(|names| names.contains(&name));
     Propagators {
         trace_context: has("tracecontext"),
@@ -153,24 +150,24 @@ fn propagators(reader: &mut Reader<'_>) -> Propagators {
     }
 }
 
-fn traces(reader: &mut Reader<'_>) -> Option<Traces> {
-    let on = match reader.read_list(&["OTEL_TRACES_EXPORTER"], &["otlp"]) {
+fn traces(variables: &mut Variables<'_>) -> Option<Traces> {
+    let on = match variables.read_list(&["OTEL_TRACES_EXPORTER"], &["otlp"]) {
         Some(exporters) => exporters.contains(&"otlp"),
-        None => otlp::has_endpoint(reader, Signal::Traces),
+        None => otlp::has_endpoint(variables, Signal::Traces),
     };
     if !on {
         return None;
     }
-    let mut otlp = otlp::read(reader, Signal::Traces);
-    let export_timeout = reader.read(&["OTEL_BSP_EXPORT_TIMEOUT"], timeout);
+    let mut otlp = otlp::read(variables, Signal::Traces);
+    let export_timeout = variables.read(&["OTEL_BSP_EXPORT_TIMEOUT"], timeout);
     otlp.timeout = otlp
         .timeout
         .min(export_timeout.unwrap_or(DEFAULT_EXPORT_TIMEOUT));
 
-    let queue_size = reader
+    let queue_size = variables
         .read(&["OTEL_BSP_MAX_QUEUE_SIZE"], count(1))
         .unwrap_or(2048);
-    let batch_size = reader.read(&["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], |text| {
+    let batch_size = variables.read(&["OTEL_BSP_MAX_EXPORT_BATCH_SIZE"], |text| {
         let size = count(1)(text)?;
         if size > queue_size {
             return Err(format!(
@@ -181,16 +178,16 @@ fn traces(reader: &mut Reader<'_>) -> Option<Traces> {
     });
     Some(Traces {
         otlp,
-        sampler: sampler(reader),
+        sampler: sampler(variables),
         queue_size,
         batch_size: batch_size.unwrap_or_else(|| queue_size.min(512)),
-        schedule_delay: reader
+        schedule_delay: variables
             .read(&["OTEL_BSP_SCHEDULE_DELAY"], milliseconds)
             .unwrap_or(Duration::from_secs(5)),
     })
 }
 
-fn sampler(reader: &mut Reader<'_>) -> Sampler {
+fn sampler(variables: &mut Variables<'_>) -> Sampler {
     const NAMES: [&str; 6] = [
         "always_on",
         "always_off",
@@ -199,11 +196,11 @@ fn sampler(reader: &mut Reader<'_>) -> Sampler {
         "parentbased_always_off",
         "parentbased_traceidratio",
     ];
-    let name = reader
+    let name = variables
         .read(&["OTEL_TRACES_SAMPLER"], one_of(&NAMES))
         .unwrap_or("parentbased_always_on");
     let takes_a_ratio = name.ends_with("traceidratio");
-    let ratio = reader.read(&["OTEL_TRACES_SAMPLER_ARG"], |text| {
+    let ratio = variables.read(&["OTEL_TRACES_SAMPLER_ARG"], |text| {
         if !takes_a_ratio {
             // 0.1 here asks for a tenth of all traces, and would get every one.
             return Err(format!(
@@ -228,34 +225,34 @@ fn sampler(reader: &mut Reader<'_>) -> Sampler {
     }
 }
 
-fn metrics(reader: &mut Reader<'_>) -> Metrics {
-    let exporters = reader.read_list(&["OTEL_METRICS_EXPORTER"], &["otlp", "prometheus"]);
+fn metrics(variables: &mut Variables<'_>) -> Metrics {
+    let exporters = variables.read_list(&["OTEL_METRICS_EXPORTER"], &["otlp", "prometheus"]);
     let (prometheus, otlp) = match exporters {
         Some(exporters) => (
             exporters.contains(&"prometheus"),
             exporters.contains(&"otlp"),
         ),
-        None => (true, otlp::has_endpoint(reader, Signal::Metrics)),
+        None => (true, otlp::has_endpoint(variables, Signal::Metrics)),
     };
     Metrics {
         prometheus,
-        otlp: otlp.then(|| otlp_metrics(reader)),
+        otlp: otlp.then(|| otlp_metrics(variables)),
     }
 }
 
-fn otlp_metrics(reader: &mut Reader<'_>) -> OtlpMetrics {
-    let mut otlp = otlp::read(reader, Signal::Metrics);
-    let export_timeout = reader.read(&["OTEL_METRIC_EXPORT_TIMEOUT"], timeout);
+fn otlp_metrics(variables: &mut Variables<'_>) -> OtlpMetrics {
+    let mut otlp = otlp::read(variables, Signal::Metrics);
+    let export_timeout = variables.read(&["OTEL_METRIC_EXPORT_TIMEOUT"], timeout);
     otlp.timeout = otlp
         .timeout
         .min(export_timeout.unwrap_or(DEFAULT_EXPORT_TIMEOUT));
-    let temporality = reader.read(
+    let temporality = variables.read(
         &["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"],
         one_of(&["cumulative", "delta", "lowmemory"]),
     );
     OtlpMetrics {
         otlp,
-        interval: reader
+        interval: variables
             .read(&["OTEL_METRIC_EXPORT_INTERVAL"], milliseconds)
             .unwrap_or(Duration::from_secs(60)),
         temporality: match temporality {
@@ -266,11 +263,11 @@ fn otlp_metrics(reader: &mut Reader<'_>) -> OtlpMetrics {
     }
 }
 
-fn capture_content(reader: &mut Reader<'_>) -> Option<usize> {
+fn capture_content(variables: &mut Variables<'_>) -> Option<usize> {
     const VARIABLE: &str = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT";
     // The values of OpenTelemetry's Python instrumentations; content goes into
     // spans here, never into events.
-    let captured = reader.read(&[VARIABLE], |text| {
+    let captured = variables.read(&[VARIABLE], |text| {
         match text.to_ascii_lowercase().as_str() {
             "true" | "span_only" | "span_and_event" => Ok(true),
             "false" | "no_content" => Ok(false),
@@ -284,6 +281,6 @@ fn capture_content(reader: &mut Reader<'_>) -> Option<usize> {
         "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
         "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
     ];
-    let limit = reader.read(&limits, count(0));
+    let limit = variables.read(&limits, count(0));
     Some(limit.unwrap_or(DEFAULT_CONTENT_BYTES))
 }

@@ -136,7 +136,7 @@ impl ToolService for NotesTimeout {
         self.0
             .lock()
             .unwrap()
-            .push(fanfare::core::deadline::parse_grpc_timeout(value).unwrap());
+            .push(fanfare::transport::grpc_timeout::parse(value).unwrap());
         tokio::time::sleep(SECOND).await;
         Ok(Response::new(pb::CallToolResponse { observation: None }))
     }

@@ -8,10 +8,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::Scheme};
 use tokio_rustls::rustls::{ClientConfig, pki_types::CertificateDer};
 
 use super::{
-    reader::{Reader, boolean, one_of, shown, timeout},
     resource::pairs,
+    variables::{Variables, boolean, one_of, shown, timeout},
 };
-use crate::transport::tls;
+use crate::transport::{endpoint::parse_url, tls};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Headers that HTTP/2 and gRPC set, or forbid.
@@ -103,13 +103,13 @@ impl Names {
     }
 }
 
-pub(super) fn has_endpoint(reader: &Reader<'_>, signal: Signal) -> bool {
+pub(super) fn has_endpoint(variables: &Variables<'_>, signal: Signal) -> bool {
     let names = signal.names("ENDPOINT");
-    reader.first(&names.get()).is_some()
+    variables.first(&names.get()).is_some()
 }
 
-pub(super) fn read(reader: &mut Reader<'_>, signal: Signal) -> Otlp {
-    let protocol = reader.read(
+pub(super) fn read(variables: &mut Variables<'_>, signal: Signal) -> Otlp {
+    let protocol = variables.read(
         &signal.names("PROTOCOL").get(),
         one_of(&["grpc", "http/protobuf"]),
     );
@@ -117,10 +117,10 @@ pub(super) fn read(reader: &mut Reader<'_>, signal: Signal) -> Otlp {
         Some("http/protobuf") => Protocol::Http,
         _ => Protocol::Grpc,
     };
-    let endpoint = read_endpoint(reader, signal, protocol);
-    let headers = read_headers(reader, signal);
-    let timeout = reader.read(&signal.names("TIMEOUT").get(), timeout);
-    let compression = reader.read(
+    let endpoint = read_endpoint(variables, signal, protocol);
+    let headers = read_headers(variables, signal);
+    let timeout = variables.read(&signal.names("TIMEOUT").get(), timeout);
+    let compression = variables.read(
         &signal.names("COMPRESSION").get(),
         one_of(&["gzip", "none"]),
     );
@@ -128,7 +128,7 @@ pub(super) fn read(reader: &mut Reader<'_>, signal: Signal) -> Otlp {
         protocol,
         tls: endpoint
             .as_ref()
-            .and_then(|endpoint| tls(reader, signal, protocol, endpoint)),
+            .and_then(|endpoint| tls(variables, signal, protocol, endpoint)),
         endpoint: endpoint.unwrap_or_default(),
         headers,
         timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
@@ -137,11 +137,11 @@ pub(super) fn read(reader: &mut Reader<'_>, signal: Signal) -> Otlp {
 }
 
 /// `None` if it is mistaken.
-fn read_endpoint(reader: &mut Reader<'_>, signal: Signal, protocol: Protocol) -> Option<Uri> {
-    let insecure = reader.read(&signal.names("INSECURE").get(), boolean);
+fn read_endpoint(variables: &mut Variables<'_>, signal: Signal, protocol: Protocol) -> Option<Uri> {
+    let insecure = variables.read(&signal.names("INSECURE").get(), boolean);
     let names = signal.names("ENDPOINT");
     let names = names.get();
-    let Some((name, _)) = reader.first(&names) else {
+    let Some((name, _)) = variables.first(&names) else {
         let default = match (protocol, signal) {
             (Protocol::Grpc, _) => "http://localhost:4317",
             (Protocol::Http, Signal::Traces) => "http://localhost:4318/v1/traces",
@@ -150,7 +150,7 @@ fn read_endpoint(reader: &mut Reader<'_>, signal: Signal, protocol: Protocol) ->
         return Some(Uri::from_static(default));
     };
     let endpoint =
-        reader.demand_secret(&[name], |text| endpoint(text, insecure.unwrap_or_default()))?;
+        variables.demand_secret(&[name], |text| endpoint(text, insecure.unwrap_or_default()))?;
     let path = endpoint.path().trim_end_matches('/').to_owned();
     let query = endpoint.query().map(|query| format!("?{query}"));
     let query = query.unwrap_or_default();
@@ -158,7 +158,7 @@ fn read_endpoint(reader: &mut Reader<'_>, signal: Signal, protocol: Protocol) ->
         Protocol::Grpc => {
             if !path.is_empty() || !query.is_empty() {
                 let problem = format!("gRPC has paths of its own, not {:?}", path + &query);
-                reader.ignore(name, problem);
+                variables.ignore(name, problem);
             }
             "/".to_owned()
         }
@@ -181,8 +181,7 @@ fn endpoint(text: &str, insecure: bool) -> Result<Uri, String> {
         (false, true) => "http://",
         (false, false) => "https://",
     };
-    let uri = format!("{scheme}{text}").parse().ok();
-    uri.filter(has_a_server).ok_or_else(|| {
+    parse_url(&format!("{scheme}{text}")).ok_or_else(|| {
         format!(
             "expected http://host:port or https://host:port, got {}",
             shown(text)
@@ -190,27 +189,12 @@ fn endpoint(text: &str, insecure: bool) -> Result<Uri, String> {
     })
 }
 
-/// A scheme that we speak, a host, and a port that there is.
-fn has_a_server(uri: &Uri) -> bool {
-    let known = uri.scheme() == Some(&Scheme::HTTP) || uri.scheme() == Some(&Scheme::HTTPS);
-    let host = uri.host().unwrap_or_default();
-    let port = match uri.authority().map(|authority| authority.as_str()) {
-        Some(authority) => authority.strip_prefix(host).unwrap_or("?"),
-        None => "?",
-    };
-    let port_is_good = port.is_empty()
-        || port
-            .strip_prefix(':')
-            .is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    known && !host.is_empty() && port_is_good
-}
-
 /// `key=value,key=value`, percent-encoded. What is no header is ignored. Nothing of it
 /// gets into a message but names that are names.
-fn read_headers(reader: &mut Reader<'_>, signal: Signal) -> HeaderMap {
+fn read_headers(variables: &mut Variables<'_>, signal: Signal) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let names = signal.names("HEADERS");
-    let Some((variable, text)) = reader.first(&names.get()) else {
+    let Some((variable, text)) = variables.first(&names.get()) else {
         return headers;
     };
     for pair in pairs(&text) {
@@ -224,7 +208,7 @@ fn read_headers(reader: &mut Reader<'_>, signal: Signal) -> HeaderMap {
             added.map_err(|_| "too many headers".to_owned())
         });
         if let Err(problem) = added {
-            reader.ignore(variable, problem);
+            variables.ignore(variable, problem);
         }
     }
     headers
@@ -250,24 +234,29 @@ fn header(number: usize, name: &str, value: &str) -> Result<(HeaderName, HeaderV
     Ok((name, value))
 }
 
-fn tls(reader: &mut Reader<'_>, signal: Signal, protocol: Protocol, endpoint: &Uri) -> Option<Tls> {
-    let variables = ["CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"];
-    let names = variables.map(|key| signal.names(key));
+fn tls(
+    variables: &mut Variables<'_>,
+    signal: Signal,
+    protocol: Protocol,
+    endpoint: &Uri,
+) -> Option<Tls> {
+    let keys = ["CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"];
+    let names = keys.map(|key| signal.names(key));
     let [authority, certificate, key] = names.each_ref().map(Names::get);
     if endpoint.scheme() != Some(&Scheme::HTTPS) {
         for names in [authority, certificate, key] {
-            if let Some((name, _)) = reader.first(&names) {
+            if let Some((name, _)) = variables.first(&names) {
                 let problem = format!("is of no use: the endpoint {endpoint} is not https");
-                reader.ignore(name, problem);
+                variables.ignore(name, problem);
             }
         }
         return None;
     }
-    let roots = reader.demand(&authority, |path| {
+    let roots = variables.demand(&authority, |path| {
         let roots = tls::authorities(Path::new(path));
         roots.map_err(|problem| format!("a PEM file with certificates ({problem})"))
     });
-    let identity = identity(reader, &certificate, &key);
+    let identity = identity(variables, &certificate, &key);
     let protocols: &[_] = match protocol {
         Protocol::Grpc => &["h2"],
         Protocol::Http => &["http/1.1"],
@@ -275,27 +264,31 @@ fn tls(reader: &mut Reader<'_>, signal: Signal, protocol: Protocol, endpoint: &U
     match tls::client(roots.unwrap_or_else(tls::mozilla), identity, protocols) {
         Ok(client) => Some(Tls(Arc::new(client))),
         Err(error) => {
-            let (name, _) = reader.first(&key)?;
+            let (name, _) = variables.first(&key)?;
             let problem = format!("does not go with the certificate ({error})");
-            reader.refuse(name, problem);
+            variables.refuse(name, problem);
             None
         }
     }
 }
 
 /// The client's certificate and its key: both or none.
-fn identity(reader: &mut Reader<'_>, certificate: &[&str], key: &[&str]) -> Option<tls::Identity> {
+fn identity(
+    variables: &mut Variables<'_>,
+    certificate: &[&str],
+    key: &[&str],
+) -> Option<tls::Identity> {
     for (one, other) in [(certificate, key), (key, certificate)] {
-        if let (Some((name, _)), None) = (reader.first(one), reader.first(other)) {
-            reader.refuse(name, format!("needs {} as well", other[1]));
+        if let (Some((name, _)), None) = (variables.first(one), variables.first(other)) {
+            variables.refuse(name, format!("needs {} as well", other[1]));
             return None;
         }
     }
-    let chain: Option<Vec<CertificateDer<'static>>> = reader.demand(certificate, |path| {
+    let chain: Option<Vec<CertificateDer<'static>>> = variables.demand(certificate, |path| {
         let chain = tls::certificates(Path::new(path));
         chain.map_err(|problem| format!("a PEM file with certificates ({problem})"))
     });
-    let key = reader.demand(key, |path| {
+    let key = variables.demand(key, |path| {
         let key = tls::private_key(Path::new(path));
         key.map_err(|problem| format!("a PEM file with a private key ({problem})"))
     });

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use opentelemetry_sdk::trace::{IdGenerator as _, RandomIdGenerator};
 use percent_encoding::percent_decode_str;
 
-use super::reader::{Reader, shown};
+use super::variables::{Variables, shown};
 
 const SERVICE_NAME: &str = "service.name";
 const SERVICE_VERSION: &str = "service.version";
 const SERVICE_INSTANCE_ID: &str = "service.instance.id";
 const K8S_POD_UID: &str = "k8s.pod.uid";
 
-pub(super) fn read(reader: &mut Reader<'_>) -> Vec<(String, String)> {
-    let mut attributes = reader
+pub(super) fn read(variables: &mut Variables<'_>) -> Vec<(String, String)> {
+    let mut attributes = variables
         .read(&["OTEL_RESOURCE_ATTRIBUTES"], attributes)
         .unwrap_or_default();
-    if let Some((_, name)) = reader.first(&["OTEL_SERVICE_NAME"]) {
+    if let Some((_, name)) = variables.first(&["OTEL_SERVICE_NAME"]) {
         attributes.insert(SERVICE_NAME.to_owned(), name);
     }
     let pod = attributes.get(K8S_POD_UID).cloned();

@@ -7,7 +7,7 @@ use super::*;
 
 const TLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/tls");
 
-fn read(environment: &str) -> Result<Settings, SettingsError> {
+fn read(environment: &str) -> Result<Settings, Mistakes> {
     let lines = environment.lines().map(str::trim);
     let variables: Vec<_> = lines.filter_map(|line| line.split_once('=')).collect();
     Settings::read(|name| {
@@ -25,7 +25,7 @@ fn good(environment: &str) -> Settings {
 #[track_caller]
 fn mistaken(environment: &str) -> String {
     let error = read(environment).expect_err(environment);
-    let variables = error.mistakes().iter().map(|mistake| &*mistake.variable);
+    let variables = error.mistakes().iter().map(|mistake| &*mistake.key);
     variables.collect::<Vec<_>>().join(" ")
 }
 
@@ -33,7 +33,7 @@ fn mistaken(environment: &str) -> String {
 #[track_caller]
 fn ignored(environment: &str) -> String {
     let settings = good(environment);
-    let variables = settings.ignored.iter().map(|ignored| &*ignored.variable);
+    let variables = settings.ignored.iter().map(|ignored| &*ignored.key);
     variables.collect::<Vec<_>>().join(" ")
 }
 

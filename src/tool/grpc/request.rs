@@ -14,10 +14,13 @@ use tokio::time::Instant;
 use crate::{
     core::deadline::Deadline,
     net::Outgoing,
-    transport::{frames::FIELD_BYTES, gzip::deflate},
+    transport::{
+        frames::FIELD_BYTES,
+        grpc_timeout::{self, GRPC_TIMEOUT},
+        gzip::deflate,
+    },
 };
 
-const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// How the message is compressed that says that it is.
 pub(crate) const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// The flag of a message that is compressed.
@@ -105,7 +108,7 @@ fn head(uri: Uri, timeout: Duration) -> Request<()> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(UNDERSTOOD));
-        headers.insert(TIMEOUT, HeaderValue::from_static("0u"));
+        headers.insert(GRPC_TIMEOUT, HeaderValue::from_static("0u"));
         headers
     });
     let mut request = Request::new(());
@@ -113,34 +116,11 @@ fn head(uri: Uri, timeout: Duration) -> Request<()> {
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_2;
     let mut headers = HEADERS.clone();
-    if let Some(value) = headers.get_mut(TIMEOUT) {
-        *value = timeout_value(timeout);
+    if let Some(value) = headers.get_mut(GRPC_TIMEOUT) {
+        *value = grpc_timeout::value(timeout);
     }
     *request.headers_mut() = headers;
     request
-}
-
-/// In microseconds, or what is too long for their eight digits in milliseconds.
-fn timeout_value(timeout: Duration) -> HeaderValue {
-    const MAX: u128 = 99_999_999;
-    let micros = timeout.as_micros();
-    let (mut count, unit) = if micros <= MAX {
-        (micros as u32, b'u')
-    } else {
-        (timeout.as_millis().min(MAX) as u32, b'm')
-    };
-    let mut text = [unit; 9];
-    let mut start = text.len() - 1;
-    loop {
-        start -= 1;
-        text[start] = b'0' + (count % 10) as u8;
-        count /= 10;
-        if count == 0 {
-            break;
-        }
-    }
-    // Digits and a letter are a valid value.
-    HeaderValue::from_bytes(&text[start..]).unwrap_or(HeaderValue::from_static("0u"))
 }
 
 /// The framed message `head` and `rest`, compressed, if that is shorter.
@@ -157,21 +137,6 @@ fn compressed(head: &[u8], rest: Option<&Bytes>) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn timeouts_have_at_most_eight_digits() {
-        for (micros, text) in [
-            (0, "0u"),
-            (7, "7u"),
-            (1_000_000, "1000000u"),
-            (99_999_999, "99999999u"),
-            (100_000_000, "100000m"),
-            (99_999_999_000, "99999999m"),
-            (u64::MAX, "99999999m"),
-        ] {
-            assert_eq!(timeout_value(Duration::from_micros(micros)), text);
-        }
-    }
 
     #[test]
     fn the_room_is_what_the_peer_takes_less_what_is_there() {

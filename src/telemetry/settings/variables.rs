@@ -2,11 +2,11 @@
 //! (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>):
 //! what can't be used is told of and ignored, as if it were not set. What would make
 //! something else of what was asked is a mistake, and reading goes on, so that one
-//! start finds them all: no such settings get out of [`Reader::finish`].
+//! start finds them all: no such settings get out of [`Variables::finish`].
 
 use std::time::Duration;
 
-use super::error::{Mistake, SettingsError};
+use crate::mistakes::{Mistake, Mistakes};
 
 /// How much of a value a message shows.
 const MAX_SHOWN: usize = 60;
@@ -17,14 +17,14 @@ const MAX_COUNT: usize = i32::MAX as usize;
 /// In a list of names, nothing.
 const NONE: &str = "none";
 
-/// Reads variables.
-pub(super) struct Reader<'a> {
+/// The variables that are being read.
+pub(super) struct Variables<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     mistakes: Vec<Mistake>,
     ignored: Vec<Mistake>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Variables<'a> {
     pub(super) fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self {
             lookup,
@@ -136,21 +136,19 @@ impl<'a> Reader<'a> {
     }
 
     /// What `settings` gives, for all that was ignored; or every mistake.
-    pub(super) fn finish<T>(
-        self,
-        settings: impl FnOnce(Vec<Mistake>) -> T,
-    ) -> Result<T, SettingsError> {
+    pub(super) fn finish<T>(self, settings: impl FnOnce(Vec<Mistake>) -> T) -> Result<T, Mistakes> {
         if self.mistakes.is_empty() {
             Ok(settings(self.ignored))
         } else {
-            Err(SettingsError::new(self.mistakes))
+            Err(Mistakes::new(self.mistakes))
         }
     }
 }
 
 fn note(noted: &mut Vec<Mistake>, variable: &str, problem: String) {
     let mistake = Mistake {
-        variable: variable.to_owned(),
+        position: None,
+        key: variable.to_owned(),
         problem,
     };
     // Both signals read the variables that they share.
