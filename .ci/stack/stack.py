@@ -49,7 +49,7 @@ REPLICAS = ("127.0.0.1", "127.0.0.2")
 IN_FLIGHT = 64
 LIMITS = f"\n[limits]\nmax_calls_per_request = {IN_FLIGHT}\nmax_in_flight_calls = {IN_FLIGHT}\n"
 SINK = """
-receivers: {otlp: {protocols: {grpc: {endpoint: "ADDRESS"}}}}
+receivers: {otlp: {protocols: {grpc: {endpoint: "jaeger:4317"}}}}
 exporters: {file: {path: "FILE", flush_interval: 100ms}}
 service:
   pipelines: {traces: {receivers: [otlp], exporters: [file]}}
@@ -83,15 +83,6 @@ def check_project() -> None:
         fail(f"compose.yaml has collector {pinned}, the checks have another")
 
 
-def replaced(text: str, *pairs: tuple[str, str]) -> str:
-    """With each first one replaced by its second; it must be there."""
-    for old, new in pairs:
-        if old not in text:
-            fail(f"there is no {old!r} to adapt in:\n{text}")
-        text = text.replace(old, new)
-    return text
-
-
 class Prometheus:
     """Its HTTP API."""
 
@@ -117,18 +108,37 @@ class Stack:
          self.otlp, self.otlp_http, self.health, self.own) = free_ports(9)  # fmt: skip
         self.prometheus = Prometheus(self.web)
         self.traces = self.folder / "traces.json"
+        # What is elsewhere on loopback and in a minute. One host has both replicas.
+        self.replaced = {
+            "FILE": str(self.traces),
+            "0.0.0.0:4317": f"127.0.0.1:{self.otlp}",
+            "0.0.0.0:4318": f"127.0.0.1:{self.otlp_http}",
+            "0.0.0.0:13133": f"127.0.0.1:{self.health}",
+            "0.0.0.0:50051": f"127.0.0.1:{self.listen}",
+            "0.0.0.0:9464": f"127.0.0.1:{self.admin}",
+            "host: 0.0.0.0": "host: 127.0.0.1",
+            "port: 8888": f"port: {self.own}",
+            "collector:4317": f"127.0.0.1:{self.otlp}",
+            "collector:8888": f"127.0.0.1:{self.own}",
+            "fanfare:9464": f"127.0.0.1:{self.admin}",
+            "jaeger:4317": f"127.0.0.1:{self.sink}",
+            "${env:TRACES_ENDPOINT}": f"127.0.0.1:{self.sink}",
+            'endpoint = "http://demo-tools:50051"': f"endpoints = {[f'http://{at}:{self.tools}' for at in REPLICAS]}",
+            "/etc/prometheus/rules.yml": str(self.folder / "rules.yml"),
+            "interval: 5s": "interval: 500ms",
+        }
 
     # The processes.
 
     def start(self) -> None:
-        self.start_collector("sink", replaced(SINK, ("ADDRESS", f"127.0.0.1:{self.sink}"), ("FILE", str(self.traces))))
+        self.start_collector("sink", SINK)
         # The configuration for Kubernetes, without its one part that needs a cluster. That it
         # starts is what it can show here; validating it does not look at all of it.
         production = (OBSERVABILITY / "collector.yaml").read_text()
         production, blocks = re.subn(r"^  k8s_attributes:\n(    .*\n)+", "", production, flags=re.M)
         same("uses of k8s_attributes", (blocks, production.count("k8s_attributes, ")), (1, 1))
         production = production.replace("k8s_attributes, ", "")
-        self.start_collector("production", self.on_loopback(production, "${env:TRACES_ENDPOINT}"))
+        self.start_collector("production", production)
         self.processes.kill("production")
         self.start_compose_collector()
         for address in REPLICAS:
@@ -137,42 +147,24 @@ class Stack:
         self.start_prometheus()
 
     def start_collector(self, name: str, config: str) -> None:
-        path = self.folder / f"{name}.yaml"
-        path.write_text(config)
-        self.processes.start(name, [COLLECTOR, "--config", path], "Everything is ready")
+        self.processes.start(name, [COLLECTOR, "--config", self.adapted(f"{name}.yaml", config)], "Everything is ready")
 
     def start_compose_collector(self) -> None:
-        text = (DEPLOY / "compose/collector.yaml").read_text()
-        self.start_collector("collector", self.on_loopback(text, "jaeger:4317"))
+        self.start_collector("collector", (DEPLOY / "compose/collector.yaml").read_text())
         wait_for("health of the collector", lambda: get(f"http://127.0.0.1:{self.health}"))
 
-    def on_loopback(self, config: str, backend: str) -> str:
-        return replaced(
-            config,
-            ("0.0.0.0:4317", f"127.0.0.1:{self.otlp}"),
-            ("0.0.0.0:4318", f"127.0.0.1:{self.otlp_http}"),
-            ("0.0.0.0:13133", f"127.0.0.1:{self.health}"),
-            (backend, f"127.0.0.1:{self.sink}"),
-            ("host: 0.0.0.0", "host: 127.0.0.1"),
-            ("port: 8888", f"port: {self.own}"),
-        )
+    def adapted(self, name: str, text: str) -> Path:
+        for old, new in self.replaced.items():
+            text = text.replace(old, new)
+        (self.folder / name).write_text(text)
+        return self.folder / name
 
     def start_tools(self, address: str) -> None:
         command = [FANFARE, "demo-tools", "--listen", f"{address}:{self.tools}"]
         self.processes.start(f"tools {address}", command, "listening on")
 
     def start_fanfare(self) -> None:
-        endpoints = json.dumps([f"http://{address}:{self.tools}" for address in REPLICAS])
-        config = self.folder / "fanfare.toml"
-        config.write_text(
-            replaced(
-                (DEPLOY / "compose/fanfare.toml").read_text(),
-                ("0.0.0.0:50051", f"127.0.0.1:{self.listen}"),
-                ("0.0.0.0:9464", f"127.0.0.1:{self.admin}"),
-                ('endpoint = "http://demo-tools:50051"', f"endpoints = {endpoints}"),
-            )
-            + LIMITS
-        )
+        config = self.adapted("fanfare.toml", (DEPLOY / "compose/fanfare.toml").read_text() + LIMITS)
         environment = PROJECT["services"]["fanfare"]["environment"]
         environment = {k: v.replace("collector:4317", f"127.0.0.1:{self.otlp}") for k, v in environment.items()}
         said = f"listening on 127.0.0.1:{self.listen}"
@@ -180,19 +172,10 @@ class Stack:
         self.fanfare = Fanfare(Rig(self.processes), "fanfare", self.listen, self.admin)
 
     def start_prometheus(self) -> None:
-        rules, config = self.folder / "rules.yml", self.folder / "prometheus.yml"
         # Nothing here lasts for minutes.
-        text = (OBSERVABILITY / "rules.yml").read_text()
-        rules.write_text(re.sub(r"^( +for): \d+m$", r"\1: 0s", text, flags=re.M))
-        config.write_text(
-            replaced(
-                (DEPLOY / "compose/prometheus.yml").read_text(),
-                ("/etc/prometheus/rules.yml", str(rules)),
-                ("fanfare:9464", f"127.0.0.1:{self.admin}"),
-                ("collector:8888", f"127.0.0.1:{self.own}"),
-                ("interval: 5s", "interval: 500ms"),
-            )
-        )
+        rules = re.sub(r"^( +for): \d+m$", r"\1: 0s", (OBSERVABILITY / "rules.yml").read_text(), flags=re.M)
+        (self.folder / "rules.yml").write_text(rules)
+        config = self.adapted("prometheus.yml", (DEPLOY / "compose/prometheus.yml").read_text())
         command = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={self.folder / 'tsdb'}"]
         self.processes.start("prometheus", [*command, f"--web.listen-address=127.0.0.1:{self.web}"])
         wait_for("Prometheus", lambda: get(f"{self.prometheus.base}/-/ready"))
