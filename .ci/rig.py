@@ -153,6 +153,7 @@ class Processes:
 @contextlib.contextmanager
 def processes():
     """Processes with a folder of their own."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     with tempfile.TemporaryDirectory() as folder:
         started = Processes(Path(folder))
         try:

@@ -44,8 +44,6 @@ from telemetry import BATCH, CONTEXT, TRACE, TREE
 COLLECTOR, PROJECT = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
 DEPLOY = ROOT / "deploy"
 OBSERVABILITY = DEPLOY / "observability"
-# One host has both replicas of the demo tools, and so needs two addresses.
-REPLICAS = ("127.0.0.1", "127.0.0.2")
 IN_FLIGHT = 64
 LIMITS = f"\n[limits]\nmax_calls_per_request = {IN_FLIGHT}\nmax_in_flight_calls = {IN_FLIGHT}\n"
 SINK = """
@@ -103,12 +101,12 @@ class Prometheus:
 
 class Stack:
     def __init__(self, processes):
-        self.processes, self.folder = processes, processes.folder
-        (self.listen, self.admin, self.tools, self.web, self.sink,
-         self.otlp, self.otlp_http, self.health, self.own) = free_ports(9)  # fmt: skip
+        self.processes, self.folder, self.rig = processes, processes.folder, Rig(processes)
+        (self.listen, self.admin, self.web, self.sink,
+         self.otlp, self.otlp_http, self.health, self.own, *self.tools) = free_ports(10)  # fmt: skip
         self.prometheus = Prometheus(self.web)
         self.traces = self.folder / "traces.json"
-        # What is elsewhere on loopback and in a minute. One host has both replicas.
+        # What is elsewhere on loopback and in a minute.
         self.replaced = {
             "FILE": str(self.traces),
             "0.0.0.0:4317": f"127.0.0.1:{self.otlp}",
@@ -123,7 +121,7 @@ class Stack:
             "fanfare:9464": f"127.0.0.1:{self.admin}",
             "jaeger:4317": f"127.0.0.1:{self.sink}",
             "${env:TRACES_ENDPOINT}": f"127.0.0.1:{self.sink}",
-            'endpoint = "http://demo-tools:50051"': f"endpoints = {[f'http://{at}:{self.tools}' for at in REPLICAS]}",
+            'endpoint = "http://demo-tools:50051"': f"endpoints = {[f'http://127.0.0.1:{port}' for port in self.tools]}",
             "/etc/prometheus/rules.yml": str(self.folder / "rules.yml"),
             "interval: 5s": "interval: 500ms",
         }
@@ -141,8 +139,7 @@ class Stack:
         self.start_collector("production", production)
         self.processes.kill("production")
         self.start_compose_collector()
-        for address in REPLICAS:
-            self.start_tools(address)
+        self.start_tools()
         self.start_fanfare()
         self.start_prometheus()
 
@@ -159,9 +156,9 @@ class Stack:
         (self.folder / name).write_text(text)
         return self.folder / name
 
-    def start_tools(self, address: str) -> None:
-        command = [FANFARE, "demo-tools", "--listen", f"{address}:{self.tools}"]
-        self.processes.start(f"tools {address}", command, "listening on")
+    def start_tools(self) -> None:
+        for port in self.tools:
+            self.rig.start_tool("tonic", f"tools {port}", port)
 
     def start_fanfare(self) -> None:
         config = self.adapted("fanfare.toml", (DEPLOY / "compose/fanfare.toml").read_text() + LIMITS)
@@ -169,7 +166,7 @@ class Stack:
         environment = {k: v.replace("collector:4317", f"127.0.0.1:{self.otlp}") for k, v in environment.items()}
         said = f"listening on 127.0.0.1:{self.listen}"
         self.processes.start("fanfare", [FANFARE, "serve", "--config", config], said, environment)
-        self.fanfare = Fanfare(Rig(self.processes), "fanfare", self.listen, self.admin)
+        self.fanfare = Fanfare(self.rig, "fanfare", self.listen, self.admin)
 
     def start_prometheus(self) -> None:
         # Nothing here lasts for minutes.
@@ -247,15 +244,14 @@ class Stack:
         breaker = lambda: self.fanfare.metric("fanfare_tool_service_breaker_state")
         ejected = lambda: self.fanfare.metric("fanfare_tool_service_ejected_addresses")
         one, eight = calls("echo"), calls("echo", 8)
-        self.processes.kill(f"tools {REPLICAS[1]}")
+        self.processes.kill(f"tools {self.tools[1]}")
         wait_for("ejected address", lambda: self.call(eight) and 0 or ejected() == 1)
         self.fires("EjectedAddresses")
-        self.processes.kill(f"tools {REPLICAS[0]}")
+        self.processes.kill(f"tools {self.tools[0]}")
         wait_for("open breaker", lambda: self.call(one) and breaker() > 0)
         wait_for("call that is not tried", lambda: self.call(one) == ["CIRCUIT_OPEN"])
         self.fires("BreakerOpen")
-        for address in REPLICAS:
-            self.start_tools(address)
+        self.start_tools()
         wait_for("closed breaker", lambda: not self.call(one) and breaker() == 0)
 
     def lose_collector(self) -> None:
