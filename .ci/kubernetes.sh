@@ -35,7 +35,7 @@ build_kubernetes_tools() {
                 helm.sh/helm/v4/cmd/helm@v4.3.1 go.etcd.io/etcd/server/v3@v3.7.3) &&
         # Clients and charts ask for the version.
         ldflags="-s -w -X k8s.io/component-base/version.gitVersion=v$KUBERNETES" go_build "$1" tool &&
-        mv "$1/bin/server" "$1/bin/etcd" && mv "$1/score/bin/kube-score" "$1/bin" && pinned 01fe2d0876098ddb "$1"/bin/*
+        mv "$1/bin/server" "$1/bin/etcd" && mv "$1/score/bin/kube-score" "$1/bin" && pinned 2a9792e6b9a9902a "$1"/bin/*
 }
 
 kubernetes_tools=$cache/kubernetes-$KUBERNETES-$(sum_of <(declare -f build_kubernetes_tools))

@@ -15,7 +15,7 @@ build_stack_tools() {
     # shellcheck disable=SC2046  # one argument each
     mkdir "$1/collector" "$1/compose" && cp .ci/stack/compose.go "$1/compose" && cp .ci/stack/collector.yaml "$1/collector" &&
         go_get "$1" -tool go.opentelemetry.io/collector/cmd/builder@v0.160.0 github.com/compose-spec/compose-go/v2/cli@v2.14.0 &&
-        go_build "$1" tool ./compose && pinned c33faf07bf428146 "$1/bin/builder" "$1/bin/compose" &&
+        go_build "$1" tool ./compose && pinned 3f6cc8c9282dbdb6 "$1/bin/builder" "$1/bin/compose" &&
         # Modules are not got by the builder: its `go mod tidy` wants those of others' tests, too.
         name=collector go_get "$1/collector" go.opentelemetry.io/collector/otelcol@v0.160.0 \
             $(sed -n 's/.*gomod: \(\S*\) \(v[0-9.]*\).*/\1@\2/p' .ci/stack/collector.yaml) &&

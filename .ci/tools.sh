@@ -25,8 +25,8 @@ unpack_prometheus() {
         dpkg -x "$1"/prometheus_*.deb "$1" && rm "$1"/prometheus_*.deb
 }
 
-# Go: a program is built from source by its version, with what it needs as its own go.mod has
-# it. `go.sum` would name the checksum of each module; `pinned` has one of them all.
+# Go: programs are built from source by their versions. A committed go.sum would have the
+# checksum of each module; `pinned` has one sum of them all.
 
 # go_get DIR MODULE@VERSION...: makes DIR a module that needs them.
 go_get() {
@@ -38,11 +38,11 @@ go_build() {
     (cd "$1" && CGO_ENABLED=0 go build -trimpath -ldflags "${ldflags:--s -w}" -o bin/ "${@:2}")
 }
 
-# pinned SUM PROGRAM...: what Go has linked into them, each module with its checksum, has
-# this sum. Nothing that it built has run before.
+# pinned SUM PROGRAM...: fails unless the modules that are linked into the programs have this
+# sum: paths, versions and checksums. Nothing that was built runs before.
 pinned() {
     local found
-    found=$(go version -m "${@:2}" | awk '$1 == "dep" || $1 == "=>" { print $2, $3, $4 }' |
+    found=$(go version -m "${@:2}" | awk '$4 ~ /^h1:/ { print $2, $3, $4 }' |
         LC_ALL=C sort -u | sha256sum) || return 1
     [[ ${found:0:16} == "$1" ]] ||
         { printf 'the modules in %s have the sum %s, not %s\n' "${*:2}" "${found:0:16}" "$1" >&2 && return 1; }
@@ -88,7 +88,7 @@ build_python_peer() {
 
 build_go_peer() {
     # shellcheck disable=SC2086  # one argument each
-    go_get "$1" -tool $GO_TOOLS && go_build "$1" tool && pinned a3e6ad8b4b97ada3 "$1"/bin/* && clone "$1" &&
+    go_get "$1" -tool $GO_TOOLS && go_build "$1" tool && pinned 38490e434fb2d005 "$1"/bin/* && clone "$1" &&
         stubs "$1" Go && mv "$1"/tests/clients/go/* "$1" && mkdir "$1/peer" && mv "$1/.ci/peers/peer.go" "$1/peer" &&
         go_build "$1" ./agent ./tool_service ./peer
 }
