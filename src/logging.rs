@@ -1,10 +1,13 @@
-//! Log lines: for people on a terminal, as JSON anywhere else. `RUST_LOG` says
-//! which ones.
+//! Log lines: as text on a terminal, as JSON anywhere else. `RUST_LOG` chooses which.
 //!
-//! A line names the trace and the span of the current OpenTelemetry context, whether that is
-//! sampled or not; `tracing` has no spans for requests that are not. Writing a line holds
-//! nobody up, and no peer decides how many there are (see `gate`). Spans have a subscriber of
-//! their own: no `RUST_LOG` hides them.
+//! A line names the trace and the span of the current OpenTelemetry context, sampled or not;
+//! a request that is not sampled has no `tracing` span to take them from. Writing a line
+//! never blocks (`queue`), and peers can't flood the log (`gate`).
+//!
+//! The subscriber, the filter and the layer are those of `tracing-subscriber`. Its formats
+//! are not used: they let through characters that steer a terminal or, as text, begin a new
+//! line, can't leave a field out, have no ids of a trace, and write a number with all its
+//! digits and an exponent. So the `FormatEvent` is ours.
 
 mod escape;
 mod fields;
@@ -39,18 +42,18 @@ use self::{
     fields::Fields, gate::Gate, human::Human, queue::Queue, refused::Select, throttle::Throttle,
 };
 
-/// How long the end of the process waits for standard output to take the last
-/// lines: more than a busy machine needs, less than anybody notices.
+/// How long the process waits at its end for standard output to take the last lines: enough
+/// for a busy machine, too short to be noticed.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 static GATE: OnceLock<Gate> = OnceLock::new();
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// One JSON object per line.
     Json,
-    /// For reading on a terminal.
+    /// Text for a terminal.
     Human,
 }
 
@@ -107,16 +110,16 @@ where
         .try_init()
 }
 
-/// Where lines go, and how they look.
+/// Where lines go, and in which format.
 #[derive(Clone, Debug)]
 struct Sink {
     queue: Arc<Queue>,
-    /// JSON if there is none.
+    /// `None`: JSON.
     human: Option<Human>,
 }
 
 impl Sink {
-    /// Writes a line that is no event of `tracing`.
+    /// Writes a line that does not come from an event of `tracing`.
     fn line(&self, level: Level, target: &str, fields: &Fields) {
         let mut line = String::new();
         let formatted = match self.human {
@@ -124,14 +127,14 @@ impl Sink {
             Some(human) => human.line(&mut line, level, target, fields),
         };
         if formatted.is_ok() {
-            // The queue takes or counts it.
+            // It does not fail: what the queue can't take it counts.
             let _ = (&*self.queue).write_all(line.as_bytes());
         }
     }
 }
 
-/// Waits until the lines so far are written, a second at most. To be called
-/// before the process ends.
+/// Waits until all lines so far are written, for a second at most. Call it before the
+/// process ends.
 pub fn flush() {
     if let Some(gate) = GATE.get() {
         gate.report();
@@ -139,7 +142,7 @@ pub fn flush() {
     }
 }
 
-/// How many lines were not written in the life of this process, and why.
+/// How many lines this process has dropped, by reason.
 pub(crate) fn dropped_lines() -> [(&'static str, u64); 2] {
     [
         ("throttled", gate::left_out()),
@@ -164,8 +167,8 @@ pub fn default_format(output: &impl io::IsTerminal) -> LogFormat {
     }
 }
 
-/// A panic costs one call or request, whose caller reads only that something
-/// broke: what it was has to be in the log.
+/// A panic fails one call or request, and its caller learns only that there was an internal
+/// error: the log says what it was.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or_default();
     let location = panic.location().map(ToString::to_string);

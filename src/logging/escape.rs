@@ -1,6 +1,6 @@
-//! Text from elsewhere, made harmless for a terminal.
+//! Makes text from others harmless for a terminal.
 
-/// Whether it could steer a terminal or reorder what that shows: control
+/// Whether the character could steer a terminal, or reorder what it shows: control
 /// characters, line separators, directional overrides.
 pub(super) fn steers(c: char) -> bool {
     c.is_control()
@@ -8,7 +8,7 @@ pub(super) fn steers(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// `text` with everything escaped that steers.
+/// `text` with all such characters escaped.
 pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,11 +1,11 @@
-//! What an event says: its message, and its fields with their types.
+//! The message of an event, and its fields with their types.
 
 use std::{error::Error, fmt};
 
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 
-/// A field that is not written: what lines are alike, see [`gate`](super::gate).
+/// A field that is not written: it says which lines are alike, see [`gate`](super::gate).
 pub(super) const THROTTLE: &str = "throttle";
 
 /// The content of one event.
@@ -22,7 +22,7 @@ impl Fields {
         fields
     }
 
-    /// In one line, for people.
+    /// As text, in one line.
     pub(super) fn to_text(&self) -> String {
         let mut text = self.message.clone();
         for (name, value) in &self.rest {
@@ -40,7 +40,7 @@ impl Fields {
             ("message", other) => self.message = other.to_string(),
             (THROTTLE, _) => {}
             (name, value) => {
-                // Names that are keywords.
+                // How a field is written whose name is a keyword.
                 let name = name.strip_prefix("r#").unwrap_or(name);
                 self.rest.push((name, value));
             }
@@ -48,7 +48,7 @@ impl Fields {
     }
 }
 
-/// A value that is no text; numbers without exponents.
+/// A value other than text; numbers without exponents.
 pub(super) fn plain(value: &Value) -> String {
     match value.as_f64().filter(|_| value.is_f64()) {
         Some(number) => number.to_string(),
@@ -59,7 +59,7 @@ pub(super) fn plain(value: &Value) -> String {
 impl Visit for Fields {
     fn record_f64(&mut self, field: &Field, value: f64) {
         if value.is_finite() {
-            // Durations, in seconds: more digits would only be harder to read.
+            // Most are durations in seconds, which three digits describe well.
             let rounded = format!("{value:.2e}").parse().unwrap_or(value);
             self.add(field, rounded);
         } else {

@@ -1,21 +1,21 @@
-//! `RUST_LOG`: which lines are wanted.
+//! `RUST_LOG`: which lines are written.
 
 use std::env::{self, VarError};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-/// How our targets begin.
+/// How the targets of our own lines begin.
 pub(super) const OURS: &str = "fanfare";
 
-/// The lines that are wanted.
+/// Which lines are written.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) filter: EnvFilter,
-    /// Whether ours are wanted at `debug` or below: then none of them is left out.
+    /// Whether `debug` is on for all our own lines: then none of them is throttled.
     pub(super) all_of_ours: bool,
 }
 
-/// As the environment says, or by default those of `default_level` and above.
+/// What `RUST_LOG` says; by default, lines of `default_level` and above.
 ///
 /// # Errors
 /// If `RUST_LOG` can't be read, with the directive.
@@ -27,8 +27,8 @@ pub(super) fn from_env(default_level: &str) -> Result<Wanted, String> {
     }
 }
 
-/// A level for all is one for ours if it is below `info`: of libraries, which then
-/// tell of each frame, those that have a directive of their own.
+/// A level below `info` for everything counts only for our own lines. Libraries, which would
+/// log each frame, need a directive of their own.
 pub(super) fn wanted(directives: &str) -> Result<Wanted, String> {
     let parse = |directives: &str| EnvFilter::builder().parse(directives);
     let (mut general, mut rest) = (String::new(), Vec::new());
@@ -43,7 +43,7 @@ pub(super) fn wanted(directives: &str) -> Result<Wanted, String> {
             _ => rest.push(directive),
         }
         match directive.strip_prefix(OURS) {
-            // Without a level it is all of them.
+            // A target without a level means all levels.
             Some("") => own = Some(true),
             Some(rest) => {
                 let level = rest.strip_prefix('=').and_then(level);
@@ -53,7 +53,7 @@ pub(super) fn wanted(directives: &str) -> Result<Wanted, String> {
         }
     }
     let filter = parse(&(general + &rest.join(","))).map_err(|error| {
-        // Which one it is, it does not say.
+        // The error does not say in which directive.
         let mistaken = directives.split(',').find(|one| parse(one).is_err());
         let mistaken = mistaken.unwrap_or(directives);
         format!("RUST_LOG: {error}: {mistaken:?}")

@@ -1,11 +1,11 @@
-//! Which lines get through when there are many that are alike, and the line about
-//! those that do not.
+//! Throttles lines that are alike, and writes a line about those that were left out.
 //!
-//! `INFO` and above pass here; `DEBUG` and `TRACE` are written only if `RUST_LOG`
-//! asks for them, and whoever asks wants to see all: if it asks for `DEBUG` of ours,
-//! nothing of ours is left out. Lines that have a field
-//! `throttle` are of peers' making: those with the same value are alike, and those
-//! without a value are never left out. It is not written.
+//! Lines of `INFO` and above are throttled. `DEBUG` and `TRACE` are not: they are only written
+//! if `RUST_LOG` asks for them, and then all are wanted. If it asks for `DEBUG` of all our own
+//! lines, none of them is throttled.
+//!
+//! Lines that peers can cause have a field `throttle`, which is not written: those with the
+//! same value are alike, and those where it has no value are never throttled.
 
 use std::{
     fmt::{self, Write as _},
@@ -31,14 +31,14 @@ use super::{
     throttle::{Limit, Origin, REPORT_AFTER, Throttle, Verdict},
 };
 
-/// Lines of libraries: they tell of frames and handshakes.
+/// Of lines of libraries, which are about frames and handshakes.
 pub(super) const LIBRARY: Limit = limit(10, 1000);
-/// Lines that tell of what a peer does, such as a call that failed.
+/// Of lines that peers can cause, such as those about failed calls.
 const OF_PEERS: Limit = limit(20, 500);
-/// Other lines of ours: changes of state, of each service and address.
+/// Of our other lines, such as those about the state of a service or an address.
 const OF_OURS: Limit = limit(100, 100);
 
-/// Lines that were left out, in the life of the process.
+/// How many lines this process has left out.
 static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
 
 const fn limit(burst: u32, interval_ms: u64) -> Limit {
@@ -53,17 +53,17 @@ pub(super) fn left_out() -> u64 {
     LEFT_OUT.load(Ordering::Relaxed)
 }
 
-/// Lets lines through, or not.
+/// Decides which lines are written.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     pub(super) throttle: Arc<Throttle>,
-    /// Whether none of our own lines is left out.
+    /// Whether our own lines are never left out.
     pub(super) all_of_ours: bool,
     pub(super) sink: Sink,
 }
 
 impl Gate {
-    /// Whether a line gets through.
+    /// Whether the line is written.
     pub(super) fn lets(
         &self,
         origin: &Origin,
@@ -84,7 +84,7 @@ impl Gate {
         }
     }
 
-    /// Writes how many lines did not get through since the last time.
+    /// Writes how many lines were left out since the last report.
     pub(super) fn report(&self) {
         for report in self.throttle.reports(Instant::now()) {
             let seconds = report.period.as_secs_f64().ceil().max(1.0);
@@ -99,8 +99,8 @@ impl Gate {
     }
 }
 
-/// A filter of all, not of the layer that writes: tracing-subscriber 0.3.23 panics in
-/// debug builds where the filter of a layer decides about single events.
+/// A layer, not a filter of the layer that writes: there, tracing-subscriber 0.3.23 panics in
+/// debug builds when a filter decides about single events.
 impl<S: Subscriber> Layer<S> for Gate {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
@@ -126,13 +126,13 @@ impl<S: Subscriber> Layer<S> for Gate {
     }
 }
 
-/// What the field `throttle` says, in short.
+/// A hash of the field `throttle`, if it has a value.
 struct Key(Option<DefaultHasher>);
 
 impl Visit for Key {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == THROTTLE {
-            // Writing to it does not fail.
+            // This can't fail.
             let _ = write!(self, "{value:?}");
         }
     }

@@ -1,5 +1,5 @@
-//! A log line for a terminal: time, level, where, message, fields. Whatever comes
-//! from elsewhere is escaped: it can neither forge a line nor steer the terminal.
+//! A log line as text: time, level, target, message, fields. Text from others is escaped, so
+//! that it can neither forge a line nor steer the terminal.
 
 use std::{fmt, time::SystemTime};
 

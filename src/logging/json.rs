@@ -55,7 +55,7 @@ pub(super) fn line(
         Text(&fields.message),
     )?;
     for (name, value) in &fields.rest {
-        // Readers keep one of equal keys, or refuse the line.
+        // Of two equal keys, readers of JSON drop one, or reject the line.
         let prefix = match *name {
             "timestamp" | "level" | "target" | "trace_id" | "span_id" | "trace_flags" => "field.",
             _ => "",
@@ -82,8 +82,8 @@ pub(super) fn line(
     writer.write_str("}\n")
 }
 
-/// A JSON string. JSON asks to escape the control characters of ASCII only; a
-/// terminal that shows the line obeys others as well.
+/// A JSON string. JSON escapes only the control characters of ASCII; a terminal that shows
+/// the line obeys others as well.
 struct Text<'a>(&'a str);
 
 impl fmt::Display for Text<'_> {
@@ -93,7 +93,7 @@ impl fmt::Display for Text<'_> {
             let end = part.chars().next_back().filter(|&c| steers(c));
             f.write_str(part.trim_end_matches(steers))?;
             if let Some(c) = end {
-                // All of them have four digits.
+                // Four digits are enough for all of them.
                 write!(f, "\\u{:04x}", u32::from(c))?;
             }
         }

@@ -1,4 +1,4 @@
-//! Whose connection the code that runs serves, for lines about what came on it.
+//! Which peer's connection the current task serves, for lines about what the peer sent.
 
 use std::sync::{
     Arc,
@@ -9,14 +9,14 @@ tokio::task_local! {
     static CONNECTION: Arc<Connection>;
 }
 
-/// A connection, as the log knows it.
+/// A connection.
 #[derive(Debug, Default)]
 pub(super) struct Connection {
     peer: Option<String>,
     ended: AtomicBool,
 }
 
-/// Runs `future` as that of a connection to `peer`, if it is known who that is.
+/// Runs `future`, which serves a connection to `peer`, if the address is known.
 pub(crate) async fn connected_to<F: Future>(peer: Option<String>, future: F) -> F::Output {
     let connection = Connection {
         peer,
@@ -25,18 +25,18 @@ pub(crate) async fn connected_to<F: Future>(peer: Option<String>, future: F) -> 
     CONNECTION.scope(Arc::new(connection), future).await
 }
 
-/// The connection that the code which asks serves.
+/// The connection that the current task serves.
 pub(super) fn current() -> Option<Arc<Connection>> {
     CONNECTION.try_with(Arc::clone).ok()
 }
 
 impl Connection {
-    /// At its other end.
+    /// Its other end.
     pub(super) fn peer(&self) -> Option<&str> {
         self.peer.as_deref()
     }
 
-    /// Notes that it ends; whether that is news.
+    /// Notes that it ends. Whether that is the first time.
     pub(super) fn ends(&self) -> bool {
         !self.ended.swap(true, Ordering::Relaxed)
     }

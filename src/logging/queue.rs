@@ -1,6 +1,9 @@
-//! Lines on their way to an output that may be stuck: a pipe that nobody reads, a
-//! terminal that was stopped. Those who log never wait; beyond a bound lines are
-//! lost, and how many is logged once the output takes them again.
+//! A bounded queue of lines before an output that may be stuck: a pipe that nobody reads, a
+//! terminal that is stopped. Logging never waits: when the queue is full, lines are dropped,
+//! and how many is logged as soon as the output moves again.
+//!
+//! `tracing-appender` limits how many lines wait, not their bytes, writes each line by
+//! itself, and logs nothing about lines that it drops.
 
 use std::{
     io, mem,
@@ -14,17 +17,17 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Some thousand lines: more than any burst but that of an output that is stuck.
+/// Some thousand lines: only an output that is stuck lets so many gather.
 const MAX_BYTES: usize = 1 << 20;
 const THREAD: &str = "log";
-/// After a write the next lines are gathered for so long: to wake the thread and
-/// write for each would cost a busy service more than its calls do.
+/// How long lines are gathered after a write. Waking the thread and writing for each line
+/// would cost a busy service more than its calls.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// Lines that were lost, in the life of the process.
+/// How many lines this process has dropped.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// How many lines were lost so far.
+/// How many lines were dropped so far.
 pub(super) fn lost() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
@@ -41,13 +44,13 @@ struct State {
     bytes: Vec<u8>,
     lost: u64,
     writing: bool,
-    /// When the thread has something to say by itself.
+    /// When the thread is to report, even without lines.
     wake_at: Option<Instant>,
 }
 
 impl Queue {
-    /// Starts the thread that writes to `output`. It calls `report`, which may add
-    /// lines, when it was [asked to](Self::wake_by).
+    /// Starts the thread that writes to `output`. It calls `report`, which may add lines,
+    /// when it was [asked to](Self::wake_by).
     pub(super) fn start(
         self: &Arc<Self>,
         mut output: impl io::Write + Send + 'static,
@@ -66,7 +69,7 @@ impl Queue {
             .map(drop)
     }
 
-    /// Asks for a report at `at`, or before that.
+    /// Asks for a report by `at`.
     pub(super) fn wake_by(&self, at: Instant) {
         let mut state = self.lock();
         if state.wake_at.is_none_or(|before| at < before) {
@@ -97,7 +100,7 @@ impl Queue {
         state.writing = true;
         drop(state);
 
-        // If nobody can read it there is nobody to tell.
+        // There is no other place where an error could be reported.
         let _ = output.write_all(&lines).and_then(|()| output.flush());
         if lost > 0 {
             tracing::warn!(lost, "log lines were lost: the output was stuck");
@@ -106,7 +109,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until there is something to write, or to say.
+    /// Waits until there is something to write or to report.
     fn wait(&self) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         while state.bytes.is_empty() {
@@ -126,7 +129,7 @@ impl Queue {
         state
     }
 
-    /// Nothing that runs under the lock panics.
+    /// No code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -136,7 +139,7 @@ impl Queue {
 impl io::Write for &Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.lock();
-        // The thread itself says how many were lost: that must not get lost.
+        // What the thread itself logs, how many lines were dropped, must not be dropped.
         let fits =
             state.bytes.len() + line.len() <= MAX_BYTES || thread::current().name() == Some(THREAD);
         if fits {

@@ -1,7 +1,7 @@
-//! What h2 refuses: a malformed request is reset, a connection that breaks the rules
-//! of HTTP/2 is closed, and neither this service nor the peer learns why. h2 tells
-//! of it in events of level `DEBUG`, among those of each frame. These few are heard
-//! whatever `RUST_LOG` says, and become lines of level `WARN`.
+//! Logs what h2 refuses. It resets malformed requests, and closes connections that break the
+//! rules of HTTP/2, without telling this service or the peer why. The reason is only in events
+//! of level `DEBUG`, among those about each frame. These few are taken whatever `RUST_LOG`
+//! says, and become lines of level `WARN`.
 
 use std::sync::OnceLock;
 
@@ -15,12 +15,12 @@ use super::{
     throttle::Origin,
 };
 
-/// Of the lines that are written.
+/// The target of these lines.
 const TARGET: &str = "fanfare::http2";
-/// How much of a line may quote what the peer sent, in bytes.
+/// The longest message, in bytes: it may quote what the peer sent.
 const MAX_BYTES: usize = 400;
 
-/// Where h2 0.4.20 says why it refuses something. Its events about each frame have
+/// The targets with which h2 0.4.20 says why it refuses something. Events about frames have
 /// other fields.
 const PLACES: [&str; 9] = [
     "h2::server",
@@ -33,7 +33,7 @@ const PLACES: [&str; 9] = [
     "h2::proto::streams::state",
     "h2::proto::streams::streams",
 ];
-/// How the messages of such events begin: of a stream, and of a connection.
+/// How the messages of such events begin: about a stream, and about a connection.
 const OF_STREAMS: [&str; 4] = [
     "malformed headers",
     "stream error ",
@@ -46,16 +46,16 @@ const OF_CONNECTIONS: [&str; 4] = [
     "too many small DATA frames",
     "invalid settings payload length",
 ];
-/// What follows the latter once or twice, and all there is of some.
+/// These follow messages about a connection, once or twice; some connections have no others.
 const CLOSING: &str = "h2::proto::connection";
 const CLOSED: &str = "Connection::poll; connection error";
 
-/// Decides by `RUST_LOG`; what h2 refuses is heard beside that.
+/// The filter by `RUST_LOG`, except that it also takes what h2 refuses.
 #[derive(Debug)]
 pub(super) struct Select {
     filter: EnvFilter,
     gate: Gate,
-    /// Whether lines of [`TARGET`] are wanted at all.
+    /// Whether `RUST_LOG` allows lines of [`TARGET`].
     wanted: OnceLock<bool>,
 }
 
@@ -97,7 +97,7 @@ impl Select {
     }
 }
 
-/// Whether events of this place may tell of something that h2 refuses.
+/// Whether such events may be about something that h2 refuses.
 fn may_tell(metadata: &Metadata<'_>) -> bool {
     if *metadata.level() != Level::DEBUG || !metadata.is_event() {
         return false;
@@ -112,14 +112,14 @@ fn may_tell(metadata: &Metadata<'_>) -> bool {
     }
 }
 
-/// What was refused, if that is what the event tells, and whether the connection
-/// ends for it.
+/// Why something was refused, if the event is about that, and whether the connection ends.
 fn reason(Fields { message, rest }: Fields) -> Option<(String, bool)> {
     let begins = |with: &[&str]| with.iter().any(|begin| message.starts_with(begin));
     if message == CLOSED {
         let error = rest.into_iter().find(|(name, _)| *name == "error");
         let error = error.and_then(|(_, error)| Some(error.as_str()?.to_owned()))?;
-        // It is told as well where the peer ends the connection, or nobody minds.
+        // The event also comes when the peer ends the connection, or when it ends without an
+        // error.
         let ours = !error.contains("Remote") && !error.contains("NO_ERROR");
         return ours.then(|| (format!("closed with {error}"), true));
     }
@@ -150,7 +150,7 @@ impl<S: Subscriber> Layer<S> for Select {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        // None: it wants to be asked each time.
+        // `None` stays: the filter wants to be asked each time.
         let hint = self.filter.max_level_hint()?;
         Some(hint.max(LevelFilter::DEBUG))
     }

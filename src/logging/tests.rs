@@ -1,4 +1,4 @@
-//! What lines look like, and what becomes of them when the output is stuck.
+//! The formats of lines, and what happens to lines when the output is stuck.
 
 use std::{io, sync::Mutex, sync::mpsc, time::Duration};
 
@@ -38,7 +38,7 @@ impl io::Write for &Sink {
     }
 }
 
-/// What `log` logs in a format.
+/// What `log` logs, in this format.
 fn logged<F>(format: F, log: impl FnOnce()) -> String
 where
     F: FormatEvent<tracing_subscriber::Registry, DefaultFields> + Send + Sync + 'static,
@@ -54,14 +54,14 @@ where
     String::from_utf8(bytes.clone()).unwrap()
 }
 
-/// The objects that `log` logs.
+/// The lines that `log` logs, as objects.
 pub(crate) fn json_lines(log: impl FnOnce()) -> Vec<Value> {
     let lines = logged(json::Json, log);
     let lines = lines.lines().map(serde_json::from_str);
     lines.collect::<Result<_, _>>().expect("JSON lines")
 }
 
-/// The object that `log` logs, without its time.
+/// The one line that `log` logs, as an object, without its time.
 #[track_caller]
 fn object(log: impl FnOnce()) -> Value {
     let line = logged(json::Json, log);
@@ -165,7 +165,7 @@ fn people_read_a_line_from_left_to_right() {
     assert!(line.contains("\x1b[33m WARN\x1b[0m"), "{line:?}");
 }
 
-/// An output that takes something only when it is told to.
+/// An output that takes bytes only when it is told to.
 struct Stuck(mpsc::Receiver<()>, mpsc::Sender<Vec<u8>>);
 
 impl io::Write for Stuck {
@@ -195,7 +195,7 @@ fn a_stuck_output_holds_nobody_up_and_loses_lines_beyond_a_bound() {
     queue.flush(Duration::from_millis(10));
     assert!(taken.try_recv().is_err());
 
-    // Two batches, and with a subscriber a line about the rest.
+    // Two writes; with a subscriber, a line about the rest would follow.
     go.send(()).unwrap();
     go.send(()).unwrap();
     queue.flush(Duration::from_secs(30));

@@ -1,10 +1,10 @@
-//! How many lines that are alike are written: whoever is at the other end of a
-//! connection decides how often something happens there, and must not decide how
-//! much is logged. What is left out is counted.
+//! Limits how many lines that are alike are written. Peers decide how often something
+//! happens on their connections; they must not decide how much is logged. Lines that are left
+//! out are counted.
 //!
-//! Lines are alike if they come from the same place in the code and have the same
-//! key, if those who log gave one. Keys are of our making (a tool that exists, a
-//! status), so that there are few.
+//! Lines are alike if they come from the same place in the code and have the same key, or
+//! both have none. Keys are made from what is configured or specified (a tool that exists, a
+//! status), so there are few.
 
 use std::{
     collections::HashMap,
@@ -16,24 +16,24 @@ use std::{
 use tokio::time::Instant;
 use tracing::{Level, Metadata, callsite::Identifier};
 
-/// When it is told how many lines were left out, after the first of them.
+/// How long after the first line that was left out their number is reported.
 pub(super) const REPORT_AFTER: Duration = Duration::from_secs(5);
-/// More than there are places in the code, tools and statuses in use at a time.
+/// More than there are at a time, of places in the code, with tools and statuses.
 const MAX_KINDS: usize = 4096;
-/// How much of a line that was left out is shown, in bytes.
+/// How much a report shows of a line that was left out, in bytes.
 const MAX_SAMPLE_BYTES: usize = 200;
 
-/// So many lines at once, and one more after each interval: a token bucket.
+/// A token bucket: `burst` lines at once, and one more after each `interval`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit {
     pub(super) burst: u32,
     pub(super) interval: Duration,
 }
 
-/// Where lines come from, and as what they are written.
+/// Where lines come from, and their level and target.
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
-    /// In the code.
+    /// The place in the code.
     pub(super) place: Identifier,
     pub(super) level: Level,
     pub(super) target: &'static str,
@@ -49,14 +49,14 @@ impl Origin {
     }
 }
 
-/// What has been written lately.
+/// How many lines of each kind were written lately.
 #[derive(Debug, Default)]
 pub(super) struct Throttle(Mutex<HashMap<(Identifier, u64), Bucket>>);
 
 #[derive(Debug)]
 struct Bucket {
     origin: Origin,
-    /// When it will be full again.
+    /// When the bucket will be full again.
     full_at: Instant,
     left_out: Option<LeftOut>,
 }
@@ -69,12 +69,12 @@ struct LeftOut {
     sample: String,
 }
 
-/// Lines that were left out, to be told of.
+/// What a report says of lines that were left out.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) origin: Origin,
     pub(super) count: u64,
-    /// Since the first of them.
+    /// How long ago the first of them was left out.
     pub(super) period: Duration,
     /// The first of them, cut to size.
     pub(super) sample: String,
@@ -84,14 +84,14 @@ pub(super) struct Report {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Written,
-    /// It is not; `first` of its kind to be told of.
+    /// It is not; `first`: it is the first of its kind since the last report.
     LeftOut {
         first: bool,
     },
 }
 
 impl Throttle {
-    /// Decides about a line. `sample` says what it is, if that has to be known.
+    /// Decides about a line. `sample` gives its text, for the report.
     pub(super) fn decide(
         &self,
         origin: &Origin,
@@ -128,7 +128,7 @@ impl Throttle {
         Verdict::LeftOut { first }
     }
 
-    /// What was left out since the last time.
+    /// What was left out since the last call.
     pub(super) fn reports(&self, now: Instant) -> Vec<Report> {
         let mut buckets = self.lock();
         let mut reports = Vec::new();
@@ -146,14 +146,14 @@ impl Throttle {
         reports
     }
 
-    /// Nothing that runs under the lock panics.
+    /// No code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, HashMap<(Identifier, u64), Bucket>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Bucket {
-    /// As good as new.
+    /// Whether it can be forgotten: it is full, and there is nothing to report.
     fn is_idle(&self, now: Instant) -> bool {
         self.full_at <= now && self.left_out.is_none()
     }

@@ -1,9 +1,9 @@
-//! Spans that have ended and wait for the collector: how many there may be, and how many
-//! were lost, here or after.
+//! Counts the spans that have ended: those that wait for the collector, of which there may
+//! be only so many, and those that were lost.
 //!
-//! The SDK's batch span processor has a bound as well, but tells nobody what it drops, and
-//! of what the exporter loses it knows nothing. So spans are counted here before it gets
-//! them, against the same bound, which it then never meets.
+//! The SDK's batch span processor has the same limit, but reveals nowhere how many spans it
+//! drops, nor how many its exporter lost. So spans are counted before it gets them, against
+//! its own limit, which it then never reaches.
 
 use std::{
     mem,
@@ -39,12 +39,12 @@ pub(super) struct Backlog {
 struct Spans {
     waiting: usize,
     leaving: usize,
-    /// Nothing leaves any more.
+    /// No more spans are sent.
     closed: bool,
 }
 
 impl Backlog {
-    /// For `max` spans that wait.
+    /// With room for `max` spans.
     pub(super) fn new(max: usize) -> Self {
         Self {
             max,
@@ -55,7 +55,7 @@ impl Backlog {
         }
     }
 
-    /// Whether there is room for one more span, which then waits; it is lost otherwise.
+    /// Whether there is room for one more span, which then waits. Without room it is lost.
     fn admits(&self) -> bool {
         let mut spans = self.lock();
         if spans.closed {
@@ -72,8 +72,8 @@ impl Backlog {
         false
     }
 
-    /// Notes that so many are on their way, until that has [`ended`](Self::ended).
-    /// Whether they may go.
+    /// Notes that the next `count` spans are being sent, until that has
+    /// [`ended`](Self::ended). Whether they may be.
     pub(super) fn leave(&self, count: usize) -> bool {
         let mut spans = self.lock();
         if spans.closed {
@@ -84,7 +84,7 @@ impl Backlog {
         true
     }
 
-    /// Notes how the way of the last ones ended.
+    /// Notes how sending the last ones ended.
     pub(super) fn ended(&self, result: &Result<(), Status>) {
         let count = mem::take(&mut self.lock().leaving);
         if let Err(status) = result
@@ -94,14 +94,14 @@ impl Backlog {
         }
     }
 
-    /// Notes that the collector did not get, or not take, so many spans.
+    /// Notes that `count` spans did not reach the collector, or were rejected by it.
     pub(super) fn refused(&self, count: usize, status: &Status) {
         self.export_failed
             .fetch_add(count as u64, Ordering::Relaxed);
         self.complain(Some(status));
     }
 
-    /// Loses what still waits, and what is on its way.
+    /// Gives up what still waits, and what is being sent.
     pub(super) fn close(&self) {
         let mut spans = self.lock();
         let lost = mem::take(&mut spans.waiting) + mem::take(&mut spans.leaving);
@@ -109,7 +109,7 @@ impl Backlog {
         self.export_failed.fetch_add(lost as u64, Ordering::Relaxed);
     }
 
-    /// Tells the log what was lost in all, if anything was.
+    /// Logs how many spans were lost in all, if any.
     pub(super) fn report(&self) {
         if self.lost().iter().any(|(_, count)| *count > 0) {
             self.log("spans were lost", None);
@@ -141,7 +141,7 @@ impl Backlog {
     }
 }
 
-/// The SDK's processor behind the backlog's bound.
+/// The SDK's batch processor, behind the limit of the backlog.
 #[derive(Debug)]
 pub(super) struct Bounded {
     pub(super) backlog: Arc<Backlog>,
@@ -162,7 +162,7 @@ impl SpanProcessor for Bounded {
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        // The SDK shuts down what is dropped as well, and would block the thread.
+        // A provider that is dropped shuts down, too, and would block its thread.
         if self.backlog.lock().closed {
             return Ok(());
         }
@@ -192,7 +192,7 @@ mod tests {
         assert!(backlog.leave(1));
         backlog.ended(&Err(Status::unavailable("gone")));
         assert_eq!(backlog.lost(), [("queue_full", 2), ("export_failed", 1)]);
-        // Those that are on their way leave room for others.
+        // Those that are being sent make room for others.
         assert_eq!(admitted(), 3);
         assert!(backlog.leave(2));
         assert_eq!(admitted(), 2);
@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(backlog.lost(), [("queue_full", 7), ("export_failed", 6)]);
     }
 
-    /// What it is given never gets anywhere.
+    /// Never finishes an export.
     #[derive(Debug)]
     struct Stuck;
 

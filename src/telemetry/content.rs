@@ -1,5 +1,5 @@
-//! What goes in and comes out of a tool, on its span: only on request, for it may
-//! be personal, and cut to size.
+//! The arguments and the result of a call as attributes of its span, cut to size. Only if
+//! the settings ask for it: they may be confidential.
 
 use bytes::Bytes;
 use opentelemetry::KeyValue;

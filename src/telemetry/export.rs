@@ -171,7 +171,7 @@ pub(super) fn reason(status: &Status) -> String {
     }
 }
 
-/// Who we are: `attributes`, and the SDK.
+/// The resource: `attributes`, and those of the SDK.
 pub fn resource(attributes: &[(String, String)]) -> Resource {
     let attributes = attributes.iter().cloned();
     Resource::builder_empty()

@@ -1,4 +1,4 @@
-//! A collector may be away for hours: the log says so now and then.
+//! A collector may be unreachable for hours: the log says so only now and then.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -10,13 +10,13 @@ use tokio::time::Instant;
 /// The least time between two lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// When the log last said something of a kind.
+/// Limits how often a line of one kind is logged.
 // std's Mutex: held for a few instructions, never across an await.
 #[derive(Debug, Default)]
 pub(super) struct LogThrottle(Mutex<Option<Instant>>);
 
 impl LogThrottle {
-    /// Whether it is time for a line, which is then written.
+    /// Whether the line is due. If so, the caller logs it.
     pub(super) fn is_due(&self) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let due = last.is_none_or(|last| last.elapsed() >= INTERVAL);

@@ -1,13 +1,10 @@
-//! W3C trace context and baggage: read once from a request, written to every
-//! attempt.
+//! W3C trace context and baggage: read once from a request, written to every attempt.
 //!
-//! What is only passed on stays the header that came in. The text of a
-//! `traceparent` is made only for spans that are sampled.
+//! What is only passed on is never parsed and written anew: it stays the header that came.
 //!
-//! A connection to a tool service is shared, and some services close it for headers
-//! that are too large (Netty does over 10 KiB): one caller's context would cost the
-//! calls of others. So what is over the limits of W3C, or over what the service
-//! takes, is left out, and the call goes without.
+//! Calls share connections, and some services close a connection when headers are too large
+//! (Netty above 10 KiB): one caller's context would then fail the calls of others. So a
+//! header that exceeds W3C's limits, or what the service accepts, is left out.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
@@ -24,13 +21,12 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
-/// What must be propagated at least, and what is more need not be
-/// (<https://www.w3.org/TR/baggage/#limits>).
+/// As much must be propagated; more need not be (<https://www.w3.org/TR/baggage/#limits>).
 const BAGGAGE_LIMITS: Limits = Limits {
     bytes: 8192,
     members: 64,
 };
-/// The same for the other list, where more than 32 are forbidden
+/// The same of `tracestate`, where more than 32 members are forbidden
 /// (<https://www.w3.org/TR/trace-context/#tracestate-limits>).
 const TRACESTATE_LIMITS: Limits = Limits {
     bytes: 512,
@@ -45,7 +41,7 @@ struct Limits {
 /// The context that a caller sent.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    /// The caller's span, or none.
+    /// The context with the caller's span, if there is one.
     pub(super) caller: Context,
     pub(super) headers: Headers,
 }
@@ -82,7 +78,7 @@ impl LeftOut {
 }
 
 impl Limits {
-    /// The header, unless it is over them, which `over` then says.
+    /// The header, unless it exceeds them; `over` says whether it does.
     fn hold(&self, header: Option<HeaderValue>, over: &mut bool) -> Option<HeaderValue> {
         header.filter(|list| {
             let members = || list.as_bytes().iter().filter(|&&b| b == b',').count() + 1;
@@ -98,8 +94,7 @@ impl Propagators {
             caller: Context::new(),
             headers: Headers::default(),
         };
-        // A trace context that can't be read is as good as none, its state
-        // included.
+        // A trace context that can't be read is ignored, with its state.
         if self.trace_context && headers.contains_key(TRACEPARENT) {
             let caller = TraceContextPropagator::new()
                 .extract_with_context(&Context::new(), &Fields(headers));
@@ -144,9 +139,8 @@ impl Headers {
         TraceState::from_key_value(members).unwrap_or_default()
     }
 
-    /// Writes them, with `traceparent` instead of the own one if given, as far as
-    /// there is `room` for them: a trace is worth more than what it carries. Returns
-    /// what is left out.
+    /// Writes them, with `traceparent` instead of the caller's if given, as far as there is
+    /// `room`: first the ids of the trace, then what goes with them. Returns what is left out.
     pub(super) fn inject(
         &self,
         traceparent: Option<HeaderValue>,
@@ -194,7 +188,7 @@ pub(super) fn traceparent(trace: TraceId, span: SpanId, sampled: bool) -> Header
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Lists may come in several headers; they mean the same as one with commas.
+/// A list may be spread over several headers: the same as one header with commas.
 fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;

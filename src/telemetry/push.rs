@@ -1,5 +1,4 @@
-//! Metrics on their way to a collector. The SDK would tell nobody if they do not get
-//! there.
+//! Sends metrics to a collector, and logs when that fails, which the SDK does not.
 
 use std::{
     fmt,
@@ -33,11 +32,11 @@ impl Export for ExportMetricsServiceRequest {
     );
 }
 
-/// An exporter whose failures are logged.
+/// The exporter that the SDK calls.
 pub(super) struct Push {
     exporter: Arc<Exporter>,
     temporality: Temporality,
-    /// The SDK exports in a thread of its own.
+    /// The SDK calls this from a thread of its own.
     runtime: Handle,
     failed: AtomicU64,
     log_throttle: LogThrottle,

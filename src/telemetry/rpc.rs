@@ -1,7 +1,6 @@
-//! One RPC as its server sees it: a SERVER span, the RPC metrics and a line in
-//! the log, all written when it has ended, whichever way it ends. It lasts until
-//! the last byte of the response is handed over; one that is dropped before that
-//! was cancelled, or ran out of time.
+//! One RPC as its server sees it: a SERVER span, the RPC metrics, and a line in the log.
+//! It lasts until the last byte of the response has been handed to HTTP/2. An RPC that is
+//! dropped before was cancelled, or its deadline had passed.
 
 mod ending;
 
@@ -30,10 +29,10 @@ use super::{
 use crate::core::{deadline::Deadline, error::Limit};
 pub(crate) use ending::Ending;
 
-/// Services whose calls are routine: their lines are for debugging.
+/// How the services begin whose RPCs are routine: their lines have level `debug`.
 const ROUTINE: &str = "grpc.";
 
-/// What is known of an RPC while it runs. Those who learn more of it add that.
+/// What is known of an RPC while it runs. Later stages add what they learn.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(super) telemetry: Telemetry,
@@ -46,18 +45,19 @@ pub(crate) struct Record {
     deadline: OnceLock<Deadline>,
     rejection: OnceLock<&'static str>,
     pub(super) batch_size: OnceLock<usize>,
-    /// Of the calls. Those that have no outcome when the RPC ends fail with it.
+    /// How many calls have succeeded. Calls without an outcome fail when the RPC ends.
     pub(super) succeeded: AtomicUsize,
 }
 
-/// Where an RPC stands in a trace.
+/// The place of an RPC in a trace.
 #[derive(Debug)]
 pub(super) struct Trace {
     /// `None` if it is not sampled, or spans go nowhere.
     pub(super) span: Option<Span>,
-    /// What is passed on to tools; of an RPC that is sampled, all but the `traceparent`.
+    /// What is passed on to tools. Of a sampled RPC, each attempt adds its `traceparent`.
     pub(super) headers: Headers,
-    /// The own span; if spans go nowhere, the caller's.
+    /// For lines of the log: the RPC's own span, even if it is not sampled; without an
+    /// exporter of spans, the caller's.
     context: Context,
 }
 
@@ -106,7 +106,7 @@ impl Rpc {
         &self.record
     }
 
-    /// The response, whose end is the RPC's.
+    /// Makes the end of `response` the end of the RPC.
     pub(crate) fn ends_with<B>(mut self, response: Response<B>) -> Response<Ending<B>> {
         if let Some(code) = status(response.headers()) {
             self.end(code);
@@ -162,7 +162,7 @@ impl Trace {
             };
             let caller = known_by(&caller, &headers);
             if let Some(span) = spans.server(caller, trace, name, arrival) {
-                // Without trace context, tools begin traces of their own.
+                // Each attempt has its own.
                 headers.traceparent = None;
                 return Self {
                     context: span.context().clone(),
@@ -186,7 +186,7 @@ impl Trace {
     }
 }
 
-/// The caller's span, with what of its state we keep.
+/// The caller's span, with that part of its state that is passed on.
 fn known_by(caller: &Context, headers: &Headers) -> Context {
     let span = caller.span();
     let span = span.span_context();
@@ -204,13 +204,13 @@ impl Record {
         &self.trace.context
     }
 
-    /// Notes by when it must be answered.
+    /// Sets the deadline.
     pub(crate) fn set_deadline(&self, deadline: Deadline) {
         let _ = self.deadline.set(deadline);
     }
 
-    /// Notes why it is not taken on. If that is a bound of the process, it is for
-    /// operators to know.
+    /// Notes why it is rejected. If a limit of the process is the reason, the log says so, for
+    /// operators.
     pub(crate) fn reject(&self, reason: &'static str) {
         let bound = match reason {
             "overloaded" => Some("limits.max_in_flight_calls"),
@@ -226,12 +226,12 @@ impl Record {
         names::METHODS[self.method]
     }
 
-    /// The wall time of `at`.
+    /// The wall-clock time of `at`.
     pub(super) fn wall(&self, at: Instant) -> SystemTime {
         self.wall + at.saturating_duration_since(self.arrival)
     }
 
-    /// Of an RPC that was taken on.
+    /// `None` if the RPC was rejected.
     fn calls_and_failed(&self) -> Option<(usize, usize)> {
         let calls = *self.batch_size.get()?;
         let succeeded = self.succeeded.load(Ordering::Relaxed);
@@ -265,7 +265,7 @@ impl Record {
             .server_duration
             .record(duration, &attributes[..count]);
         let method = [method];
-        // An answer without results says nothing of how long calls take.
+        // Rejected requests have no calls that took time.
         if self.batch_size.get().is_some()
             && let Some(deadline) = self.deadline.get()
             && deadline.limit == Limit::Request
@@ -286,7 +286,7 @@ impl Record {
         let (calls, failed) = self.calls_and_failed().unzip();
         let peer = self.peer.map(tracing::field::display);
         let rejection = self.rejection.get();
-        // What failed costs its caller nothing, and may come at any rate.
+        // Failures cost their callers nothing, and may come at any rate.
         let throttle = (code != names::code(Code::Ok)).then_some(code);
         macro_rules! line {
             ($level:ident) => {
@@ -304,7 +304,7 @@ impl Record {
                 )
             };
         }
-        // It may end where it does not run: when its connection is dropped.
+        // An RPC may end outside of its future: when its connection is dropped.
         let _about = self.trace.context.clone().attach();
         if method.starts_with(ROUTINE) {
             line!(debug);
@@ -334,8 +334,8 @@ impl Record {
     }
 }
 
-/// The statuses that are the server's failure, by the RPC conventions; the others
-/// are the caller's.
+/// Whether the RPC conventions take the status for a failure of the server, not of the
+/// caller.
 fn is_server_error(code: Code) -> bool {
     matches!(
         code,

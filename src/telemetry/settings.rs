@@ -1,12 +1,11 @@
-//! The standard `OTEL_*` environment variables become [`Settings`]. Fanfare has no
-//! other settings for telemetry, and every variable is read here: the SDK would ignore
-//! some and fall back silently on others.
+//! Reads the standard `OTEL_*` environment variables, which are all the settings that
+//! telemetry has. The SDK reads some of them by itself, ignores others, and falls back to
+//! defaults without a word; so each is read here, and its value given to the SDK.
 //!
-//! An empty value is the same as none. What is unknown or out of range is ignored, and
-//! told of in [`Settings::ignored`]. Only what can't be done at all, such as trusting a
-//! certificate that can't be read, is a mistake, and
-//! [`Mistakes`] has all of them at once. Variables of what is switched off are not looked at. Names such as `otlp` or
-//! `true` may be in any case.
+//! An empty variable counts as unset. Values that are unknown or out of range are ignored
+//! and listed in [`Settings::ignored`]. Only what can't be done at all, such as trusting a
+//! certificate that can't be read, is a mistake; all mistakes are reported at once. Variables
+//! of what is switched off are not read. Names such as `otlp` or `true` may be in any case.
 
 mod otlp;
 mod resource;
@@ -25,29 +24,28 @@ use self::{
 };
 use crate::mistakes::{Mistake, Mistakes};
 
-/// What telemetry is to do.
+/// The settings of telemetry.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `OTEL_PROPAGATORS`: what is passed on from callers to tools.
+    /// `OTEL_PROPAGATORS`: which context is passed on from callers to tools.
     pub propagators: Propagators,
-    /// Where spans go; `None`: nowhere.
+    /// Where spans are sent; `None`: nowhere.
     pub traces: Option<Traces>,
-    /// Where metrics go.
+    /// Where metrics are served, and sent.
     pub metrics: Metrics,
-    /// Whether the arguments and results of tool calls are put into spans
-    /// (`OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`), and how many bytes
-    /// of each (`OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, or
-    /// `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`; 4096 by default). `None`: they are
-    /// not, which is the default: they may hold anything.
+    /// How many bytes of the arguments and of the result of a tool call its span has
+    /// (`OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`, or `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`;
+    /// 4096 by default). `None`: the span has neither, for they may be confidential. That is
+    /// the default; see `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`.
     pub capture_content: Option<usize>,
-    /// Who we are, for every signal: `service.name`, `service.version`,
-    /// `service.instance.id` and what `OTEL_RESOURCE_ATTRIBUTES` adds, by name.
+    /// The resource of every signal: `service.name`, `service.version`,
+    /// `service.instance.id`, and the attributes of `OTEL_RESOURCE_ATTRIBUTES`.
     pub resource: Vec<(String, String)>,
-    /// What was set and is not done: the variables, and why.
+    /// The variables that are ignored, and why.
     pub ignored: Vec<Mistake>,
 }
 
-/// What is passed on from callers to tools. `OTEL_SDK_DISABLED` does not change it.
+/// Which context is passed on from callers to tools, even with `OTEL_SDK_DISABLED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Propagators {
     /// W3C `traceparent` and `tracestate`.
@@ -56,30 +54,29 @@ pub struct Propagators {
     pub baggage: bool,
 }
 
-/// Where spans go, and how many.
+/// Which spans are sent, and how.
 #[derive(Clone, Debug)]
 pub struct Traces {
     /// The collector.
     pub otlp: Otlp,
-    /// `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`: by default the
-    /// caller's choice, and every trace that begins here.
+    /// `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`. By default, callers decide about
+    /// their traces, and every trace that begins here is sampled.
     pub sampler: Sampler,
-    /// `OTEL_BSP_MAX_QUEUE_SIZE`: how many spans may wait, beyond which they are
-    /// dropped. Default 2048.
+    /// `OTEL_BSP_MAX_QUEUE_SIZE`: how many spans may wait; more are dropped. Default 2048.
     pub queue_size: usize,
-    /// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`: how many go out at once, at most
-    /// `queue_size`. Default 512.
+    /// `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`: how many are sent at once, at most `queue_size`.
+    /// Default 512.
     pub batch_size: usize,
-    /// `OTEL_BSP_SCHEDULE_DELAY`: how long a span waits for others. Default 5 s.
+    /// `OTEL_BSP_SCHEDULE_DELAY`: how long a span waits for a batch to fill. Default 5 s.
     pub schedule_delay: Duration,
 }
 
-/// Where metrics go.
+/// Where metrics are served, and sent.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     /// Whether `/metrics` is served.
     pub prometheus: bool,
-    /// What is sent to a collector; `None`: nothing.
+    /// How metrics are sent to a collector; `None`: they are not.
     pub otlp: Option<OtlpMetrics>,
 }
 
@@ -101,16 +98,16 @@ impl Settings {
     /// Reads the environment of the process.
     ///
     /// # Errors
-    /// Everything in it that can't be done.
+    /// Every mistake in it.
     pub fn from_env() -> Result<Self, Mistakes> {
         Self::read(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
     }
 
-    /// Reads the variables that `lookup` knows. Text that is not UTF-8 is to
-    /// come with replacement characters.
+    /// Reads the variables from `lookup`, which gives text that is not UTF-8 with
+    /// replacement characters.
     ///
     /// # Errors
-    /// Everything in them that can't be done.
+    /// Every mistake in them.
     pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
         let mut variables = Variables::new(&lookup);
         let disabled = variables
@@ -202,7 +199,7 @@ fn sampler(variables: &mut Variables<'_>) -> Sampler {
     let takes_a_ratio = name.ends_with("traceidratio");
     let ratio = variables.read(&["OTEL_TRACES_SAMPLER_ARG"], |text| {
         if !takes_a_ratio {
-            // 0.1 here asks for a tenth of all traces, and would get every one.
+            // Whoever sets 0.1 wants a tenth of all traces, and would get all of them.
             return Err(format!(
                 "none, for the sampler {name} (OTEL_TRACES_SAMPLER) has no argument"
             ));
@@ -265,8 +262,8 @@ fn otlp_metrics(variables: &mut Variables<'_>) -> OtlpMetrics {
 
 fn capture_content(variables: &mut Variables<'_>) -> Option<usize> {
     const VARIABLE: &str = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT";
-    // The values of OpenTelemetry's Python instrumentations; content goes into
-    // spans here, never into events.
+    // The values that OpenTelemetry's Python instrumentations know. Here, content is put
+    // into spans, never into events.
     let captured = variables.read(&[VARIABLE], |text| {
         match text.to_ascii_lowercase().as_str() {
             "true" | "span_only" | "span_and_event" => Ok(true),

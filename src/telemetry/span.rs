@@ -1,13 +1,14 @@
-//! One span of a request that is sampled: a span of `tracing`, with its parent given,
-//! which `tracing-opentelemetry` turns into one of OpenTelemetry.
+//! A span of a sampled request: a `tracing` span with an explicit parent, from which
+//! `tracing-opentelemetry` makes an OpenTelemetry span.
 //!
-//! What a span says is known when it ends. It is then set on the OpenTelemetry span
-//! itself: a field of a `tracing` span would be copied into a new `String` each.
+//! Attributes are known when a span ends, and are set on the OpenTelemetry span itself:
+//! `tracing-opentelemetry` copies each text of a `tracing` field into a new `String`.
 //!
-//! Times are ours: a span begins when its request arrived or its call was accepted, not
-//! when the layer sees it, and lasts as long as the monotonic clock says. Neither the
-//! layer nor the SDK has a parameter for that, nor for the id of a trace that was sampled
-//! before its first span was made; [`Tracer`] and [`Ids`] are told of both in passing.
+//! The start time and the trace id are chosen here, but neither the layer nor the SDK takes
+//! them as parameters. A span starts when its request arrived or its call was accepted, not
+//! when the layer sees it, and its length is that of the monotonic clock. A trace id is
+//! sampled before its first span exists. So both wait in a thread-local variable, from which
+//! [`Tracer`] and [`Ids`] take them.
 
 use std::{borrow::Cow, cell::Cell, mem, time::SystemTime};
 
@@ -19,27 +20,27 @@ use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracer};
 use tracing::{Dispatch, Id, Level, dispatcher};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// Of all spans.
+/// The target of all spans.
 pub(super) const TARGET: &str = "fanfare::span";
-/// More attributes than a span usually has.
+/// More attributes than most spans have.
 const USUAL_ATTRIBUTES: usize = 16;
 
 thread_local! {
-    /// The span that is just being started in this thread.
+    /// The span that this thread is just starting.
     static STARTING: Cell<Option<Start>> = const { Cell::new(None) };
 }
 
 #[derive(Clone, Copy)]
 struct Start {
     at: SystemTime,
-    /// Of the first span of a trace.
+    /// Set for the first span of a trace.
     trace: Option<TraceId>,
 }
 
-/// A running span. Whoever has it must [end](Self::end) it.
+/// A span that has started. It must be [ended](Self::end).
 #[derive(Debug)]
 pub(super) struct Span {
-    /// Closed when dropped.
+    /// For its children. It closes when it is dropped.
     span: tracing::Span,
     context: Context,
 }
@@ -47,8 +48,9 @@ pub(super) struct Span {
 impl Drop for Span {
     fn drop(&mut self) {
         let span = mem::replace(&mut self.span, tracing::Span::none());
-        // The registry closes the parent's handle through the default subscriber, whichever
-        // that is (tracing-subscriber 0.3.23, `DataInner::clear`).
+        // A registry releases the parent of a closed span through the thread's default
+        // subscriber, even if that is another one (tracing-subscriber 0.3.23,
+        // `DataInner::clear`).
         let dispatch = span.with_subscriber(|(_, dispatch)| dispatch.clone());
         if let Some(dispatch) = dispatch {
             dispatcher::with_default(&dispatch, || drop(span));
@@ -56,7 +58,7 @@ impl Drop for Span {
     }
 }
 
-/// Whose side a span tells of.
+/// The kind of a span.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Server,
@@ -65,8 +67,8 @@ enum Kind {
 }
 
 impl Span {
-    /// The span of an RPC that arrived `at` that time, below the span that `caller` has or,
-    /// without one, the first of the new trace `trace`. `None` once telemetry has ended.
+    /// Starts the span of an RPC that arrived at `at`: a child of the span in `caller`, or
+    /// without one, the root of the trace `trace`. `None` after telemetry was shut down.
     pub(super) fn server(
         dispatch: &Dispatch,
         caller: Context,
@@ -85,12 +87,12 @@ impl Span {
         )
     }
 
-    /// The span of a call, below that of its request.
+    /// Starts the span of a call, a child of this one of its request.
     pub(super) fn internal(&self, name: &str, at: SystemTime) -> Option<Self> {
         self.child(Kind::Internal, name, at)
     }
 
-    /// The span of an attempt, below that of its call.
+    /// Starts the span of an attempt, a child of this one of its call.
     pub(super) fn client(&self, name: &str, at: SystemTime) -> Option<Self> {
         self.child(Kind::Client, name, at)
     }
@@ -123,29 +125,29 @@ impl Span {
             )
         });
         if let Some(caller) = caller {
-            // Only spans that have begun refuse it, and those that nobody records.
+            // It fails only for a span that has started, or that nobody records.
             let _ = span.set_parent(caller);
         }
-        // The layer begins it now: whatever is below it needs its id.
+        // This makes the layer start the span now: its children and tools need its id.
         let context = span.context();
         STARTING.set(None);
         let is_recorded = context.span().span_context().is_valid();
         is_recorded.then_some(Self { span, context })
     }
 
-    /// For what is below it, and for lines of the log.
+    /// The OpenTelemetry context with the span, for lines of the log.
     pub(super) fn context(&self) -> &Context {
         &self.context
     }
 
-    /// Trace and id, for who is told of them.
+    /// Its trace id and its own id.
     pub(super) fn ids(&self) -> (TraceId, SpanId) {
         let span = self.context.span();
         let ids = span.span_context();
         (ids.trace_id(), ids.span_id())
     }
 
-    /// Ends it `at` that time, with what it says; if it failed, with the message.
+    /// Ends the span at `at`, with these attributes; as an error if there is a message.
     pub(super) fn end(
         &self,
         at: SystemTime,
@@ -172,7 +174,7 @@ impl Kind {
     }
 }
 
-/// Starts spans as the SDK does, at the time that they were given.
+/// The SDK's tracer, except that spans start at the time that was chosen here.
 #[derive(Debug)]
 pub(super) struct Tracer(pub(super) SdkTracer);
 
@@ -188,7 +190,7 @@ impl trace::Tracer for Tracer {
     }
 }
 
-/// Random ids, but for a trace that was sampled by its own.
+/// Random ids, except for a trace id that was already sampled.
 #[derive(Debug, Default)]
 pub(super) struct Ids(RandomIdGenerator);
 

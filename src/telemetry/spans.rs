@@ -1,12 +1,12 @@
-//! The spans of sampled requests on their way to the collector: who is sampled, the
-//! subscriber of `tracing` that they belong to, the SDK's provider and batch processor, and
-//! the exporter.
+//! Traces: sampling, the `tracing` subscriber with the `tracing-opentelemetry` layer, the
+//! SDK's tracer provider with its batch span processor, and the exporter.
 //!
-//! The subscriber is not the process's, which is for the log: `RUST_LOG` hides no span, no
-//! line is slower for them, and each server of a process has spans of its own.
+//! Spans have a subscriber of their own; the one of the process is for the log. So `RUST_LOG`
+//! can't hide spans, log lines pay nothing for spans and spans nothing for log lines, and
+//! each server in a process has its own spans.
 //!
-//! Sampling comes before the first span. The SDK's would come after it: a request that is
-//! not sampled would pay for a span that is thrown away.
+//! Requests are sampled before their first span starts. If the SDK did it, each request that
+//! is not sampled would still pay for a `tracing` span.
 
 use std::{
     fmt,
@@ -46,7 +46,7 @@ use super::{
     span::{Ids, Span, TARGET, Tracer},
 };
 
-/// Where sampled spans go.
+/// Makes spans, and sends them.
 pub(super) struct Spans {
     sampler: Sampler,
     ids: Ids,
@@ -56,7 +56,7 @@ pub(super) struct Spans {
 }
 
 impl Spans {
-    /// Starts a thread that sends them. Does not wait for the collector.
+    /// Starts the thread that sends spans. Does not wait for the collector.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
@@ -78,7 +78,7 @@ impl Spans {
                 .with_batch_config(batches.build())
                 .build(),
         };
-        // All of it is given: what is not, the SDK reads from the environment by itself.
+        // The SDK reads from the environment whatever is not given.
         let provider = SdkTracerProvider::builder()
             .with_sampler(Sampler::AlwaysOn)
             .with_id_generator(Ids::default())
@@ -99,8 +99,8 @@ impl Spans {
         &self.backlog
     }
 
-    /// The trace of an RPC, part of the one of `caller` if there is one, and whether it is
-    /// sampled, and all below it.
+    /// The trace id of an RPC, that of `caller` if there is one, and whether the RPC and its
+    /// calls are sampled.
     pub(super) fn trace(&self, caller: &Context, name: &str) -> (TraceId, bool) {
         let span = caller.span();
         let (caller, trace) = match span.span_context() {
@@ -121,7 +121,7 @@ impl Spans {
         self.ids.new_span_id()
     }
 
-    /// Begins the span of an RPC that is sampled; see [`Span::server`].
+    /// Starts the span of a sampled RPC; see [`Span::server`].
     pub(super) fn server(
         &self,
         caller: Context,
@@ -132,17 +132,17 @@ impl Spans {
         Span::server(&self.dispatch, caller, trace, name, at)
     }
 
-    /// Sends what is left, for at most `limit`.
+    /// Sends the spans that are left, for at most `limit`.
     pub(super) async fn shutdown(&self, limit: Duration) {
         let provider = self.provider.clone();
-        // What it fails with is counted already.
+        // If it fails, the backlog has counted that.
         let _ = spawn_blocking(move || provider.shutdown_with_timeout(limit)).await;
         self.backlog.close();
         self.backlog.report();
     }
 }
 
-/// A subscriber of spans only.
+/// The subscriber, which takes nothing but spans.
 fn dispatch(provider: &SdkTracerProvider) -> Dispatch {
     let scope = InstrumentationScope::builder(names::SCOPE)
         .with_version(env!("CARGO_PKG_VERSION"))
@@ -154,7 +154,8 @@ fn dispatch(provider: &SdkTracerProvider) -> Dispatch {
         .with_target(false)
         .with_threads(false)
         .with_tracked_inactivity(false);
-    // Without it, every event of every library would be looked at for this subscriber.
+    // Without this filter, `tracing` would ask this subscriber about every event of every
+    // library.
     let spans = Targets::new().with_target(TARGET, LevelFilter::INFO);
     Dispatch::new(tracing_subscriber::registry().with(layer).with(spans))
 }
@@ -179,11 +180,11 @@ impl Export for ExportTraceServiceRequest {
         PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
 }
 
-/// Sends batches, one after the other.
+/// The exporter that the SDK calls, with one batch after the other.
 struct Push {
     exporter: Arc<Exporter>,
     resource: ResourceAttributesWithSchema,
-    /// The SDK exports in a thread of its own.
+    /// The SDK calls this from a thread of its own.
     runtime: Handle,
     backlog: Arc<Backlog>,
 }

@@ -15,7 +15,7 @@ use super::{Client, Export, Failure};
 use crate::{telemetry::settings::Otlp, transport::gzip};
 
 const PROTOBUF: &str = "application/x-protobuf";
-/// An answer says how many were rejected, and why.
+/// An answer says how many spans or metrics were rejected, and why.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 pub(super) async fn send<E: Export>(

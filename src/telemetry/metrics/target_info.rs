@@ -1,5 +1,5 @@
-//! `target_info`: who we are, on the page for Prometheus. The exporter's own keeps
-//! colons and leading digits in labels, for which Prometheus refuses the page.
+//! `target_info`: the resource as a metric for Prometheus. That of `opentelemetry-prometheus`
+//! keeps colons and leading digits in label names; Prometheus then refuses the whole page.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ pub(super) fn family(resource: &Resource) -> MetricFamily {
     attributes.sort_by_key(|(key, _)| key.as_str());
     let mut labels = BTreeMap::<String, String>::new();
     for (key, value) in attributes {
-        // Prometheus reads the text format up to a NUL.
+        // Prometheus stops reading at a NUL.
         let value = value.as_str().replace('\0', "\u{fffd}");
         labels
             .entry(label_name(key.as_str()))
@@ -38,8 +38,8 @@ pub(super) fn family(resource: &Resource) -> MetricFamily {
     family
 }
 
-/// `[a-zA-Z_][a-zA-Z0-9_]*`: any other characters are one `_`, and names that begin
-/// with a digit get the prefix that Prometheus gives them when they are pushed by OTLP.
+/// `[a-zA-Z_][a-zA-Z0-9_]*`: a run of other characters becomes one `_`, and a name that
+/// begins with a digit gets the prefix that Prometheus itself adds to what OTLP brings.
 fn label_name(key: &str) -> String {
     let mut name = String::with_capacity(key.len());
     if key.starts_with(|first: char| first.is_ascii_digit()) {

@@ -1,4 +1,4 @@
-//! The body of a response, whose end is that of its RPC.
+//! A response body whose end is the end of its RPC.
 
 use std::{
     pin::Pin,
@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 use super::{Rpc, status};
 
-/// A response body that ends its RPC, if it is of one.
+/// A response body that ends its RPC, if there is one.
 pub(crate) struct Ending<B> {
     inner: B,
     rpc: Option<Rpc>,
@@ -23,7 +23,7 @@ impl<B> Ending<B> {
         Self { inner, rpc }
     }
 
-    /// The body of what is no RPC.
+    /// The body of a response to something that is not an RPC.
     pub(crate) fn of_none(inner: B) -> Self {
         Self { inner, rpc: None }
     }

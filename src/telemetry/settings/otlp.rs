@@ -1,6 +1,6 @@
-//! `OTEL_EXPORTER_OTLP_*`: how to reach a collector. The variables of one signal
-//! (`OTEL_EXPORTER_OTLP_TRACES_*`, `OTEL_EXPORTER_OTLP_METRICS_*`) win over those
-//! for all. Certificates are read and checked here.
+//! `OTEL_EXPORTER_OTLP_*`: how to reach a collector. Variables of one signal
+//! (`OTEL_EXPORTER_OTLP_TRACES_*`, `OTEL_EXPORTER_OTLP_METRICS_*`) win over those of all
+//! signals. Certificates are read and checked here.
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
 use crate::transport::{endpoint::parse_url, tls};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Headers that HTTP/2 and gRPC set, or forbid.
+/// Headers that HTTP and gRPC set by themselves, or forbid.
 const RESERVED_HEADERS: [&str; 9] = [
     "connection",
     "content-length",
@@ -32,21 +32,21 @@ const RESERVED_HEADERS: [&str; 9] = [
 pub struct Otlp {
     /// `PROTOCOL`. Default gRPC.
     pub protocol: Protocol,
-    /// `ENDPOINT`: `http` or `https`, a host, and a port unless it is the scheme's own;
-    /// for HTTP with the path. Without a scheme it is `https`, or `http` if `INSECURE`
-    /// is true. Default `http://localhost:4317`, or `4318` for HTTP.
+    /// `ENDPOINT`: `http` or `https`, a host, and a port unless it is the scheme's default;
+    /// for HTTP also the path. Without a scheme it is `https`, or `http` if `INSECURE` is
+    /// true. Default `http://localhost:4317`; for HTTP, port 4318.
     pub endpoint: Uri,
     /// `HEADERS`: sent with every export. Their values are never shown.
     pub headers: HeaderMap,
-    /// `TIMEOUT`: how long one export may take, with its retries. Default 10 s.
+    /// `TIMEOUT`: how long one export may take, including retries. Default 10 s.
     pub timeout: Duration,
-    /// `COMPRESSION`: whether exports are compressed. Default no.
+    /// `COMPRESSION`: whether exports are compressed with gzip. Default: no.
     pub gzip: bool,
-    /// How to verify the collector; `None` exactly if the endpoint is `http`.
+    /// Certificates; `None` if the endpoint is `http`.
     pub tls: Option<Tls>,
 }
 
-/// How OTLP is spoken.
+/// The protocol that carries OTLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// `grpc`
@@ -55,12 +55,12 @@ pub enum Protocol {
     Http,
 }
 
-/// Whom to trust (`CERTIFICATE`; by default the public authorities), and who we
-/// are (`CLIENT_CERTIFICATE` and `CLIENT_KEY`; by default nobody).
+/// Whom to trust (`CERTIFICATE`; by default the public authorities), and the certificate to
+/// show (`CLIENT_CERTIFICATE` and `CLIENT_KEY`; by default none).
 #[derive(Clone)]
 pub struct Tls(pub(in crate::telemetry) Arc<ClientConfig>);
 
-/// rustls' would show a lot.
+/// That of rustls shows a lot.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tls")
@@ -73,11 +73,11 @@ pub(super) enum Signal {
     Metrics,
 }
 
-/// A variable for one signal, and the one for all.
+/// The variable of one signal, and that of all signals.
 struct Names([String; 2]);
 
 impl Signal {
-    /// Where it is taken over HTTP.
+    /// The path that takes it over HTTP.
     fn path(self) -> &'static str {
         match self {
             Self::Traces => "/v1/traces",
@@ -136,7 +136,7 @@ pub(super) fn read(variables: &mut Variables<'_>, signal: Signal) -> Otlp {
     }
 }
 
-/// `None` if it is mistaken.
+/// `None` if there is a mistake in it.
 fn read_endpoint(variables: &mut Variables<'_>, signal: Signal, protocol: Protocol) -> Option<Uri> {
     let insecure = variables.read(&signal.names("INSECURE").get(), boolean);
     let names = signal.names("ENDPOINT");
@@ -162,7 +162,7 @@ fn read_endpoint(variables: &mut Variables<'_>, signal: Signal, protocol: Protoc
             }
             "/".to_owned()
         }
-        // The endpoint of one signal is taken as it is.
+        // To the endpoint of one signal, nothing is added.
         Protocol::Http if name == names[0] => return Some(endpoint),
         Protocol::Http => format!("{path}{}{query}", signal.path()),
     };
@@ -189,8 +189,8 @@ fn endpoint(text: &str, insecure: bool) -> Result<Uri, String> {
     })
 }
 
-/// `key=value,key=value`, percent-encoded. What is no header is ignored. Nothing of it
-/// gets into a message but names that are names.
+/// `key=value,key=value`, percent-encoded. What can't be a header is ignored. Messages show
+/// nothing of it but valid names.
 fn read_headers(variables: &mut Variables<'_>, signal: Signal) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let names = signal.names("HEADERS");
@@ -221,7 +221,7 @@ fn header(number: usize, name: &str, value: &str) -> Result<(HeaderName, HeaderV
     if RESERVED_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("grpc-") {
         return Err(format!("{name} is not for callers to set"));
     }
-    // What the environment has for bytes that are no UTF-8.
+    // A replacement character stands for bytes that are not UTF-8.
     let value = HeaderValue::try_from(value)
         .ok()
         .filter(|_| !value.contains('\u{fffd}'));
@@ -272,7 +272,7 @@ fn tls(
     }
 }
 
-/// The client's certificate and its key: both or none.
+/// The client's certificate and its key: both or neither.
 fn identity(
     variables: &mut Variables<'_>,
     certificate: &[&str],

@@ -1,4 +1,4 @@
-//! Who we are: the attributes that every span and metric carries.
+//! The resource: the attributes that say of which process spans and metrics are.
 
 use std::collections::BTreeMap;
 
@@ -25,15 +25,15 @@ pub(super) fn read(variables: &mut Variables<'_>) -> Vec<(String, String)> {
     };
     default(SERVICE_NAME, &|| "fanfare".to_owned());
     default(SERVICE_VERSION, &|| env!("CARGO_PKG_VERSION").to_owned());
-    // Replicas are told apart by it.
+    // It distinguishes replicas.
     default(SERVICE_INSTANCE_ID, &|| {
         pod.clone().unwrap_or_else(random_uuid)
     });
     attributes.into_iter().collect()
 }
 
-/// `key=value,key=value`, percent-encoded; the last of equal keys wins. None of it is
-/// used if there is a mistake in it, as the specification asks.
+/// `key=value,key=value`, percent-encoded; the last of equal keys wins. With a mistake
+/// anywhere, none of it is used, as the specification asks.
 fn attributes(text: &str) -> Result<BTreeMap<String, String>, String> {
     pairs(text)
         .map(|pair| {
@@ -49,8 +49,8 @@ fn attributes(text: &str) -> Result<BTreeMap<String, String>, String> {
         .collect()
 }
 
-/// The pairs of `key=value,key=value`, each with its number from 1, decoded; or
-/// the number of a malformed one. Empty entries are skipped.
+/// The decoded pairs of `key=value,key=value`, each with its number, from 1; of a malformed
+/// one, only the number. Empty entries are skipped.
 pub(super) fn pairs(
     text: &str,
 ) -> impl Iterator<Item = Result<(usize, String, String), usize>> + '_ {
@@ -65,7 +65,7 @@ pub(super) fn pairs(
         })
 }
 
-/// `None` if a `%` does not begin an encoded byte, or the bytes are no UTF-8.
+/// `None` if a `%` does not begin an encoded byte, or the bytes are not UTF-8.
 fn decoded(text: &str) -> Option<String> {
     let encoded = |rest: &str| {
         let digits = rest.as_bytes().get(..2);

@@ -1,23 +1,23 @@
-//! Looks variables up and parses them, as OpenTelemetry's specification of them asks
+//! Looks up and parses environment variables, as OpenTelemetry specifies them
 //! (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>):
-//! what can't be used is told of and ignored, as if it were not set. What would make
-//! something else of what was asked is a mistake, and reading goes on, so that one
-//! start finds them all: no such settings get out of [`Variables::finish`].
+//! a value that can't be used is reported, and ignored as if it were not set. Where ignoring
+//! it would do something else than was asked for, it is a mistake. Reading goes on after a
+//! mistake, so that one start finds them all; [`Variables::finish`] then returns no settings.
 
 use std::time::Duration;
 
 use crate::mistakes::{Mistake, Mistakes};
 
-/// How much of a value a message shows.
+/// How much of a value a message shows, in characters.
 const MAX_SHOWN: usize = 60;
-/// Longer than anything here takes: a day.
+/// A day: longer than anything here takes.
 const MAX_MILLISECONDS: u64 = 24 * 60 * 60 * 1000;
-/// More than fits into any message.
+/// More than any message can hold.
 const MAX_COUNT: usize = i32::MAX as usize;
-/// In a list of names, nothing.
+/// Stands alone in a list of names, which is then empty.
 const NONE: &str = "none";
 
-/// The variables that are being read.
+/// The variables, and what was wrong with them so far.
 pub(super) struct Variables<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     mistakes: Vec<Mistake>,
@@ -33,8 +33,8 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// Reads the first of `names` that is set to something of use. `parse` fails with
-    /// what it expected instead.
+    /// Reads the first of `names` that has a usable value. `parse` fails with what it
+    /// expected instead.
     pub(super) fn read<T>(
         &mut self,
         names: &[&str],
@@ -49,8 +49,8 @@ impl<'a> Variables<'a> {
         None
     }
 
-    /// Reads the first of `names` that is set to any of `known`, separated by commas, or
-    /// to `none`. Of the other elements each is ignored.
+    /// Reads the first of `names` whose value, a list separated by commas, has any of
+    /// `known` in it, or is `none`. Elements that are not known are ignored one by one.
     pub(super) fn read_list(
         &mut self,
         names: &[&str],
@@ -84,8 +84,8 @@ impl<'a> Variables<'a> {
         None
     }
 
-    /// Reads the first of `names` that is set, without which what was asked can't be
-    /// done. `parse` fails with what it expected instead.
+    /// Reads the first of `names` that is set. A value that can't be used is a mistake.
+    /// `parse` fails with what it expected instead.
     pub(super) fn demand<T>(
         &mut self,
         names: &[&str],
@@ -94,8 +94,7 @@ impl<'a> Variables<'a> {
         self.demand_secret(names, |text| expecting(text, &parse))
     }
 
-    /// The same, for values that are not to be shown: `parse` fails with what is
-    /// wrong.
+    /// The same, for values that messages must not show: `parse` fails with what is wrong.
     pub(super) fn demand_secret<T>(
         &mut self,
         names: &[&str],
@@ -125,17 +124,17 @@ impl<'a> Variables<'a> {
         names.iter().filter_map(set).collect()
     }
 
-    /// Notes that what `variable` says is not done.
+    /// Notes that `variable`, or a part of it, is ignored.
     pub(super) fn ignore(&mut self, variable: &str, problem: String) {
         note(&mut self.ignored, variable, problem);
     }
 
-    /// Notes that what `variable` says can't be done.
+    /// Notes a mistake in `variable`.
     pub(super) fn refuse(&mut self, variable: &str, problem: String) {
         note(&mut self.mistakes, variable, problem);
     }
 
-    /// What `settings` gives, for all that was ignored; or every mistake.
+    /// The `settings`, given all that was ignored; or every mistake.
     pub(super) fn finish<T>(self, settings: impl FnOnce(Vec<Mistake>) -> T) -> Result<T, Mistakes> {
         if self.mistakes.is_empty() {
             Ok(settings(self.ignored))
@@ -151,7 +150,7 @@ fn note(noted: &mut Vec<Mistake>, variable: &str, problem: String) {
         key: variable.to_owned(),
         problem,
     };
-    // Both signals read the variables that they share.
+    // Variables of all signals are read once for each signal.
     if !noted.contains(&mistake) {
         noted.push(mistake);
     }
@@ -168,12 +167,11 @@ fn expecting<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result
     parse(text).map_err(|expected| format!("expected {expected}, got {}", shown(text)))
 }
 
-/// True only if it says so.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     Ok(one_of(&["true", "false"])(text)? == "true")
 }
 
-/// A number from `least`.
+/// Parses a number, at least `least`.
 pub(super) fn count(least: usize) -> impl Fn(&str) -> Result<usize, String> {
     move |text| {
         let count = digits(text).and_then(|digits| digits.parse().ok());
@@ -191,7 +189,7 @@ pub(super) fn milliseconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("milliseconds from 1 to {MAX_MILLISECONDS}"))
 }
 
-/// Milliseconds, of which 0 is for as long as it takes.
+/// Parses milliseconds; 0 means no limit.
 pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::from_millis(MAX_MILLISECONDS));
@@ -199,7 +197,7 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     milliseconds(text)
 }
 
-/// `parse` takes a sign as well.
+/// Unlike `parse`, takes no sign.
 fn digits(text: &str) -> Option<&str> {
     text.bytes()
         .all(|byte| byte.is_ascii_digit())
@@ -218,7 +216,7 @@ pub(super) fn one_of<'a>(
     }
 }
 
-/// A value for a person to recognise.
+/// The value as messages show it.
 pub(super) fn shown(text: &str) -> String {
     if text.chars().nth(MAX_SHOWN).is_none() {
         return format!("{text:?}");
