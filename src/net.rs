@@ -24,6 +24,7 @@ mod dial;
 mod eject;
 mod linger;
 mod liveness;
+mod network;
 mod pacer;
 mod ping;
 mod pool;
@@ -32,11 +33,11 @@ mod tls;
 mod upstream;
 
 pub(crate) use connection::Outgoing;
-pub(crate) use dial::OneAddress;
 pub(crate) use eject::Answers;
 pub(crate) use linger::{Linger, Lingers};
+pub(crate) use network::OneAddress;
 pub(crate) use upstream::{AddressHealth, InFlight, NoConnection, Terms};
 
 pub use address::Address;
-pub use dial::{Connect, Internet, Io, Network};
+pub use network::{Connect, Internet, Io, Network};
 pub use upstream::{Connectivity, Upstream};

@@ -1,10 +1,11 @@
-//! How a call survives a tool that fails, in the order in which a call meets it:
-//! the circuit breakers of the tool and of its service, a place in the tool's
-//! bulkhead, then retries or hedges, and around each attempt the breakers again.
+//! How a call survives a failing tool. In the order in which a call meets them: the
+//! circuit breakers of the tool and of its service, the tool's bulkhead, then retries or
+//! hedges, with the breakers again around each attempt.
 //!
-//! Each of these is a small file of its own; here they are put together. What an
-//! attempt is, and whose fault it was, others know. A call that just works costs
-//! two locks that nobody else holds and no allocation.
+//! Each of these is a small file of its own; here they are put together. How an attempt is
+//! made, and what its failure means, is its protocol's business
+//! ([`tool`](crate::tool)). A call that just works costs two uncontended locks and no
+//! allocation.
 
 mod attempt;
 mod backoff;
@@ -36,7 +37,7 @@ pub use self::{
 };
 use crate::{config, core::fanout::Invocation, telemetry::batch::started};
 
-/// What is done for the calls of one tool.
+/// The policies of one tool.
 #[derive(Debug)]
 pub(crate) struct Policy {
     breakers: Arc<Breakers>,
@@ -57,17 +58,17 @@ impl Policy {
         }
     }
 
-    /// The places with the tool.
+    /// The tool's bulkhead.
     pub(crate) fn bulkhead(&self) -> &Arc<Bulkhead> {
         &self.bulkhead
     }
 
-    /// Notes that an attempt was sent, on a connection that works.
+    /// Takes note of an attempt that was sent on a working connection.
     pub(crate) fn reached(&self) {
         self.breakers.reached();
     }
 
-    /// Runs a call by as many `attempt`s as it needs and may have.
+    /// Runs a call: as many `attempt`s as it needs and is allowed.
     pub(crate) async fn run<A, F>(
         &self,
         invocation: &Invocation,
@@ -77,15 +78,15 @@ impl Policy {
         A: Fn() -> F,
         F: Future<Output = Result<Bytes, Failure>>,
     {
-        // Before it waits for others that are failed.
-        if let Some(open) = self.breakers.is_shut() {
+        // Before it queues behind calls that would all fail.
+        if let Some(open) = self.breakers.is_open() {
             return Err(open.into());
         }
         let _permit = self.place(invocation).await?;
         started(invocation);
         match &self.hedging {
             None => self.retried(invocation, &attempt).await,
-            // Apart, to keep the others small.
+            // Boxed, to keep the future of other calls small.
             Some(hedging) => Box::pin(self.hedged(invocation, &attempt, hedging)).await,
         }
     }
@@ -112,7 +113,7 @@ impl Policy {
         }
     }
 
-    /// One attempt after the other.
+    /// One attempt after another.
     async fn retried<A, F>(&self, invocation: &Invocation, attempt: &A) -> Result<Bytes, Failure>
     where
         A: Fn() -> F,
@@ -141,7 +142,7 @@ impl Policy {
         }
     }
 
-    /// An attempt, made again as long as it certainly did not run.
+    /// An attempt, repeated as long as it certainly did not run.
     async fn delivered<A, F>(
         &self,
         invocation: &Invocation,
@@ -169,7 +170,7 @@ impl Policy {
         }
     }
 
-    /// Whether to send a call again, at the expense of the budget.
+    /// Whether to send a call again. A failure takes from the budget.
     fn verdict(&self, failed: &FailedAttempt) -> Verdict {
         let verdict = self.retries.verdict(&failed.failure);
         if verdict != Verdict::Final && failed.is_independent {
@@ -179,12 +180,12 @@ impl Policy {
     }
 }
 
-/// Whether there is time left after waiting so long.
+/// Whether there is time left after that delay.
 fn is_in_time(invocation: &Invocation, delay: Duration) -> bool {
     invocation.deadline().remaining(Instant::now()) > delay
 }
 
-/// In a box: most calls never wait, and should not be larger for it.
+/// Boxed: most calls never wait, and their futures should not be larger for it.
 async fn pause(delay: Duration) {
     if !delay.is_zero() {
         Box::pin(sleep(delay)).await;

@@ -29,7 +29,7 @@ pub(super) struct Endpoint {
     pub(super) tls: Option<Tls>,
     /// Its name in telemetry.
     pub(super) target: Target,
-    /// How many connections were worn by cancels.
+    /// How many connections were replaced because of cancelled calls.
     pub(super) worn: AtomicU64,
 }
 
@@ -38,13 +38,13 @@ pub struct Address {
     socket: SocketAddr,
     peer: Peer,
     endpoint: Arc<Endpoint>,
-    /// Something is held against it: an answer is news.
+    /// Whether it has failed since its last answer.
     suspect: AtomicBool,
-    /// Connections that get no more calls and still have some.
+    /// Connections that take no new calls but still carry some.
     draining: Arc<AtomicUsize>,
 }
 
-/// A connection that gets no more calls. Counted until this is dropped.
+/// A connection that takes no new calls. Counted until this is dropped.
 pub(super) struct Draining(Arc<AtomicUsize>);
 
 impl Drop for Draining {
@@ -131,7 +131,7 @@ impl Address {
         self.suspect.store(suspect, Ordering::Relaxed);
     }
 
-    /// Lets a connection get no more calls, unless that is so for `max` already.
+    /// Takes a connection out of use, unless `max` are already.
     pub(super) fn drain(&self, max: usize) -> Option<Draining> {
         let draining = Draining(Arc::clone(&self.draining));
         (self.draining.fetch_add(1, Ordering::Relaxed) < max).then_some(draining)

@@ -1,5 +1,5 @@
-//! What an upstream has at one address: the open connections, the dials under way,
-//! and what is held against it.
+//! What an upstream has at one address: open connections, dials under way, and its
+//! health.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,29 +13,28 @@ use super::{
     pool::{self, Load},
 };
 
-/// How often the connections are looked at in the time after which idle ones are
-/// closed.
+/// How many sweeps there are in `connection_idle_timeout`.
 pub(super) const SWEEPS: u32 = 4;
-/// A connection that ends so early without a call is none.
+/// A connection that ends this soon without having carried a call counts as a failed dial.
 const NEW: Duration = Duration::from_secs(1);
 
 pub(super) struct AddressPool {
     pub(super) address: Arc<Address>,
     connections: Vec<Kept>,
-    /// Connections that get no more calls, with those that they still have.
+    /// Connections that take no new calls but still carry some.
     leaving: Vec<Leaving>,
-    /// Dials under way, and how many of them have not taken long yet.
+    /// Dials under way, and how many of them are not slow yet.
     pub(super) dialing: usize,
     pub(super) fresh: usize,
     pub(super) connect_backoff: ConnectBackoff,
     pub(super) health: Health,
-    /// Why the last dial failed, until one does not.
+    /// Why the last dial failed; `None` once one succeeds.
     pub(super) last_error: Option<Arc<str>>,
-    /// How many streams the last connection allowed.
+    /// How many streams the peer allowed on the last connection.
     limit: usize,
 }
 
-/// A connection, and for how many sweeps nothing has happened on it.
+/// A connection, and for how many sweeps it has been idle.
 struct Kept {
     connection: Connection,
     begun: usize,
@@ -73,27 +72,28 @@ impl AddressPool {
         self.loads().filter(|load| load.is_open).count()
     }
 
-    pub(super) fn has_links(&self) -> bool {
+    pub(super) fn has_connections(&self) -> bool {
         !self.connections.is_empty()
     }
 
-    /// Whether it is worth waiting for a dial: there is one, and none takes long.
+    /// Whether a call should wait for a dial: there is one, and none is slow.
     pub(super) fn is_promising(&self) -> bool {
         self.fresh > 0 && self.fresh == self.dialing
     }
 
-    /// Whether a peer was asked whether it is there, and has not answered yet.
+    /// Whether a peer was pinged and has not answered yet.
     pub(super) fn is_suspect(&self) -> bool {
         self.loads().any(|load| load.is_suspect && load.is_open)
     }
 
-    /// A connection with less than `bound` calls, and no `suspects`.
+    /// A connection with less than `bound` calls; one with an unanswered ping only if
+    /// `suspects`.
     pub(super) fn with_room(&self, bound: usize, suspects: bool) -> Option<&Connection> {
         let index = pool::with_room(self.loads(), bound, suspects)?;
         Some(&self.connections[index].connection)
     }
 
-    /// A connection that takes a call although all have `bound`.
+    /// A connection that may take a call although all have `bound`.
     pub(super) fn beyond_bound(
         &self,
         bound: usize,
@@ -104,16 +104,16 @@ impl AddressPool {
         Some(&self.connections[index].connection)
     }
 
-    /// The connection where a call waits least.
+    /// The connection on which a call waits least for a stream.
     pub(super) fn shortest_queue(&self) -> Option<(usize, &Connection)> {
         let connection = &self.connections[pool::shortest_queue(self.loads())?].connection;
         Some((connection.load().calls, connection))
     }
 
-    /// Whether to dial, as one more call comes and `waiting` wait: there is demand
-    /// over what `coming` connections will take, or none here at all, room for one,
-    /// and no failure just before.
-    pub(super) fn wants_link(
+    /// Whether to dial for one more call while `waiting` calls wait and `coming`
+    /// connections are being made elsewhere: there is no connection here, or more demand
+    /// than those will take; the limit is not reached; and the backoff allows it.
+    pub(super) fn wants_connection(
         &self,
         (waiting, coming): (usize, usize),
         (bound, max_connections): (usize, usize),
@@ -121,15 +121,16 @@ impl AddressPool {
     ) -> bool {
         let limits = self.loads().filter(|load| load.is_open);
         let limit = limits.map(|load| load.limit).max();
-        let per_link = bound.min(limit.unwrap_or(self.limit));
-        let excess = waiting + pool::excess(self.loads(), per_link);
+        let per_connection = bound.min(limit.unwrap_or(self.limit));
+        let excess = waiting + pool::excess(self.loads(), per_connection);
         let connections = self.connections.len() + self.dialing;
         (connections == 0
-            || (connections < max_connections && pool::needs_another(excess, coming, per_link)))
+            || (connections < max_connections
+                && pool::needs_another(excess, coming, per_connection)))
             && self.connect_backoff.allows(now)
     }
 
-    /// Takes in what a dial came to. `was_fresh` if it had not been found slow.
+    /// Takes in the result of a dial. `was_fresh`: it was not slow.
     pub(super) fn dialed(
         &mut self,
         result: Result<Connection, Arc<str>>,
@@ -145,7 +146,7 @@ impl AddressPool {
                 self.connect_backoff.succeeded(now);
                 self.limit = connection.load().limit;
                 if self.limit == 0 {
-                    // It takes no calls, and nor would the next one.
+                    // It takes no calls, and neither would the next one.
                     self.connect_backoff.failed(now, fastrand::f64());
                 }
                 self.connections.push(Kept {
@@ -165,7 +166,7 @@ impl AddressPool {
         }
     }
 
-    /// Notes that a dial or a call failed.
+    /// Takes note of a failed dial or call.
     pub(super) fn failed(&mut self, now: Instant, rules: &Rules, may_eject: bool) {
         if self.health.failed(now, rules, may_eject) {
             tracing::warn!(address = %self.address, "ejected: it keeps failing");
@@ -173,7 +174,7 @@ impl AddressPool {
         self.address.suspect(true);
     }
 
-    /// Notes that a call was answered.
+    /// Takes note of an answered call.
     pub(super) fn succeeded(&mut self) {
         if self.health.is_ejected() {
             tracing::info!(address = %self.address, "no longer ejected");
@@ -182,7 +183,7 @@ impl AddressPool {
         self.address.suspect(false);
     }
 
-    /// Notes that a peer did not answer, and what that is called.
+    /// Takes note of a peer that stopped answering, for that reason.
     pub(super) fn fell_silent(
         &mut self,
         reason: Arc<str>,
@@ -196,14 +197,14 @@ impl AddressPool {
         self.address.suspect(true);
         self.last_error = Some(reason);
         self.connect_backoff.failed(now, fastrand::f64());
-        // Whoever does not answer on one connection may not on the others.
+        // It may not answer on its other connections either.
         for kept in &self.connections {
             kept.connection.suspect();
         }
     }
 
-    /// Lets go of a connection that takes no more calls; those on it go on. A new one that
-    /// never took any is as good as a dial that failed: says whether it is one.
+    /// Removes a connection that takes no more calls; those on it continue. Returns whether
+    /// it counts as a failed dial: it is new and never carried a call.
     pub(super) fn retire(&mut self, connection: &Connection, now: Instant) -> bool {
         let is_it = |kept: &Kept| kept.connection.is(connection);
         let Some(index) = self.connections.iter().position(is_it) else {
@@ -213,13 +214,12 @@ impl AddressPool {
         self.leaving.extend(kept.connection.leaving());
         let is_failure = now < kept.since + NEW && connection.begun() <= 1;
         if is_failure {
-            self.closes_new_ones(now);
+            self.closed_when_new(now);
         }
         is_failure
     }
 
-    /// Lets go of connections that have closed; says whether some of them were as good as
-    /// dials that failed.
+    /// Removes connections that have closed. Returns whether any counts as a failed dial.
     pub(super) fn prune(&mut self, now: Instant) -> bool {
         let mut is_failure = false;
         self.leaving.retain(|leaving| leaving.calls() > 0);
@@ -235,17 +235,17 @@ impl AddressPool {
             is_open
         });
         if is_failure {
-            self.closes_new_ones(now);
+            self.closed_when_new(now);
         }
         is_failure
     }
 
-    fn closes_new_ones(&mut self, now: Instant) {
+    fn closed_when_new(&mut self, now: Instant) {
         self.connect_backoff.failed(now, fastrand::f64());
         self.last_error = Some("it closes new connections".into());
     }
 
-    /// Lets go of connections that have closed or been idle since [`SWEEPS`] sweeps.
+    /// Removes connections that have closed or have been idle for [`SWEEPS`] sweeps.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.prune(now);
         for kept in &mut self.connections {

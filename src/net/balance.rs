@@ -1,10 +1,9 @@
-//! Who of several gets the next call: the less loaded of two, drawn at random.
-//! That is nearly as even as the least loaded of all, and replicas of ours that
-//! think alike do not all run to the same one.
+//! Power of two choices: the next call goes to the less loaded of two addresses drawn at
+//! random. That spreads load nearly as evenly as the least loaded of all would, and keeps
+//! our replicas from all picking the same address.
 
-/// Draws two different ones of `members`, each an index with its load, and returns
-/// the index of the less loaded; the only one if there is but one. `random` is any
-/// number.
+/// Draws two of `members`, each an index with its load, and returns the index of the less
+/// loaded one; of a single member, its own. `random` is any number.
 pub(super) fn less_loaded_of_two(
     mut members: impl Iterator<Item = (usize, usize)> + Clone,
     random: u64,
@@ -60,7 +59,7 @@ mod tests {
             prop_assert!((1..loads.len()).contains(&picked));
         }
 
-        /// Calls that never end go where there are least.
+        /// Calls that never end go where the fewest are.
         #[test]
         fn calls_spread_evenly(members in 2..6_usize, seed in any::<u64>()) {
             let mut random = fastrand::Rng::with_seed(seed);

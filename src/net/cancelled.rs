@@ -1,9 +1,9 @@
-//! The calls of a connection that nobody waits for any more: their streams are reset
-//! at the pace that the peer bears (`pacer.rs`), unless they end before.
+//! The cancelled calls of a connection. Their streams are reset, unless they end first, at
+//! a pace that the peer tolerates (`pacer.rs`).
 //!
-//! Until then they are calls like others: for the peer's limit on streams, for the load
-//! of the connection, and for what may be with their tool at a time. What still comes on
-//! them is dropped.
+//! Until then they count like other calls: towards the peer's limit on streams, the load
+//! of the connection and the concurrency of their tool. What still arrives on them is
+//! dropped.
 
 use std::{
     collections::BTreeMap,
@@ -26,22 +26,22 @@ use super::{
     pacer::{Pacer, Turn},
 };
 
-/// Beyond so many they are reset at once, whatever the peer makes of it.
+/// Beyond this many, streams are reset at once, whatever the peer makes of it.
 const MAX_WAITING: usize = 4096;
 
 /// A stream on which a request was sent.
 pub(super) struct Exchange {
     pub(super) stream: SendStream<Bytes>,
-    /// Until it has come.
+    /// `None` once it has arrived.
     pub(super) response: Option<ResponseFuture>,
     pub(super) begun: Instant,
 }
 
-/// A call that nobody waits for any more.
+/// A cancelled call, on its way to the task that resets it.
 pub(super) struct Given {
     pub(super) exchange: Exchange,
     pub(super) cancelled: Instant,
-    /// What it takes until its stream is reset or has ended.
+    /// What it keeps in use until its stream is reset or has ended.
     pub(super) linger: Linger,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Given {
 pub(super) enum Next {
     /// There is something to send.
     Send,
-    /// It is of no more use.
+    /// It can be closed.
     Close,
     /// There is nothing to do.
     Wait,
@@ -63,7 +63,8 @@ pub(super) struct Cancelled {
     ending: FuturesUnordered<Ending>,
     taken: u64,
     pacer: Pacer,
-    /// The round in which the peer acknowledges so many resets, and since when.
+    /// The round with which the peer acknowledges resets: its number, how many resets, and
+    /// when it began.
     round: Option<(u32, usize, Instant)>,
     timer: Option<Pin<Box<Sleep>>>,
     signals: Arc<Signals>,
@@ -90,17 +91,18 @@ impl Cancelled {
         }
     }
 
-    /// How many there are.
+    /// How many are waiting.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether the connection should get no more calls, of which so many have ended.
+    /// Whether the connection, on which `ended` streams have ended, should take no more
+    /// calls.
     pub(super) fn is_worn(&self, ended: usize) -> bool {
         self.taken > 0 && self.pacer.is_worn(self.len(), ended, Instant::now())
     }
 
-    /// Takes in those that have come.
+    /// Takes in those that have arrived.
     pub(super) fn take(&mut self, context: &mut Context<'_>) {
         while let Poll::Ready(Some(given)) = self.arriving.poll_recv(context) {
             let Exchange {
@@ -124,7 +126,8 @@ impl Cancelled {
         }
     }
 
-    /// Resets what may be reset now, as `ended` streams have ended on the connection.
+    /// Resets what may be reset now, given that `ended` streams have ended on the
+    /// connection.
     pub(super) fn poll(&mut self, context: &mut Context<'_>, ended: usize) -> Next {
         while let Poll::Ready(Some(id)) = self.ending.poll_next_unpin(context) {
             self.waiting.remove(&id);
@@ -158,12 +161,12 @@ impl Cancelled {
                 Turn::Now => now,
             };
             if matches!(turn, Turn::Acknowledged(_)) && self.round.is_none() {
-                // The question goes out behind the resets.
+                // The ping that ends the round goes out behind the resets.
                 self.round = Some((self.signals.ask(), self.pacer.unacknowledged(), now));
                 next = Next::Send;
             }
             if next == Next::Wait && self.wait_until(at, context).is_ready() {
-                // The time has come meanwhile.
+                // The timer has fired already.
                 context.waker().wake_by_ref();
             }
             break;
@@ -171,8 +174,8 @@ impl Cancelled {
         next
     }
 
-    /// Gives back what they take, as their connection ends. Returns how many they were;
-    /// there will be no others.
+    /// Releases everything when the connection ends. Returns how many calls were waiting;
+    /// no others will come.
     pub(super) fn give_up(&mut self) -> usize {
         self.arriving.close();
         let arriving = std::iter::from_fn(|| self.arriving.try_recv().ok()).count();

@@ -1,32 +1,32 @@
-//! When a dial may follow one that failed, or take the place of a connection that is
-//! worn.
+//! When to dial again after a failure, and how fast to replace connections that were
+//! closed because too many of their calls were cancelled ("worn").
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The pauses grow from the first to the longest, which is far below the 2 min of
-/// gRPC's clients: a service that is back must be found within a second, and one
-/// dial in half a second burdens nobody.
+/// The first and the longest pause. The longest is far below the 2 minutes of gRPC's
+/// clients: a service that is back should be found within a second, and a dial every half
+/// second is no burden.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const FACTOR: f64 = 1.6;
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// Up to so much shorter or longer, so that many replicas do not dial in step.
+/// Pauses vary by up to this share, so that replicas do not dial in step.
 const JITTER: f64 = 0.2;
 /// The pause if a call has no other choice.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(25);
-/// After so many failures the pause is the longest.
+/// The number of failures after which the pause no longer grows.
 const MAX_EXPONENT: i32 = 10;
-/// How long a connection lasts that makes up for earlier failures. One that is closed
-/// as soon as it is there is no better than none.
+/// How long a connection must last to clear earlier failures. One that is closed as soon
+/// as it opens is no better than none.
 const LASTING: Duration = Duration::from_secs(1);
 
-/// Connections that are worn by cancels are replaced so many at once, and then one each
-/// so often: 50 a second, which is what a storm of cancels may cost.
+/// How many worn connections are replaced at once, and the interval after that: 50 a
+/// second, the most that a storm of cancels may cost.
 const WORN_AT_ONCE: u32 = 16;
 const WORN_APART: Duration = Duration::from_millis(20);
 
-/// The failures since there was a connection that lasted.
+/// The failures since the last connection that lasted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ConnectBackoff {
     failures: i32,
@@ -34,12 +34,12 @@ pub(super) struct ConnectBackoff {
     until: Option<Instant>,
     /// Since the last failure.
     connected: Option<Instant>,
-    /// When the worn connections would have been replaced one by one.
+    /// The time up to which the replacements so far use up the rate (as in GCRA).
     worn: Option<Instant>,
 }
 
 impl ConnectBackoff {
-    /// Notes a failure: to connect, or of a new connection. `random` is from 0 to 1.
+    /// Takes note of a dial, or a new connection, that failed. `random` is from 0 to 1.
     pub(super) fn failed(&mut self, now: Instant, random: f64) {
         let connected = self.connected.take();
         if connected.is_some_and(|connected| connected + LASTING <= now) {
@@ -52,7 +52,7 @@ impl ConnectBackoff {
         self.failures = (self.failures + 1).min(MAX_EXPONENT);
     }
 
-    /// Notes a success.
+    /// Takes note of a connection that was made.
     pub(super) fn succeeded(&mut self, now: Instant) {
         *self = Self {
             failures: self.failures,
@@ -62,24 +62,24 @@ impl ConnectBackoff {
         };
     }
 
-    /// Notes that a connection is worn.
+    /// Takes note of a worn connection.
     pub(super) fn worn(&mut self, now: Instant) {
         self.worn = Some(self.worn.unwrap_or(now).max(now) + WORN_APART);
     }
 
-    /// When worn connections allow a dial.
+    /// When the rate of replacements allows a dial.
     fn replaces_worn(&self) -> Option<Instant> {
         self.worn?.checked_sub(WORN_APART * WORN_AT_ONCE)
     }
 
-    /// Whether to dial now.
+    /// Whether a dial is allowed now.
     pub(super) fn allows(&self, now: Instant) -> bool {
         let until = self.until.max(self.replaces_worn());
         until.is_none_or(|until| until <= now)
     }
 
-    /// When to dial for a call that came at `came` and has no other choice; not again
-    /// if a dial has failed since.
+    /// When to dial for a call that came at `came` and has no other choice; `None` if a
+    /// dial has failed since.
     pub(super) fn last_resort(&self, came: Instant) -> Option<Instant> {
         let came_or_worn = self.replaces_worn().map_or(came, |at| at.max(came));
         match self.last {
@@ -128,7 +128,7 @@ mod tests {
         assert!(connect_backoff.allows(now));
         connect_backoff.worn(now);
         assert!(!connect_backoff.allows(now));
-        // It is no failure: who has no other choice waits for it.
+        // Worn is not failed: a call without another choice waits for the dial.
         assert_eq!(connect_backoff.last_resort(now), Some(now + WORN_APART));
         assert!(connect_backoff.allows(now + WORN_APART));
         let dials = (0..1000).filter(|&step| {

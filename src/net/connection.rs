@@ -1,6 +1,5 @@
-//! One HTTP/2 connection to a tool service, with settings that neither a burst of
-//! small replies nor one hostile reply brings down, and the task that drives it
-//! (`connection/driver.rs`).
+//! One HTTP/2 connection to a remote service. Its settings survive bursts of small replies
+//! and hostile ones. `connection/driver.rs` is the task that drives it.
 
 mod driver;
 
@@ -33,81 +32,78 @@ pub(super) use self::driver::{Driver, End};
 use super::{
     address::Address,
     cancelled::{Cancelled, Exchange, Given},
-    dial::Io,
     linger::Linger,
     liveness::{Keepalive, Liveness, Signals},
+    network::Io,
     pool::Load,
 };
 use crate::transport::frames::{Frames, Heard};
 
-/// A reply's headers and trailers may be this large. A tool that sends more
-/// fails its own call only; over four times as much, and h2 closes the
-/// connection under all calls on it.
+/// The limit on a reply's headers and on its trailers. A tool that exceeds it fails only
+/// its own call; at over four times as much, h2 closes the connection under all calls.
 const MAX_HEADER_LIST_BYTES: u32 = 256 << 10;
-/// How much the tool service may send that nobody has read yet: h2 has it then, and
-/// no budget counts it. Enough for 800 MB a second over 10 ms.
+/// How much the service may send before it is read. h2 buffers that, outside of
+/// `max_buffered_bytes`. Enough for 800 MB a second at a round trip of 10 ms.
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
-/// Lets one reply of the default size limit arrive without a pause.
+/// Enough for a reply of the default size limit to arrive without a pause.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-/// h2 charges unread DATA frames below 256 bytes against a budget, half of the
-/// connection's window by default, and ends the connection beyond it. Tens of
-/// thousands of small replies at a time are normal here, and are bounded by the
-/// calls in flight.
+/// h2 counts unread DATA frames below 256 bytes against a budget, by default half of the
+/// connection's window, and closes the connection beyond it. Here tens of thousands of
+/// small replies at a time are normal, and bounded by the calls in flight.
 const DATA_FRAME_BUDGET: usize = 256 << 20;
-/// Cancelled calls whose late frames are still to be ignored, and for how long: a
-/// service that was frozen answers when it thaws. h2's defaults are 50 and 1 s. A
-/// connection does not get to more of them (`pacer.rs`).
+/// For how many reset streams, and for how long, late frames are ignored: a service that
+/// was frozen answers when it thaws. h2's defaults are 50 and 1 s. `pacer.rs` keeps a
+/// connection below this many.
 const MAX_RESET_STREAMS: usize = 4096;
 const RESET_STREAM_TIME: Duration = Duration::from_secs(30);
-/// How often in the life of a connection h2 may reset a stream by itself: one that
-/// breaks HTTP/2, or one whose late frames, of which an answer has three, come after
-/// that time. It bounds what waits to be sent to a peer that does not read. Honest
-/// services come to h2's default, 1,024.
+/// How many streams of a connection h2 may reset by itself: for a violation of HTTP/2, or
+/// for frames (an answer has three) that arrive after that time. It bounds what is queued
+/// for a peer that does not read. Honest services do reach h2's default of 1,024.
 const MAX_RESETS_BY_H2: usize = 4 * MAX_RESET_STREAMS;
 
 type Wire = Frames<Box<dyn Io>>;
 
-/// A connection, to send on. It closes when all clones are dropped and the calls on
-/// it have ended.
+/// A handle to send calls on. The connection closes once all handles are dropped and its
+/// calls have ended.
 #[derive(Clone)]
 pub(super) struct Connection {
     sender: SendRequest<Bytes>,
     state: Arc<State>,
 }
 
-/// The calls that are left on a connection that gets no more.
+/// A connection that takes no new calls, while it still carries some.
 pub(super) struct Leaving(Arc<State>);
 
 struct State {
     address: Arc<Address>,
     /// Calls in flight.
     calls: AtomicUsize,
-    /// Changes with each call.
+    /// How many calls have begun.
     begun: AtomicUsize,
     /// How many streams the peer allows.
     limit: AtomicUsize,
     /// It takes no more calls.
     closed: AtomicBool,
     worn: AtomicBool,
-    /// To the task that resets them.
+    /// To the task that resets their streams.
     cancelled: UnboundedSender<Given>,
     heard: Arc<Heard>,
     signals: Arc<Signals>,
 }
 
-/// A call on a connection, which counts it until it has ended. One that was sent and has not
-/// ended is to be cancelled.
+/// A call on a connection; counted until this is dropped. One that was sent and has not
+/// ended must be [cancelled](Self::cancel).
 pub(super) struct Call {
     state: Arc<State>,
-    /// From when it is sent until it has ended.
+    /// Present from when it is sent until it has ended.
     exchange: Option<Exchange>,
-    /// How often something had come by then.
+    /// How many reads the connection had seen when the call began.
     reads: u32,
 }
 
 /// A request with its body, in one piece or two.
 pub(crate) struct Outgoing {
-    /// When it was made, which is when it is sent.
+    /// When it was made, and sent.
     pub(crate) made: Instant,
     pub(crate) head: Request<()>,
     pub(crate) body: Bytes,
@@ -115,9 +111,9 @@ pub(crate) struct Outgoing {
 }
 
 impl Connection {
-    /// Begins to speak HTTP/2 on `io`, which leads to `address`, and waits until
-    /// the peer does as well. The driver is to be awaited; it tells `changed` of what
-    /// calls may wait for.
+    /// Opens HTTP/2 on `io`, which leads to `address`, and waits for the peer's first
+    /// answer. The driver must be awaited; it notifies `changed` of what calls may wait
+    /// for.
     pub(super) async fn open(
         io: Box<dyn Io>,
         keepalive: Keepalive,
@@ -163,7 +159,7 @@ impl Connection {
         Ok((Self { sender, state }, driver))
     }
 
-    /// Where it leads.
+    /// The address that it leads to.
     pub(super) fn address(&self) -> &Arc<Address> {
         &self.state.address
     }
@@ -178,27 +174,27 @@ impl Connection {
         }
     }
 
-    /// Has the peer asked whether it is there.
+    /// Suspects the peer: it is pinged, and the connection given up without an answer.
     pub(super) fn suspect(&self) {
         self.state.signals.suspect();
     }
 
-    /// The largest header list that the peer takes, if it has said so.
+    /// The largest header list that the peer accepts, if it has announced one.
     pub(super) fn max_header_list(&self) -> Option<u32> {
         self.state.heard.max_header_list()
     }
 
-    /// A number that each call changes.
+    /// How many calls have begun on it.
     pub(super) fn begun(&self) -> usize {
         self.state.begun.load(Ordering::Relaxed)
     }
 
-    /// Whether it takes no more calls because too many were cancelled.
+    /// Whether it takes no more calls because too many have been cancelled.
     pub(super) fn is_worn(&self) -> bool {
         self.state.worn.load(Ordering::Relaxed)
     }
 
-    /// What is left on it, if there is anything: it takes no more calls.
+    /// The calls that are still on it, if there are any, for when it takes no more.
     pub(super) fn leaving(&self) -> Option<Leaving> {
         let leaving = Leaving(Arc::clone(&self.state));
         (leaving.calls() > 0).then_some(leaving)
@@ -209,7 +205,7 @@ impl Connection {
         Arc::ptr_eq(&self.state, &other.state)
     }
 
-    /// Counts a call, which is about to be sent.
+    /// Begins a call, which counts from now on.
     pub(super) fn begin(&self) -> Call {
         self.state.calls.fetch_add(1, Ordering::Relaxed);
         self.state.begun.fetch_add(1, Ordering::Relaxed);
@@ -223,12 +219,10 @@ impl Connection {
     /// Sends the request of a call.
     ///
     /// # Errors
-    /// If the connection has closed, or the service asked to leave it. Nothing
-    /// was sent then.
+    /// If the connection has closed or received a GOAWAY. Nothing was sent then.
     pub(super) fn send(&mut self, call: &mut Call, request: Outgoing) -> Result<(), h2::Error> {
-        // Beyond the peer's limit on streams, h2 keeps the request until one
-        // ends; a handle with such a request can't send another, so each call
-        // has its own.
+        // Beyond the peer's limit on streams, h2 holds the request back until one ends.
+        // A handle with such a request can't send another, so each call has its own.
         let Outgoing {
             made,
             head,
@@ -236,7 +230,7 @@ impl Connection {
             rest,
         } = request;
         let (response, mut stream) = self.sender.send_request(head, false)?;
-        // If the stream ends meanwhile, the response says how.
+        // If the stream ends meanwhile, the response tells how.
         let sent = stream.send_data(body, rest.is_none());
         if let (Ok(()), Some(rest)) = (sent, rest) {
             let _ = stream.send_data(rest, true);
@@ -258,17 +252,17 @@ impl Leaving {
 }
 
 impl Call {
-    /// Where it went.
+    /// The address that it went to.
     pub(super) fn address(&self) -> &Arc<Address> {
         &self.state.address
     }
 
-    /// Whether nothing at all has come since it was sent.
+    /// Whether nothing at all has arrived since it was sent.
     pub(super) fn is_silent(&self) -> bool {
         self.state.heard.reads() == self.reads
     }
 
-    /// Has the peer asked whether it is there.
+    /// Suspects the peer: it is pinged, and the connection given up without an answer.
     pub(super) fn suspect(&self) {
         self.state.signals.suspect();
     }
@@ -289,13 +283,13 @@ impl Call {
         .await
     }
 
-    /// Notes that its stream has ended: there is nothing to reset.
+    /// Takes note that its stream has ended, so that there is nothing to reset.
     pub(super) fn is_over(&mut self) {
         self.exchange = None;
     }
 
-    /// Cancels it, unless it is over: its stream is reset, at the pace that the peer
-    /// bears, and counts until then, as does what `linger` says.
+    /// Cancels it, unless it is over. Its stream is reset at a pace that the peer
+    /// tolerates; until then the call counts, and what `linger` returns is kept.
     pub(super) fn cancel(&mut self, linger: impl FnOnce(Instant) -> Linger) {
         let Some(exchange) = self.exchange.take() else {
             return;
@@ -308,7 +302,7 @@ impl Call {
         };
         self.state.calls.fetch_add(1, Ordering::Relaxed);
         if self.state.cancelled.send(given).is_err() {
-            // So is the connection.
+            // The task is gone, and the connection with it.
             self.state.calls.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -320,10 +314,10 @@ impl Drop for Call {
     }
 }
 
-/// Waits for the answer to a ping. What accepts connections need not be a tool
-/// service; and one that is shutting down may say hello and close before it has read
-/// anything, when nobody can tell what became of the calls. The peer's SETTINGS have
-/// come by then, too.
+/// Waits for the answer to a ping: what accepts connections need not be a tool service,
+/// and a service that is shutting down may open the connection and close it before it has
+/// read anything, which would leave the fate of the calls unknown. By then the peer's
+/// SETTINGS have arrived, too.
 async fn answered(
     connection: &mut client::Connection<Wire, Bytes>,
     pings: &mut Option<PingPong>,

@@ -1,14 +1,13 @@
-//! When an address that keeps failing is left alone, and when it is tried again:
-//! after some failures in a row it gets no calls for a time, which grows with each
-//! probe that fails too; the first success makes all good (as gRFC A50 and Envoy's
-//! outlier detection do, with a probe in place of a full return).
+//! Outlier detection: an address that fails several times in a row is ejected. It gets no
+//! calls for a time, which grows with each probe that fails; the first success ends the
+//! ejection (as in gRFC A50 and Envoy, but with a probe instead of a full return).
 //!
-//! A call that runs out of time is such a failure, as for Envoy, which counts it among
-//! the "local origin failures" (`consecutive_local_origin_failure`,
+//! A call that times out is such a failure, as for Envoy, which counts it among the "local
+//! origin failures" (`consecutive_local_origin_failure`,
 //! <https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/outlier>).
-//! But it is no more often one than the tool is answered: a tool that always takes too
-//! long says nothing of an address ([`Answers`]). A mean of the latencies, as linkerd's
-//! (peak EWMA), would weigh an address down for the slow ones of its tools, too.
+//! But timeouts count only as often as the tool answers in between: a tool that is always
+//! too slow says nothing about an address ([`Answers`]). A moving average of latencies, as
+//! linkerd uses (peak EWMA), would also hold slow tools against an address.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -17,25 +16,25 @@ use std::{
 
 use tokio::time::Instant;
 
-/// So many timeouts the last answers speak against; fewer than eject two addresses.
+/// The most timeouts that past answers can account for; too few to eject two addresses.
 const MAX_ANSWERS: u32 = 8;
 
-/// The answers of one tool, at whatever address, that no timeout has been held against
+/// The answers of one tool, from whatever address, that no timeout has been set against
 /// yet.
 #[derive(Debug, Default)]
 pub(crate) struct Answers(AtomicU32);
 
 impl Answers {
-    /// Notes one.
+    /// Takes note of one.
     pub(crate) fn note(&self) {
         let answers = self.0.load(Ordering::Relaxed);
-        // Two at a time may count as one.
+        // Two at the same time may count as one.
         if answers < MAX_ANSWERS {
             self.0.store(answers + 1, Ordering::Relaxed);
         }
     }
 
-    /// Whether a call that ran out of time speaks against its address.
+    /// Whether a timeout counts against its address.
     pub(crate) fn speak_against_a_timeout(&self) -> bool {
         let one_less = |answers: u32| answers.checked_sub(1);
         let taken = self
@@ -50,7 +49,7 @@ impl Answers {
 pub(crate) struct Rules {
     /// Failures in a row.
     pub(crate) after_failures: u32,
-    /// For how long the first time, and the longest.
+    /// The first and the longest ejection.
     pub(crate) time: Duration,
     pub(crate) max_time: Duration,
     /// How many of a service's addresses may be ejected at a time.
@@ -64,7 +63,7 @@ impl Rules {
     }
 }
 
-/// What the calls to an address have told of it.
+/// The health of an address, as its calls show it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Health {
     failures: u32,
@@ -75,12 +74,12 @@ pub(crate) struct Health {
 struct Ejection {
     time: Duration,
     until: Instant,
-    /// A probe was let through, and has not failed yet.
+    /// A probe is under way.
     probed: bool,
 }
 
 impl Health {
-    /// Whether it is ejected, be a probe due or not.
+    /// Whether it is ejected, even if a probe is due.
     pub(crate) fn is_ejected(&self) -> bool {
         self.ejection.is_some()
     }
@@ -90,8 +89,8 @@ impl Health {
         self.ejection.is_none_or(|ejection| ejection.until <= now)
     }
 
-    /// Notes that it gets a call. If it is ejected that is a probe, and the next one
-    /// is due only when as much time has gone by again.
+    /// Takes note of a call that it gets. If it is ejected, that is a probe, and the next
+    /// one is due after the same time again.
     pub(crate) fn called(&mut self, now: Instant) {
         if let Some(ejection) = &mut self.ejection {
             ejection.until = now + ejection.time;
@@ -99,26 +98,26 @@ impl Health {
         }
     }
 
-    /// Notes that a call was answered.
+    /// Takes note of an answer.
     pub(crate) fn succeeded(&mut self) {
         *self = Self::default();
     }
 
-    /// Notes that it can be connected to again: the time for a probe is now.
+    /// Takes note of a new connection: a probe is due now.
     pub(crate) fn connected(&mut self, now: Instant) {
         if let Some(ejection) = &mut self.ejection {
             ejection.until = now;
         }
     }
 
-    /// Notes that nobody answers there; says whether that ejects it.
+    /// Takes note that it stopped answering. Returns whether that ejects it.
     pub(crate) fn fell_silent(&mut self, now: Instant, rules: &Rules, may_eject: bool) -> bool {
         self.failures = self.failures.max(rules.after_failures.saturating_sub(1));
         self.failed(now, rules, may_eject)
     }
 
-    /// Notes a failure; says whether that ejects it. It does not if too many of its
-    /// siblings are ejected, that is if not `may_eject`.
+    /// Takes note of a failure. Returns whether that ejects it, which it does only if
+    /// `may_eject`: not too many other addresses are ejected.
     pub(crate) fn failed(&mut self, now: Instant, rules: &Rules, may_eject: bool) -> bool {
         self.failures = self.failures.saturating_add(1);
         match &mut self.ejection {
@@ -128,7 +127,7 @@ impl Health {
                 ejection.probed = false;
                 false
             }
-            // Of calls that were in flight when it was ejected.
+            // Calls that were in flight when it was ejected.
             Some(_) => false,
             None if self.failures >= rules.after_failures && may_eject => {
                 self.ejection = Some(Ejection {
@@ -255,7 +254,7 @@ mod tests {
         assert!(health.admits(now));
         assert!(health.fell_silent(now, &RULES, true));
         assert!(!health.admits(now + seconds(4)));
-        // Its other connections.
+        // Failures of its other connections.
         assert!(!health.fell_silent(now + seconds(1), &RULES, true));
         assert!(health.admits(now + seconds(5)));
     }

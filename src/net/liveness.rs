@@ -1,19 +1,18 @@
-//! Whether the peer of one connection is there: when it is asked, and when it is given
-//! up. Part of the task that drives the connection.
+//! Whether the peer of a connection is alive: when to probe it, and when to give it up.
+//! Part of the task that drives the connection.
 //!
-//! It is asked by a ping, or, where another one would be too many (`ping.rs`), by
-//! SETTINGS that change nothing, which it must acknowledge (RFC 9113, 6.5.3) and which
-//! no server counts:
+//! A probe is a PING, or, where another PING would be too many (`ping.rs`), a SETTINGS
+//! frame that changes nothing, which the peer must acknowledge (RFC 9113, 6.5.3) and which
+//! no server counts. The peer is probed
 //!
-//! - if nothing came for `keepalive_interval` although calls are in flight, but then by
-//!   a ping only: those who count them do not want more. A host that is gone is found
-//!   by TCP (`dial.rs`);
-//! - if it is suspected, as calls have run out of time and nothing has come since they
-//!   were sent;
-//! - if somebody wants to know what it has got (a round).
+//! - if nothing arrived for `keepalive_interval` while calls are in flight; then by a PING
+//!   only, since servers that count pings want no more of them. A host that is gone is
+//!   found by TCP (`network.rs`);
+//! - if it is suspected: calls ran out of time and nothing arrived since they were sent;
+//! - if somebody has to know what the peer has received (a round).
 //!
-//! Whatever comes is an answer. Who is suspected and sends none within [`ANSWER_TIME`]
-//! is given up.
+//! Anything that arrives is an answer. A suspected peer that sends nothing within
+//! [`ANSWER_TIME`] is given up.
 
 use std::{
     pin::Pin,
@@ -36,10 +35,10 @@ use tokio::{
 use super::ping::{Allowance, Pace};
 use crate::transport::frames::Heard;
 
-/// How long a suspected peer has for any sign of life: libraries answer pings on their
-/// own, in some milliseconds, however busy the tools are.
+/// How long a suspected peer has to send anything. Libraries answer pings by themselves
+/// within milliseconds, however busy the tools are.
 pub(super) const ANSWER_TIME: Duration = Duration::from_secs(1);
-/// Between two questions by SETTINGS.
+/// The least time between two probes by SETTINGS.
 const APART: Duration = Duration::from_millis(5);
 
 /// When to ping a connection that has calls in flight, and how long to wait for
@@ -48,38 +47,38 @@ const APART: Duration = Duration::from_millis(5);
 pub(super) struct Keepalive {
     pub(super) interval: Duration,
     pub(super) timeout: Duration,
-    /// Of all connections to the service.
+    /// Shared by all connections to the service.
     pub(super) pace: Arc<Pace>,
 }
 
-/// What those who use a connection tell the task that drives it, and hear from it.
+/// Signals between the users of a connection and the task that drives it.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
     driver: AtomicWaker,
     suspected: AtomicBool,
-    /// The last round that somebody wants, and the last that was answered.
+    /// The last round that was requested, and the last that was answered.
     wanted: AtomicU32,
     answered: AtomicU32,
     over: AtomicBool,
 }
 
-/// Decides when to ask and when to give up.
+/// Decides when to probe and when to give up.
 #[derive(Debug)]
 pub(super) struct Liveness {
     keepalive: Keepalive,
     heard: Arc<Heard>,
     signals: Arc<Signals>,
-    /// Changed to this is what it is: the size of a stream's window.
+    /// The window size of streams; a SETTINGS frame with it changes nothing.
     window: u32,
     pings: Option<PingPong>,
     allowance: Allowance,
     open: Option<Question>,
-    /// No SETTINGS before.
+    /// No probe by SETTINGS before this time.
     settings_from: Instant,
-    /// The last round that a question was asked for.
+    /// The last round that a probe was sent for.
     asked: u32,
     silence: Option<Silence>,
-    /// A question is due, but not before.
+    /// A probe is due, but not before this time.
     later: Option<Instant>,
     tick: Instant,
     reads_at_tick: u32,
@@ -89,11 +88,11 @@ pub(super) struct Liveness {
 #[derive(Clone, Copy, Debug)]
 enum Question {
     Ping,
-    /// After so many acknowledgements.
+    /// The number of acknowledgements that answers it.
     Settings(u32),
 }
 
-/// An answer is waited for, whatever it is.
+/// A probe that has not been answered.
 #[derive(Clone, Copy, Debug)]
 struct Silence {
     reads: u32,
@@ -101,44 +100,44 @@ struct Silence {
     limit: Duration,
 }
 
-/// What comes of looking after a connection.
+/// What the driver has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It is to be polled again, to send a question.
+    /// Poll the connection again, to send a probe.
     Asked,
     /// The peer did not answer within that time.
     Silent(Duration),
 }
 
 impl Signals {
-    /// Has the peer asked whether it is there.
+    /// Suspects the peer: it is probed.
     pub(super) fn suspect(&self) {
         self.suspected.store(true, Ordering::Relaxed);
         self.driver.wake();
     }
 
-    /// Whether it was asked, and has not answered yet.
+    /// Whether it is suspected and has not answered yet.
     pub(super) fn is_suspected(&self) -> bool {
         self.suspected.load(Ordering::Relaxed)
     }
 
-    /// Begins a round: has the peer acknowledge what it was sent before this was called.
-    /// Rounds that are begun while another one is under way are one. Returns its number,
-    /// modulo 2^32.
+    /// Begins a round: the peer acknowledges what was sent before this call. Rounds that
+    /// begin while another is under way are merged. Returns the round's number, modulo
+    /// 2^32.
     pub(super) fn ask(&self) -> u32 {
         let round = self.wanted.fetch_add(1, Ordering::AcqRel).wrapping_add(1);
         self.driver.wake();
         round
     }
 
-    /// Whether that round is over: the peer has got what was sent before, or is gone.
+    /// Whether that round is over: the peer has received what was sent before, or is gone.
     pub(super) fn is_over(&self, round: u32) -> bool {
         let ahead = round.wrapping_sub(self.answered.load(Ordering::Acquire));
         ahead == 0 || ahead > u32::MAX / 2 || self.over.load(Ordering::Acquire)
     }
 
-    /// The last round that somebody wants. To be looked up before the connection is
-    /// polled: the question must go out behind what they sent.
+    /// The last round that was requested. To be read before the connection is polled, so
+    /// that the probe goes out behind what was sent.
     pub(super) fn wanted(&self) -> u32 {
         self.wanted.load(Ordering::Acquire)
     }
@@ -150,7 +149,7 @@ impl Signals {
 }
 
 impl Liveness {
-    /// Of a connection that has just answered its first ping.
+    /// For a connection that has just answered its first ping.
     pub(super) fn new(
         pings: Option<PingPong>,
         keepalive: Keepalive,
@@ -181,8 +180,8 @@ impl Liveness {
         &self.signals
     }
 
-    /// To be called whenever `connection` has been polled and is pending, with the round
-    /// that was wanted before.
+    /// To be called whenever `connection` was polled and is pending, with the round that
+    /// had been requested before.
     pub(super) fn poll<T>(
         &mut self,
         connection: &mut Connection<T, Bytes>,
@@ -234,7 +233,7 @@ impl Liveness {
         Poll::Pending
     }
 
-    /// Whether the open question was answered.
+    /// Whether the open probe was answered.
     fn hear(&mut self, context: &mut Context<'_>) {
         let answered = match (self.open, &mut self.pings) {
             (Some(Question::Ping), Some(pings)) => {
@@ -254,8 +253,8 @@ impl Liveness {
         self.signals.answered.store(self.asked, Ordering::Release);
     }
 
-    /// Asks, unless a question is open: that is then enough for who is suspected, and
-    /// another one follows for who wants a round. Whether there is something to send.
+    /// Sends a probe unless one is open. An open one is enough for a suspected peer; for a
+    /// round, another follows it. Returns whether there is something to send.
     fn ask<T>(
         &mut self,
         connection: &mut Connection<T, Bytes>,
@@ -274,7 +273,7 @@ impl Liveness {
         }
         let settings_from = self.settings_from;
         let is_time = settings_from <= now;
-        // Fails while earlier ones are not acknowledged.
+        // Fails while earlier SETTINGS are not acknowledged.
         if is_time && connection.set_initial_window_size(self.window).is_ok() {
             self.settings_from = now + APART;
             self.open = Some(Question::Settings(self.heard.settings_acks()));

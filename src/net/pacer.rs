@@ -12,39 +12,39 @@
 //!   they were two seconds old and without a response.
 //! - nghttp2, and with it Node: 1,000 resets, and 33 more each second.
 //!
-//! A connection that could soon not reset all its calls at once is worn: others take
-//! the new calls. If it must reset more than the servers with the tightest bounds let
-//! pass, it waits a while and then keeps to the wider bound.
+//! A connection that soon could not reset all its calls at once is *worn*: new calls go to
+//! others. If it has to reset more than the servers with the tightest bounds tolerate, it
+//! waits a while and then keeps to the wider bound.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many resets may be on their way to the peer: after them comes something that it
-/// acknowledges. With those that it has just read and not yet come to, fewer than 20.
+/// How many resets may be on their way to the peer before it acknowledges them. Together
+/// with those that it has read but not processed, fewer than 20.
 const UNACKNOWLEDGED: usize = 8;
-/// How long the peer has at least for what it has acknowledged, and how many times as
-/// long as it took to do so: h2 acknowledges what it has read before the streams are
-/// accepted, and a busy peer is slow in both.
+/// How long the peer has at least to process what it has acknowledged, and as what
+/// multiple of the time that it took to acknowledge: h2 acknowledges what it has read before
+/// the streams are accepted, and a busy peer is slow at both.
 const SPACING: Duration = Duration::from_millis(2);
 const TIMES_AS_LONG: u32 = 2;
-/// 180 and, in 30 s, 15.
+/// A burst of 180, and 15 more in 30 s: below Netty's 200.
 const BURST: f64 = 180.0;
 const PER_SECOND: f64 = 0.5;
-/// How many calls a connection should be able to reset at any time: as many as it has
+/// How many calls a connection should be able to reset at any time: as many as it carries
 /// by default (`max_streams_per_connection`).
 const RESERVE: usize = 100;
-/// When a reset that waits for the bounds above keeps to the wider one.
+/// How long a reset waits for the bounds above before it keeps to the wider one.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// nghttp2's, less a tenth.
+/// nghttp2's bound, less a tenth.
 const WIDE_BURST: f64 = 900.0;
 const WIDE_PER_SECOND: f64 = 30.0;
-/// Envoy's: streams that are younger count, if they are half of this many or of all;
-/// both with something to spare.
+/// Envoy's bound, with some margin: streams younger than this count, once they are half of
+/// this many or of all.
 const YOUNG: Duration = Duration::from_millis(2500);
 const FEW_STREAMS: usize = 480;
-/// h2 forgets streams that were reset, and bounds how often frames come for those. A
-/// connection does not get so old.
+/// h2 forgets streams that were reset, and bounds how many frames may arrive for forgotten
+/// ones. No connection resets as many.
 const MAX_RESETS: usize = 4096;
 
 /// The resets of one connection.
@@ -54,7 +54,7 @@ pub(super) struct Pacer {
     wide: Bucket,
     unacknowledged: usize,
     not_before: Instant,
-    /// Of streams that were young.
+    /// Resets of young streams.
     young: usize,
     total: usize,
 }
@@ -64,7 +64,7 @@ pub(super) struct Pacer {
 pub(super) enum Turn {
     Now,
     At(Instant),
-    /// When the peer has acknowledged the resets before it, or at that time.
+    /// When the peer has acknowledged the resets before it, or at that time at the latest.
     Acknowledged(Instant),
 }
 
@@ -80,8 +80,8 @@ impl Pacer {
         }
     }
 
-    /// When to reset a stream that was begun and cancelled then, on a connection on
-    /// which so many streams have `ended`.
+    /// When to reset a stream that was begun and cancelled at those times, on a connection
+    /// on which `ended` streams have ended.
     pub(super) fn turn(
         &self,
         (begun, cancelled): (Instant, Instant),
@@ -110,7 +110,7 @@ impl Pacer {
         }
     }
 
-    /// Notes a reset of a stream that was begun then.
+    /// Takes note of the reset of a stream that was begun then.
     pub(super) fn reset(&mut self, begun: Instant, now: Instant) {
         self.tight.take(now);
         self.wide.take(now);
@@ -124,14 +124,14 @@ impl Pacer {
         self.unacknowledged
     }
 
-    /// Notes that the peer has acknowledged so many, after so long.
+    /// Takes note that the peer has acknowledged that many resets, after that time.
     pub(super) fn acknowledged(&mut self, count: usize, took: Duration, now: Instant) {
         self.unacknowledged = self.unacknowledged.saturating_sub(count);
         self.not_before = now + SPACING.max(TIMES_AS_LONG * took);
     }
 
-    /// Whether `waiting` resets, and those of as many calls as a connection has, are
-    /// more than the peer may bear.
+    /// Whether `waiting` resets, and those of a full connection on top, are more than the
+    /// peer may tolerate.
     pub(super) fn is_worn(&self, waiting: usize, ended: usize, now: Instant) -> bool {
         let needed = waiting + RESERVE;
         self.tight.level(now) < needed as f64
@@ -140,7 +140,7 @@ impl Pacer {
     }
 }
 
-/// How many streams may have been reset while they were young, of so many.
+/// How many of that many streams may have been reset while they were young.
 fn max_young(ended: usize) -> usize {
     (ended - ended / 10).max(FEW_STREAMS) / 2
 }
@@ -170,13 +170,13 @@ impl Bucket {
         (self.tokens + gained).min(self.burst)
     }
 
-    /// When there is a token.
+    /// When the next token is available.
     fn next(&self, now: Instant) -> Instant {
         let missing = 1.0 - self.level(now);
         if missing <= 0.0 {
             return now;
         }
-        // Not a little too early.
+        // Rounded up: never early.
         now + Duration::from_secs_f64(missing / self.per_second) + Duration::from_micros(1)
     }
 

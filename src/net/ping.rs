@@ -1,11 +1,11 @@
-//! How often a tool service may be pinged.
+//! How often a peer may be pinged.
 //!
-//! gRPC's servers count the pings of a client that they see no reason for, and end
-//! the connection at the third, with all calls on it (gRFC A8, "Server-side
-//! Keepalive"): `PERMIT_KEEPALIVE_TIME` is 5 minutes, or two hours while there are no
-//! calls, `MAX_PING_STRIKES` is 2, and only a HEADERS or DATA frame of their own sets
-//! the count back. So there are at most two pings since the last such frame, unless
-//! 5 minutes lie between; the one with which a connection begins is one of them.
+//! gRPC servers count pings that come too often, and close the connection, with all calls
+//! on it, at the third (gRFC A8, "Server-side Keepalive"): `PERMIT_KEEPALIVE_TIME` is 5
+//! minutes, or two hours without calls, `MAX_PING_STRIKES` is 2, and only a HEADERS or
+//! DATA frame of their own resets the count. So at most two pings are sent since the last
+//! such frame, unless they are 5 minutes apart; the ping that opens a connection is one of
+//! them.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 const FREE: u32 = 2;
 /// `PERMIT_KEEPALIVE_TIME`.
 const APART: Duration = Duration::from_secs(5 * 60);
-/// The pace is halved at most so often.
+/// How many times the pace may be halved.
 const MAX_HALVINGS: u32 = 8;
 
 /// How fast the connections to one tool service may ping: half as fast after each
@@ -31,15 +31,15 @@ pub(super) struct Pace {
 /// The pings of one connection.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    /// Since the peer's last HEADERS or DATA, as the peer counts them at worst.
+    /// Pings since the peer's last HEADERS or DATA, as the peer counts them at worst.
     pings: u32,
     last: Instant,
-    /// How many HEADERS and DATA had come by then.
+    /// How many HEADERS and DATA had arrived by then.
     answers: u32,
 }
 
 impl Pace {
-    /// Notes that the service complained; how much slower it is from now on.
+    /// Slows down after too_many_pings. Returns the factor from now on.
     pub(super) fn halve(&self) -> u32 {
         let halvings = self.halvings.load(Ordering::Relaxed) + 1;
         self.halvings
@@ -47,19 +47,19 @@ impl Pace {
         self.slowdown()
     }
 
-    /// How many times longer than usual to wait.
+    /// By how much intervals are stretched.
     pub(super) fn slowdown(&self) -> u32 {
         1 << self.halvings.load(Ordering::Relaxed)
     }
 
-    /// Who complains of so few counts more strictly than gRPC does.
+    /// A peer that complains of this few counts more strictly than gRPC does.
     fn free(&self) -> u32 {
         if self.slowdown() == 1 { FREE } else { 1 }
     }
 }
 
 impl Allowance {
-    /// Of a connection that began with a ping, at `now`.
+    /// For a connection that was opened with a ping at `now`.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             pings: 1,
@@ -68,8 +68,8 @@ impl Allowance {
         }
     }
 
-    /// Whether to ping at `now`, as `answers` HEADERS and DATA frames have come and
-    /// none of the pings is open.
+    /// Whether to ping at `now`, when `answers` HEADERS and DATA frames have arrived and no
+    /// ping is open.
     pub(super) fn allows(
         &mut self,
         answers: u32,
@@ -85,16 +85,16 @@ impl Allowance {
         self.pings < pace.free() || (has_calls && is_apart())
     }
 
-    /// Notes a ping.
+    /// Takes note of a ping that was sent.
     pub(super) fn pinged(&mut self, now: Instant) {
         self.pings = self.pings.saturating_add(1);
         self.last = now;
     }
 
-    /// Notes that it was answered, by when `answers` had come. If some came since it
-    /// was sent, the peer may have sent them before it got the ping.
+    /// Takes note of its answer, when `answers` frames had arrived. Those that arrived since
+    /// the ping may have been sent before the peer received it.
     pub(super) fn answered(&mut self, answers: u32, now: Instant) {
-        // It may have taken its time to get there.
+        // The ping may have been slow to arrive.
         self.last = now;
         if self.answers != answers {
             self.answers = answers;

@@ -1,32 +1,33 @@
-//! How many connections an address gets, and which of them takes a call. All of it
-//! is arithmetic on how full they are; the connections are `address_pool.rs`'s.
+//! How many connections an address gets, and which of them takes a call: arithmetic on
+//! how full they are. The connections themselves are in `address_pool.rs`.
 //!
 //! A connection is filled up to the bound on its streams before the next one gets
 //! any: the calls of a batch then leave in one write, and a connection that the
-//! load does not need falls idle and is closed. While another one is being made, a
-//! connection takes up to twice the bound, so that the call that asked for it need
-//! not wait; if none is, up to what the peer allows.
+//! load does not need becomes idle and is closed. While another connection is being made,
+//! one takes up to twice the bound, so that no call waits for the new one; otherwise up
+//! to what the peer allows.
 
 /// How full an open connection is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
     /// Calls in flight.
     pub(super) calls: usize,
-    /// How many the peer allows. It is full at 0, and may allow more again.
+    /// How many streams the peer allows. It may be 0 and grow again.
     pub(super) limit: usize,
     pub(super) is_open: bool,
-    /// The peer was asked whether it is there, and has not answered yet.
+    /// The peer was pinged and has not answered yet.
     pub(super) is_suspect: bool,
 }
 
 impl Load {
-    /// Whether it takes a call as it has less than `bound`.
+    /// Whether it takes a call because it has less than `bound`.
     fn has_room(&self, bound: usize) -> bool {
         self.is_open && self.calls < bound.min(self.limit)
     }
 }
 
-/// The first connection with less than `bound` calls, and no `suspects`.
+/// The first connection with less than `bound` calls; one with an unanswered ping only if
+/// `suspects`.
 pub(super) fn with_room(
     mut loads: impl Iterator<Item = Load>,
     bound: usize,
@@ -35,8 +36,7 @@ pub(super) fn with_room(
     loads.position(|load| load.has_room(bound) && (suspects || !load.is_suspect))
 }
 
-/// The least loaded connection that takes a call although all have as many as they
-/// should.
+/// The least loaded connection that may take a call although all have reached the bound.
 pub(super) fn beyond_bound(
     loads: impl Iterator<Item = Load>,
     bound: usize,
@@ -53,8 +53,8 @@ pub(super) fn beyond_bound(
     })
 }
 
-/// The connection where a call waits least for a stream; none that allows no stream
-/// at all.
+/// The connection on which a call waits least for a stream. Those that allow no stream at
+/// all are left out.
 pub(super) fn shortest_queue(loads: impl Iterator<Item = Load>) -> Option<usize> {
     least_loaded(loads, |load| load.is_open && load.limit > 0)
 }
@@ -67,8 +67,8 @@ fn least_loaded(loads: impl Iterator<Item = Load>, takes: impl Fn(&Load) -> bool
         .map(|(index, _)| index)
 }
 
-/// How many calls, with one more to come, are over what the connections should
-/// have: `per_connection` each.
+/// By how many calls, with one more to come, the connections exceed `per_connection`
+/// each.
 pub(super) fn excess(loads: impl Iterator<Item = Load>, per_connection: usize) -> usize {
     let (mut calls, mut room) = (1, 0);
     for load in loads.filter(|load| load.is_open) {
@@ -78,8 +78,8 @@ pub(super) fn excess(loads: impl Iterator<Item = Load>, per_connection: usize) -
     calls.saturating_sub(room)
 }
 
-/// Whether these calls are too many for the connections that are on their way, and
-/// another one helps: those that the peer gives no stream do not.
+/// Whether that excess is too much for the connections being made, and another one would
+/// help. It would not if the peer allows no streams.
 pub(super) fn needs_another(excess: usize, coming: usize, per_connection: usize) -> bool {
     per_connection > 0 && excess > coming * per_connection
 }
@@ -105,7 +105,7 @@ mod tests {
     fn connections_are_filled_one_after_another() {
         let all = loads(&[(100, 1000), (99, 1000), (0, 1000)]);
         assert_eq!(with_room(all, BOUND, false), Some(1));
-        // The peer's own limit counts, and with 0 it takes nothing.
+        // The peer's own limit counts, and at 0 it takes nothing.
         let all = loads(&[(10, 10), (0, 0), (9, 10)]);
         assert_eq!(with_room(all, BOUND, false), Some(2));
         assert_eq!(with_room(loads(&[(100, 1000)]), BOUND, false), None);
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(beyond_bound(all(), 10, false, true), Some(1));
         assert_eq!(beyond_bound(all(), 10, true, false), None);
         assert_eq!(shortest_queue(all()), Some(1));
-        // A suspicion is no demand for connections.
+        // A suspect connection is no reason to open another.
         assert_eq!(excess(all(), 10), 31);
         assert_eq!(excess(all().take(1), 10), 0);
     }
@@ -159,10 +159,10 @@ mod tests {
 
     #[test]
     fn growth_follows_the_demand() {
-        // Nobody is connected: the first call dials.
+        // Without a connection the first call dials.
         assert!(needs_another(excess(loads(&[]), BOUND), 0, BOUND));
         assert!(!needs_another(excess(loads(&[]), BOUND), 1, BOUND));
-        // The call after the last that should be there.
+        // The first call beyond the bound.
         assert_eq!(excess(loads(&[(99, 1000)]), BOUND), 0);
         assert_eq!(excess(loads(&[(100, 1000)]), BOUND), 1);
         assert_eq!(excess(loads(&[(10, 10), (10, 10)]), BOUND), 1);

@@ -1,6 +1,6 @@
-//! Which addresses the endpoints of a service have. Each name's last good answer
-//! stays in use until a better one comes: a name server that fails or answers with
-//! nothing takes no tool service away.
+//! The addresses behind the endpoints of a service. Each name's last good answer stays in
+//! use until a better one arrives: a name server that fails or answers with nothing makes
+//! no service disappear.
 
 use std::{
     net::SocketAddr,
@@ -11,11 +11,11 @@ use futures_util::future::join_all;
 
 use super::{
     address::{Address, Endpoint},
-    dial::Network,
+    network::Network,
 };
 use crate::{core::overflow::Overflow, telemetry::attempt::Target};
 
-/// More addresses of one name are left out: connections are kept to each.
+/// The most addresses of one name; others are left out, since each may get connections.
 const MAX_ADDRESSES: usize = 256;
 
 /// The endpoints of a service, each with its addresses.
@@ -24,13 +24,13 @@ pub(super) struct Endpoints(Vec<Known>);
 struct Known {
     endpoint: Arc<Endpoint>,
     addresses: Vec<Arc<Address>>,
-    /// The last answer was none.
+    /// Whether the last look-up failed.
     failed: bool,
-    /// It has more addresses than are used.
+    /// Whether it has more addresses than are used.
     has_too_many: bool,
 }
 
-/// What a name server answered for one endpoint: addresses, or why there are none.
+/// The answer for one endpoint: its addresses, or why there are none.
 pub(super) type Answer = Result<Vec<SocketAddr>, String>;
 
 impl Endpoints {
@@ -48,13 +48,13 @@ impl Endpoints {
         Self(endpoints.map(known).collect())
     }
 
-    /// What telemetry calls the first of them.
+    /// What telemetry calls the first endpoint.
     pub(super) fn target(&self) -> Target {
         let first = self.0.first().map(|known| known.endpoint.target.clone());
         first.unwrap_or_else(|| Target::new("", 0))
     }
 
-    /// How many connections to them were worn by cancels.
+    /// How many connections to them were replaced because of cancelled calls.
     pub(super) fn worn(&self) -> u64 {
         let worn = self.0.iter().map(|known| &known.endpoint.worn);
         worn.map(|worn| worn.load(Ordering::Relaxed)).sum()
@@ -65,7 +65,7 @@ impl Endpoints {
         self.0.iter().flat_map(|known| &known.addresses)
     }
 
-    /// Whether a name server has a say.
+    /// Whether any endpoint has a host name.
     pub(super) fn have_names(&self) -> bool {
         self.names().next().is_some()
     }
@@ -75,7 +75,7 @@ impl Endpoints {
         self.0.iter().filter(named)
     }
 
-    /// Asks for the addresses of all names.
+    /// Looks up all names.
     pub(super) fn look_up(
         &self,
         network: &Arc<dyn Network>,
@@ -94,8 +94,8 @@ impl Endpoints {
         }
     }
 
-    /// Takes in what [`Endpoints::look_up`] came to. Returns why a name has no
-    /// addresses at all, if one has none.
+    /// Takes in the answers of [`Endpoints::look_up`]. Returns why a name has no addresses,
+    /// if one has none at all.
     pub(super) fn update(&mut self, service: &str, answers: Vec<Answer>) -> Option<String> {
         let mut last_error = None;
         let named = |known: &&mut Known| known.endpoint.literal().is_none();
@@ -127,7 +127,7 @@ impl Endpoints {
 }
 
 impl Known {
-    /// Tells once if it has more addresses than are used.
+    /// Warns once if it has more addresses than are used.
     fn note_count(&mut self, service: &str, addresses: usize) {
         let has_too_many = addresses > MAX_ADDRESSES;
         if has_too_many {
@@ -154,7 +154,7 @@ fn different(mut sockets: Vec<SocketAddr>) -> Vec<SocketAddr> {
     sockets
 }
 
-/// The addresses of the answer: those that are known already stay what they are.
+/// The addresses of the answer; those that are known already are kept as they are.
 fn merged(known: &Known, mut sockets: Vec<SocketAddr>) -> Vec<Arc<Address>> {
     sockets.truncate(MAX_ADDRESSES);
     let address = |socket| {

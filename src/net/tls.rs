@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
-use super::dial::Io;
+use super::network::Io;
 use crate::config;
 
 /// The protocol that is agreed on in the handshake (ALPN).

@@ -1,18 +1,20 @@
-//! One tool service: the addresses that it has, and which connection a call takes.
+//! One remote service: its addresses, and which connection a call takes.
 //!
-//! A call goes to the less loaded of two addresses drawn at random, on a connection
-//! that has room. It never waits for a connection while another one could take it,
-//! at whatever address: an address that is down, slow or new costs no call anything,
-//! it is dialed beside. Which address is next is in `state.rs`, what is done in tasks
-//! of their own (dialing, asking name servers, closing what is idle) in `upkeep.rs`,
-//! what is done now and then in `keeping.rs`, whether it can be reached in `connectivity.rs`,
-//! what an address has in `address_pool.rs`, a call that was sent in `in_flight.rs`.
+//! A call goes to the less loaded of two addresses picked at random, on a connection
+//! that has room. It never waits for a connection while another one, at whatever
+//! address, could take it: addresses that are down, slow or new are dialed in the
+//! background and delay no call. `state.rs` picks the address; `dialing.rs`, `lookups.rs`
+//! and `maintenance.rs` are what runs in tasks of their own; `connectivity.rs` tells
+//! whether the service can be reached; `in_flight.rs` is a call that was sent. What an
+//! upstream has at one address is in `address_pool.rs`.
 
 mod connectivity;
+mod dialing;
 mod in_flight;
-mod keeping;
+mod lookups;
+mod maintenance;
+mod names;
 mod state;
-mod upkeep;
 
 use std::{
     fmt,
@@ -32,14 +34,14 @@ use tokio::{
 
 pub use self::connectivity::Connectivity;
 pub(crate) use self::in_flight::{AddressHealth, InFlight, Terms};
-use self::{state::State, upkeep::Names};
+use self::{names::Names, state::State};
 use super::{
     address::{Address, Endpoint},
     address_pool::AddressPool,
     connection::{Call, Connection, Outgoing},
-    dial::Network,
     eject::{Answers, Rules},
     liveness::Keepalive,
+    network::Network,
     resolve::Endpoints,
 };
 use crate::{
@@ -47,11 +49,11 @@ use crate::{
     telemetry::attempt::Target,
 };
 
-/// A call that waits as no peer allows it a stream looks for other addresses now and
-/// then.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How often a call that waits because every connection is full looks for other
+/// addresses.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A tool service, connected to when that is first needed.
+/// A remote service. Connects when that is first needed.
 pub struct Upstream {
     service: String,
     target: Target,
@@ -62,16 +64,16 @@ pub struct Upstream {
     state: Mutex<State>,
     /// Calls that wait for a connection.
     waiting: AtomicUsize,
-    /// Something came that they wait for.
+    /// Notified when something happens that they wait for.
     changed: Arc<Notify>,
 }
 
 struct Settings {
     connect_timeout: Duration,
     keepalive: Keepalive,
-    /// Calls on a connection before another one is wanted.
+    /// How many calls a connection takes before another one is opened.
     bound: usize,
-    /// Connections to an address.
+    /// The most connections to one address.
     max_connections: usize,
     idle: Duration,
     refresh: Duration,
@@ -100,7 +102,7 @@ pub(crate) struct NoConnection {
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Upstream {
-    /// The service of that name, in that network.
+    /// The service `name`, reached through `network`.
     pub fn new(name: &str, network: Arc<dyn Network>, service: &config::Service) -> Self {
         let endpoint = |uri| Endpoint::new(uri, service);
         let endpoints = Endpoints::new(service.endpoints.iter().map(endpoint));
@@ -145,7 +147,7 @@ impl Upstream {
         self.gzip
     }
 
-    /// What telemetry calls it while no address was asked.
+    /// What telemetry calls it before an address is picked.
     pub(crate) fn target(&self) -> &Target {
         &self.target
     }
@@ -159,7 +161,7 @@ impl Upstream {
             .sum()
     }
 
-    /// How many connections were worn by cancels.
+    /// How many connections were replaced because too many of their calls were cancelled.
     pub(crate) fn worn(&self) -> u64 {
         self.state().names.worn()
     }
@@ -171,14 +173,14 @@ impl Upstream {
         ejected.count()
     }
 
-    /// Sends a request to `path`, which `request` makes for the URI that it gets and the
-    /// largest header list that the peer takes; not to the address `avoid`, if another one can
-    /// be had. A connection that turns out to be closed costs nothing: nothing was sent,
-    /// and another one is taken.
+    /// Sends the request for `path` that `request` makes, given its URI and the largest
+    /// header list that the peer accepts. Avoids the address `avoid` if there is another
+    /// one. If a connection turns out to be closed, nothing was sent, and the next one is
+    /// tried.
     ///
     /// # Errors
-    /// [`NoConnection`]: since this was called, each of the addresses could
-    /// not be dialed, or none was found.
+    /// [`NoConnection`] if, since this was called, dialing each of the addresses has
+    /// failed, or no address was found.
     pub(crate) async fn send<'a>(
         self: &'a Arc<Self>,
         avoid: Option<SocketAddr>,
@@ -186,7 +188,7 @@ impl Upstream {
         path: &PathAndQuery,
         request: impl Fn(Uri, Option<u32>) -> Outgoing,
     ) -> Result<InFlight<'a>, NoConnection> {
-        // When this began to be not easy.
+        // Since when the call has been held up, if it is.
         let mut came = None;
         loop {
             let (mut connection, mut call) = match self.pick(avoid, &mut came) {
@@ -196,7 +198,7 @@ impl Upstream {
                     continue;
                 }
                 Pick::Full(_waiting, changed) => {
-                    let _ = timeout(LOOK_AGAIN, changed).await;
+                    let _ = timeout(RECHECK_INTERVAL, changed).await;
                     continue;
                 }
                 Pick::Nowhere(error) => return Err(error),
@@ -227,11 +229,11 @@ impl Upstream {
         }
         let now = Instant::now();
         let came = *came.get_or_insert(now);
-        self.pick_at_bounds(&mut state, drawn, avoid, (came, now))
+        self.pick_without_room(&mut state, drawn, avoid, (came, now))
     }
 
-    /// As the address that was drawn has no connection with room.
-    fn pick_at_bounds<'a>(
+    /// The slow path: the address that was drawn has no connection with room.
+    fn pick_without_room<'a>(
         self: &'a Arc<Self>,
         state: &mut State,
         drawn: Option<usize>,
@@ -243,8 +245,8 @@ impl Upstream {
         if let Some(drawn) = drawn {
             self.dial_if_wanted(state, drawn, now);
         }
-        // At first the addresses with which all is well, then all, and at last those of
-        // which nobody knows whether they are there.
+        // First the healthy addresses, then all of them, and at last connections whose
+        // peer may be gone.
         for (wary, suspects) in [(true, false), (false, false), (false, true)] {
             let is_well = |pool: &AddressPool| {
                 let avoided = avoid == Some(pool.address.socket());
@@ -290,7 +292,7 @@ impl Upstream {
     }
 
     fn waiting(&self) -> (Waiting<'_>, Notified<'_>) {
-        // Made while the state is locked: what changes it then is not missed.
+        // Made under the lock, so that no later change is missed.
         let changed = self.changed.notified();
         self.waiting.fetch_add(1, Ordering::Relaxed);
         (Waiting(&self.waiting), changed)
@@ -318,7 +320,7 @@ impl Upstream {
         state.refresh_cautious();
     }
 
-    /// Notes that a call ran out of time.
+    /// Takes note of a call that ran out of time.
     fn timed_out(&self, call: &Call, answers: &Answers) {
         let mut state = self.state();
         if call.is_silent() {

@@ -1,5 +1,5 @@
-//! One attempt, and what it tells of its tool and its service: the circuit breakers
-//! let it through and learn how it ended, and an answer fills the budget.
+//! One attempt: the circuit breakers let it through and learn how it ended, and an answer
+//! refills the retry budget.
 
 use std::time::Duration;
 
@@ -12,27 +12,27 @@ use super::{
 };
 use crate::{config, core::fanout::Invocation};
 
-/// The most that a tool must have been given before its silence speaks against it,
-/// unless half of its timeout is less: what a caller allows may be no time at all.
+/// How long an attempt must have waited before a timeout counts against the tool (half of
+/// the tool's timeout, if that is less): a caller's deadline may leave it hardly any time.
 const MAX_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A failed attempt, and what it adds to those before it.
 pub(super) struct FailedAttempt {
     pub(super) failure: Failure,
-    /// Whether it tells of another failure than the attempts that were lost together
-    /// with it.
+    /// Whether it is a failure of its own, and not one with others that were lost with
+    /// the same connection.
     pub(super) is_independent: bool,
     /// When the attempt began.
     pub(super) start: Instant,
 }
 
-/// What a tool must have been given before its silence speaks against it.
+/// How long an attempt must have waited before a timeout counts against the tool.
 pub(super) fn patience(tool: &config::Tool) -> Duration {
     MAX_PATIENCE.min(tool.timeout / 2)
 }
 
 impl Policy {
-    /// An attempt, if the breakers allow one.
+    /// Makes an attempt if the breakers allow one.
     pub(super) async fn guarded<A, F>(
         &self,
         invocation: &Invocation,
@@ -88,8 +88,8 @@ impl Policy {
     }
 }
 
-/// An attempt that is under way. If it is dropped, it was cancelled or ran out of
-/// time, and the breakers learn which.
+/// An attempt under way. Dropped before [`end`](Self::end), it was cancelled or ran out of
+/// time; the breakers are told which.
 struct AttemptGuard<'a> {
     policy: &'a Policy,
     invocation: &'a Invocation,
@@ -99,7 +99,8 @@ struct AttemptGuard<'a> {
 }
 
 impl AttemptGuard<'_> {
-    /// Whether that is news; `how` it failed, in words.
+    /// Tells the breakers. Returns whether the failure is independent of others; `how` says
+    /// it in words.
     fn end(&mut self, end: AttemptEnd, how: impl Fn() -> String) -> bool {
         let answered = matches!(end, AttemptEnd::Answered | AttemptEnd::Unwell);
         if let (true, true, Some(hedging)) = (answered, self.is_first, &self.policy.hedging) {

@@ -1,13 +1,12 @@
-//! How long to wait before trying again: twice as long each time, up to a bound,
-//! give or take a fifth, so that what failed together does not return together.
-//! Pure; randomness comes from outside.
+//! Exponential backoff: delays double up to a bound, with a jitter of a fifth, so that
+//! calls that failed together do not return together. Pure: randomness is passed in.
 
 use std::time::Duration;
 
-/// How far a wait may be off, as a share of it.
+/// The jitter, as a share of the delay.
 const JITTER: f64 = 0.2;
 
-/// The waits of one kind.
+/// The delays of one policy.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
     pub(super) initial: Duration,
@@ -15,8 +14,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait before retry number `retry` (the first is 0), where `random` is
-    /// from 0 up to 1.
+    /// The delay before retry number `retry` (the first is 0). `random` is in [0, 1).
     pub(super) fn delay(self, retry: u32, random: f64) -> Duration {
         let factor = 1_u32.checked_shl(retry).unwrap_or(u32::MAX);
         let nominal = self.initial.saturating_mul(factor).min(self.max);

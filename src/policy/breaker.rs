@@ -1,18 +1,17 @@
-//! Leaves alone what keeps failing, a tool or a tool service, and finds out when it
-//! is back. What counts for which of the two, `breakers.rs` says.
+//! A circuit breaker: stops calling a tool, or a tool service, that keeps failing, and
+//! finds out when it is back. `breakers.rs` decides what counts for which of the two.
 //!
-//! The question is whether it is ill as a whole, not how many calls it failed: a
-//! share of failures in a window of time would need the most of a second's calls
-//! before it speaks, and says little where calls are few. So failures in a row are
-//! counted, with two exceptions that make this safe where hundreds of calls are in
-//! flight. A call that fails although another one was answered since it was sent is
-//! bad luck of its own, or one replica's. And the calls that are lost together, as
-//! with a connection, or that come between two dials, are one failure, not hundreds.
+//! It asks whether the tool as a whole is down, not which share of its calls failed: a
+//! failure rate over a window needs many calls before it means anything, and tools often
+//! get few. So it counts consecutive failures, with two exceptions that make this safe
+//! with hundreds of calls in flight. A call that fails although another was answered since
+//! it was sent is bad luck, or one replica's failure: it does not count. And calls that are
+//! lost together, with one connection or between two dials, count as one failure.
 //!
-//! The breaker is closed while all is well, and then costs a call a few atomic
-//! loads. When it opens, calls fail at once; now and then one is let through on
-//! trial, and the first answer closes it; if a service could not be reached, that it
-//! can be again is enough: an answer may take long. `Machine` is that, pure.
+//! While closed, the breaker costs a call a few atomic loads. While open, calls fail at
+//! once, except for occasional probes. The first answer closes it; if the service could
+//! not be reached, a connection is enough, since an answer may take long. `Machine` is the
+//! pure state machine.
 
 mod owner;
 
@@ -30,58 +29,58 @@ use tokio::time::Instant;
 pub(crate) use self::owner::Owner;
 use crate::config;
 
-/// How much shorter than nominal an open breaker's wait may be, as a share of it:
-/// replicas of Fanfare must not try all at once.
+/// The jitter of the open time, as a share of it: replicas of Fanfare must not all probe
+/// at once.
 const JITTER: f64 = 0.2;
 
-/// The circuit breaker of one tool, or of one tool service.
+/// The circuit breaker of one tool or of one tool service.
 #[derive(Debug)]
 pub struct Breaker {
     owner: Owner,
-    /// A [`BreakerState`]: closed is the normal case, and needs no lock.
+    /// A [`BreakerState`], so that closed, the normal case, takes no lock.
     state: AtomicU8,
-    /// How many answers there were, modulo 2^32. Only whether it changed matters.
+    /// Counts answers, modulo 2^32. Only whether it has changed matters.
     answers: AtomicU32,
-    /// The same for losses that were counted.
+    /// The same for losses.
     losses: AtomicU32,
     opened: AtomicU64,
     // std's Mutex: held for a few instructions, never across an await.
     machine: Mutex<Machine>,
 }
 
-/// What a breaker does with calls; the last is the worst.
+/// What a breaker does with calls, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BreakerState {
-    /// They are let go.
+    /// They go through.
     Closed,
-    /// One at least is on trial; others fail at once.
+    /// At least one probe is under way; other calls fail at once.
     HalfOpen,
     /// They fail at once.
     Open,
 }
 
-/// The right to send one attempt, and what was known when it was given.
+/// Permission for one attempt, and what was known when it was given.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Admitted {
     answers: u32,
     losses: u32,
-    /// If on trial: since which opening.
-    trial: Option<u32>,
+    /// For a probe: the opening that it belongs to.
+    probe: Option<u32>,
 }
 
-/// How an attempt ended, as far as the breaker's owner is concerned.
+/// How an attempt ended, as far as this breaker is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// It answered.
     Answered,
-    /// It can't be reached, after so many connect_epoch.
+    /// It could not be reached; the number of failed dials by then.
     Unsent(u32),
-    /// It lost the attempt, and for the same reason others that were under way:
-    /// together they are one failure.
+    /// The attempt was lost, perhaps with others that were under way: together they are one
+    /// failure.
     Lost,
     /// It took too long.
     TimedOut,
-    /// Nothing that says anything about it.
+    /// In a way that says nothing.
     Unknown,
 }
 
@@ -119,61 +118,66 @@ impl Breaker {
         self.opened.load(Ordering::Relaxed)
     }
 
-    /// How the last attempt failed that counted.
+    /// The last failure that counted, in words.
     pub(crate) fn last_failure(&self) -> Arc<str> {
         Arc::clone(&self.machine().last_failure)
     }
 
-    /// If no attempt may be sent now: for how long.
-    pub(crate) fn is_shut(&self) -> Option<Duration> {
+    /// For how long no attempt may be sent, if none may now.
+    pub(crate) fn is_open(&self) -> Option<Duration> {
         if self.state() == BreakerState::Closed {
             return None;
         }
-        self.machine().is_shut(Instant::now())
+        self.machine().is_open(Instant::now())
     }
 
-    /// The right to send an attempt.
+    /// Permission for an attempt.
     ///
     /// # Errors
-    /// With the time until one may be sent, if the breaker is open.
+    /// If the breaker is open: with the time until the next probe.
     pub(crate) fn admit(&self) -> Result<Admitted, Duration> {
-        let trial = if self.state() == BreakerState::Closed {
+        let probe = if self.state() == BreakerState::Closed {
             None
         } else {
             let mut machine = self.machine();
-            let trial = machine.admit(Instant::now(), fastrand::f64())?;
+            let probe = machine.admit(Instant::now(), fastrand::f64())?;
             self.show(&machine);
-            trial
+            probe
         };
         Ok(Admitted {
             answers: self.answers.load(Ordering::Relaxed),
             losses: self.losses.load(Ordering::Relaxed),
-            trial,
+            probe,
         })
     }
 
-    /// Notes that an attempt was sent, on a connection that works.
+    /// Takes note of an attempt that was sent on a working connection.
     pub(crate) fn reached(&self) {
         if self.state() != BreakerState::Closed {
             self.close_if(Machine::reached);
         }
     }
 
-    /// Takes back a trial that was not made after all: the next call may make it.
-    pub(crate) fn withdraw(&self, ticket: Admitted) {
-        if let Some(trial) = ticket.trial {
+    /// Takes back a probe that was not made: the next call may be it.
+    pub(crate) fn withdraw(&self, admitted: Admitted) {
+        if let Some(probe) = admitted.probe {
             let mut machine = self.machine();
-            machine.withdraw(trial, Instant::now());
+            machine.withdraw(probe, Instant::now());
             self.show(&machine);
         }
     }
 
-    /// Notes how an attempt ended, and `how` in words if it failed. Returns whether that
-    /// is news: attempts that are lost together are so only once.
-    pub(crate) fn settle(&self, ticket: Admitted, end: End, how: impl FnOnce() -> String) -> bool {
+    /// Takes note of how an attempt ended, with `how` in words if it failed. Returns whether
+    /// it is independent of others: of attempts that are lost together only the first is.
+    pub(crate) fn settle(
+        &self,
+        admitted: Admitted,
+        end: End,
+        how: impl FnOnce() -> String,
+    ) -> bool {
         let answers = self.answers.load(Ordering::Relaxed);
         if end == End::Answered {
-            // Two at a time may count as one.
+            // Two at the same time may count as one.
             self.answers
                 .store(answers.wrapping_add(1), Ordering::Relaxed);
             if self.state() != BreakerState::Closed {
@@ -181,10 +185,10 @@ impl Breaker {
             }
             return true;
         }
-        if end == End::Unknown && ticket.trial.is_none() {
+        if end == End::Unknown && admitted.probe.is_none() {
             return true;
         }
-        self.failed(ticket, end, answers, how)
+        self.failed(admitted, end, answers, how)
     }
 
     fn close_if(&self, good_news: fn(&mut Machine) -> bool) {
@@ -199,7 +203,7 @@ impl Breaker {
 
     fn failed(
         &self,
-        ticket: Admitted,
+        admitted: Admitted,
         end: End,
         answers: u32,
         how: impl FnOnce() -> String,
@@ -207,7 +211,7 @@ impl Breaker {
         let mut machine = self.machine();
         let losses = self.losses.load(Ordering::Relaxed);
         let is_independent = match end {
-            End::Lost => ticket.losses == losses,
+            End::Lost => admitted.losses == losses,
             End::Unsent(connect_epoch) => {
                 mem::replace(&mut machine.connect_epoch, connect_epoch) != connect_epoch
             }
@@ -216,13 +220,13 @@ impl Breaker {
         if end == End::Lost && is_independent {
             self.losses.store(losses.wrapping_add(1), Ordering::Relaxed);
         }
-        let counts = end != End::Unknown && is_independent && ticket.answers == answers;
+        let counts = end != End::Unknown && is_independent && admitted.answers == answers;
         if counts {
             machine.unreachable = matches!(end, End::Unsent(_));
             machine.last_failure = how().into();
         }
         let now = Instant::now();
-        let opened = machine.failed(ticket.trial, counts, answers, now, fastrand::f64());
+        let opened = machine.failed(admitted.probe, counts, answers, now, fastrand::f64());
         self.show(&machine);
         let last = Arc::clone(&machine.last_failure);
         drop(machine);
@@ -242,30 +246,30 @@ impl Breaker {
     }
 }
 
-/// The state of a breaker, with time and randomness from outside.
+/// The state of a breaker. Time and randomness are passed in.
 #[derive(Debug)]
 struct Machine {
     settings: config::Breaker,
-    /// Failures in a row, as of so many answers.
+    /// Consecutive failures, and the count of answers at the last one.
     failures: u32,
     answers: u32,
     /// Whether the last failure was that the service could not be reached.
     unreachable: bool,
     last_failure: Arc<str>,
-    /// As of so many connect_epoch.
+    /// The number of failed dials that has been counted.
     connect_epoch: u32,
     open: Option<Open>,
-    /// Counts the openings: what was on trial in an earlier one says nothing now.
+    /// Counts openings: a probe of an earlier one says nothing now.
     opening: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Open {
-    /// When an attempt may be made on trial.
+    /// When the next probe may be sent.
     until: Instant,
-    /// How long it stays open after a failed one, before jitter.
+    /// How long it stays open after a failed probe, before jitter.
     time: Duration,
-    on_trial: u32,
+    probing: u32,
 }
 
 impl Machine {
@@ -285,42 +289,42 @@ impl Machine {
     fn state(&self) -> BreakerState {
         match self.open {
             None => BreakerState::Closed,
-            Some(Open { on_trial: 0, .. }) => BreakerState::Open,
+            Some(Open { probing: 0, .. }) => BreakerState::Open,
             Some(_) => BreakerState::HalfOpen,
         }
     }
 
-    fn is_shut(&self, now: Instant) -> Option<Duration> {
+    fn is_open(&self, now: Instant) -> Option<Duration> {
         let open = self.open?;
         let wait = open.until.saturating_duration_since(now);
         if !wait.is_zero() {
             Some(wait)
-        } else if open.on_trial >= self.settings.probes {
+        } else if open.probing >= self.settings.probes {
             Some(open.time)
         } else {
             None
         }
     }
 
-    /// The opening that the attempt is a trial of, if any.
+    /// The opening that the attempt is a probe of, if any.
     fn admit(&mut self, now: Instant, random: f64) -> Result<Option<u32>, Duration> {
-        if let Some(wait) = self.is_shut(now) {
+        if let Some(wait) = self.is_open(now) {
             return Err(wait);
         }
         let Some(open) = &mut self.open else {
             return Ok(None);
         };
-        open.on_trial += 1;
-        // If the trial hangs, the next one does not wait for its end.
+        open.probing += 1;
+        // If the probe hangs, the next one does not wait for it.
         open.until = now + jittered(open.time, random);
         Ok(Some(self.opening))
     }
 
-    fn withdraw(&mut self, trial: u32, now: Instant) {
+    fn withdraw(&mut self, probe: u32, now: Instant) {
         if let Some(open) = &mut self.open
-            && trial == self.opening
+            && probe == self.opening
         {
-            open.on_trial -= 1;
+            open.probing -= 1;
             open.until = now;
         }
     }
@@ -336,11 +340,11 @@ impl Machine {
         self.unreachable && self.answered()
     }
 
-    /// Notes the end of an attempt without an answer, which `counts` or not. If
-    /// that opened the breaker: for how long.
+    /// Takes note of an attempt that ended without an answer, whether it `counts` or not.
+    /// Returns for how long that opens the breaker, if it does.
     fn failed(
         &mut self,
-        trial: Option<u32>,
+        probe: Option<u32>,
         counts: bool,
         answers: u32,
         now: Instant,
@@ -353,8 +357,8 @@ impl Machine {
                 None
             };
         };
-        if trial == Some(self.opening) {
-            open.on_trial -= 1;
+        if probe == Some(self.opening) {
+            open.probing -= 1;
             if counts {
                 open.time = (open.time * 2).min(self.settings.max_open_time);
                 open.until = now + jittered(open.time, random);
@@ -379,7 +383,7 @@ impl Machine {
         self.open = Some(Open {
             until: now + wait,
             time,
-            on_trial: 0,
+            probing: 0,
         });
         Some(wait)
     }

@@ -1,9 +1,8 @@
-//! Whose failure counts where. A tool service's breaker is about its connections: it
-//! can't be dialed, or loses what it was sent, be it that it answers no pings. A
-//! tool's own is about what the tool does: nothing in its time, an end without an
-//! answer, or an answer that says that it is unwell. So a tool that is slow is left
-//! alone and its siblings are not; and a service that is gone is left alone as a
-//! whole.
+//! Which failure counts for which breaker. A service's breaker is about its connections: it
+//! can't be dialed, or loses calls, for example because it answers no pings. A tool's own
+//! breaker is about what the tool does: it times out, ends without an answer, or answers
+//! with a status that says it is unwell. So a slow tool does not block its siblings, and
+//! a service that is gone is not called at all.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,14 +26,14 @@ pub struct ServicePolicy {
     pub(super) budget: Budget,
 }
 
-/// What is between the calls of one tool and its service.
+/// The breakers that a call of one tool has to pass.
 #[derive(Debug)]
 pub struct Breakers {
     breaker: Breaker,
     pub(super) service: Arc<ServicePolicy>,
 }
 
-/// The right to send one attempt.
+/// Permission of both breakers for one attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pass {
     tool: Admitted,
@@ -55,22 +54,22 @@ pub(super) struct CircuitOpen {
 pub(super) enum AttemptEnd {
     /// With an answer.
     Answered,
-    /// With an answer that says that the tool is unwell.
+    /// With a status that says that the tool is unwell.
     Unwell,
-    /// The tool, or what is in front of it, ended it without an answer.
+    /// Without an answer: the tool, or a proxy in front of it, ended it.
     Ended,
-    /// The tool was given its time.
+    /// The tool had its time.
     TimedOut,
-    /// It can't be sent; the connect_epoch so far.
+    /// It could not be sent; the number of failed dials by then.
     Unsent(u32),
     /// Its connection was lost.
     Lost,
-    /// So that it tells nothing.
+    /// In a way that says nothing.
     Unknown,
 }
 
 impl ServicePolicy {
-    /// Of the service of that name.
+    /// For the service `name`.
     pub fn new(name: &str, settings: &config::Service) -> Self {
         Self {
             breaker: Breaker::new(Owner::Service(Arc::from(name)), &settings.breaker),
@@ -85,7 +84,7 @@ impl ServicePolicy {
 }
 
 impl Breakers {
-    /// Of the tool of that name, which `service` runs.
+    /// For the tool `name`, which `service` runs.
     pub fn new(name: &str, settings: &config::Tool, service: Arc<ServicePolicy>) -> Self {
         Self {
             breaker: Breaker::new(Owner::Tool(Arc::from(name)), &settings.breaker),
@@ -98,30 +97,29 @@ impl Breakers {
         &self.breaker
     }
 
-    /// What becomes of the tool's calls: the worse of what its own breaker does with
-    /// them and what its service's does.
+    /// The worse of the states of the tool's own breaker and of its service's.
     pub fn state(&self) -> BreakerState {
         self.breaker.state().max(self.service.breaker.state())
     }
 
-    /// If no attempt may be sent now: why.
-    pub(super) fn is_shut(&self) -> Option<CircuitOpen> {
+    /// Why no attempt may be sent now, if none may.
+    pub(super) fn is_open(&self) -> Option<CircuitOpen> {
         [&self.service.breaker, &self.breaker]
             .into_iter()
-            .find_map(|breaker| Some(circuit_open(breaker, breaker.is_shut()?)))
+            .find_map(|breaker| Some(circuit_open(breaker, breaker.is_open()?)))
     }
 
-    /// The right to send an attempt.
+    /// Permission for an attempt.
     ///
     /// # Errors
     /// If one of the breakers is open.
     pub(super) fn admit(&self) -> Result<Pass, CircuitOpen> {
-        // A trial of the one is not used up where the other bars it.
-        if let Some(open) = self.is_shut() {
+        // A probe of the one is not used up where the other is open.
+        if let Some(open) = self.is_open() {
             return Err(open);
         }
-        let bars = |breaker| move |wait| circuit_open(breaker, wait);
-        let tool = self.breaker.admit().map_err(bars(&self.breaker))?;
+        let open = |breaker| move |wait| circuit_open(breaker, wait);
+        let tool = self.breaker.admit().map_err(open(&self.breaker))?;
         match self.service.breaker.admit() {
             Ok(service) => Ok(Pass { tool, service }),
             Err(wait) => {
@@ -131,18 +129,18 @@ impl Breakers {
         }
     }
 
-    /// Notes that an attempt was sent, on a connection that works.
+    /// Takes note of an attempt that was sent on a working connection.
     pub(super) fn reached(&self) {
         self.service.breaker.reached();
     }
 
-    /// Notes how an attempt ended, and `how` in words if it failed. Returns whether that
-    /// is news: attempts that are lost together are so only once. What a tool answers
-    /// always is (gRFC A6).
+    /// Takes note of how an attempt ended, with `how` in words if it failed. Returns whether
+    /// it is independent of others: of attempts that are lost together only the first is.
+    /// What a tool answers always is (gRFC A6).
     pub(super) fn settle(&self, pass: Pass, end: AttemptEnd, how: impl Fn() -> String) -> bool {
         let (tool, service) = match end {
             AttemptEnd::Answered => (End::Answered, End::Answered),
-            // What is behind them, a restart perhaps, meets all that are under way.
+            // Whatever caused it, a restart perhaps, affects all attempts under way.
             AttemptEnd::Unwell => (End::Lost, End::Answered),
             AttemptEnd::Ended => (End::Lost, End::Unknown),
             AttemptEnd::TimedOut => (End::TimedOut, End::Unknown),

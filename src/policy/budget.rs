@@ -1,9 +1,9 @@
-//! How much more than its calls a tool service gets: the token bucket of gRFC A6
+//! The retry budget of a tool service: the token bucket of gRFC A6
 //! (<https://github.com/grpc/proposal/blob/master/A6-client-retries.md>).
 //!
-//! Failures take tokens, answers bring them back; retries and hedges need the
-//! bucket more than half full. So a service that fails on and on gets its calls
-//! once each, whatever its tools' retry policies say.
+//! Failures take tokens and answers return them; retries and hedges need the bucket to be
+//! more than half full. So a service that keeps failing gets each call once, whatever the
+//! retry policies of its tools say.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,7 +12,7 @@ use crate::config::RetryBudget;
 /// The bucket of one tool service.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// In units of which a token has `per_token`, so that an answer is worth one.
+    /// Its content, in units of which a token has `per_token` and an answer returns one.
     level: AtomicU32,
     max: u32,
     per_token: u32,
@@ -30,19 +30,19 @@ impl Budget {
         }
     }
 
-    /// Whether there may be a retry or a hedge.
+    /// Whether a retry or a hedge is allowed.
     pub(super) fn allows_more(&self) -> bool {
         self.level.load(Ordering::Relaxed) > self.max / 2
     }
 
-    /// Takes one token, as far as there is one.
+    /// Takes one token, or what is left.
     pub(super) fn take(&self) {
         self.update(|level| level.saturating_sub(self.per_token));
     }
 
-    /// Notes an answer.
+    /// Returns what an answer is worth.
     pub(super) fn answered(&self) {
-        // Full is the normal case, and costs no write.
+        // Full is the normal case, and takes no write.
         if self.level.load(Ordering::Relaxed) < self.max {
             self.update(|level| self.max.min(level + 1));
         }
@@ -50,7 +50,7 @@ impl Budget {
 
     fn update(&self, change: impl Fn(u32) -> u32) {
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-        // Fails only if `change` gives none.
+        // Fails only if `change` returns `None`.
         let _ = self
             .level
             .fetch_update(set, fetch, |level| Some(change(level)));

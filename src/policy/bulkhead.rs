@@ -1,14 +1,12 @@
-//! How many calls are with a tool at a time, and who waits for a turn.
+//! A bulkhead: how many calls a tool gets at a time, and the queue for the others.
 //!
-//! The queue is fair to requests, not to calls: each request's first waiting call
-//! comes before any other's second, so one of 800 calls does not hold up one of 2.
-//! A call has its turn when it gets in line: one later than the call before it of
-//! the same request, or the one being served. That makes joining, leaving and
-//! serving a look-up in a sorted map. A call that would wait past its deadline is
-//! told so at once.
+//! The queue is fair to requests, not to calls: each request's first waiting call comes
+//! before any other's second, so a request of 800 calls does not hold up one of 2. A call
+//! gets its round when it joins: the one after that of the previous call of its request,
+//! or the current one. So joining, leaving and serving are look-ups in a sorted map. A call
+//! that would wait past its deadline is refused at once.
 //!
-//! A stream that is still to be reset when nobody waits for its call any more is with
-//! the tool until then ([`Lingering`]).
+//! A cancelled call keeps its permit until its stream is reset ([`Lingering`]).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,10 +16,10 @@ use std::{
 
 use tokio::{sync::oneshot, time::Instant};
 
-/// How much one call's time with the tool weighs in the average.
+/// The weight of one call in the moving average of the service time.
 const WEIGHT: f64 = 1.0 / 16.0;
 
-/// The places with one tool.
+/// The permits of one tool.
 #[derive(Debug)]
 pub(crate) struct Bulkhead {
     max_concurrency: usize,
@@ -34,45 +32,45 @@ pub(crate) struct Bulkhead {
 struct State {
     running: usize,
     queue: Queue<oneshot::Sender<()>>,
-    /// What a call's time with the tool is on average, in seconds, if known.
+    /// The average time of a call with the tool, in seconds, if known.
     service_time: Option<f64>,
 }
 
-/// A place with the tool. Given back when dropped.
+/// Permission to call the tool. Returned when dropped.
 #[derive(Debug)]
 pub(crate) struct Permit<'a> {
     bulkhead: &'a Bulkhead,
     since: Instant,
 }
 
-/// The place of a stream that outlasts its call. Given back when dropped.
+/// The permit of a stream that outlasts its call. Returned when dropped.
 #[derive(Debug)]
 pub(crate) struct Lingering {
     bulkhead: Arc<Bulkhead>,
     since: Instant,
 }
 
-/// A call in line. Leaves it when dropped.
+/// A call in the queue. Leaves it when dropped.
 #[derive(Debug)]
 pub(crate) struct Waiting<'a> {
     bulkhead: &'a Bulkhead,
     turn: Turn,
     called: oneshot::Receiver<()>,
-    /// Whether a place was taken over, or there is none to give back.
+    /// Whether the permit was taken over, so that there is none to return.
     done: bool,
 }
 
-/// Why there is no place in line.
+/// Why a call can't join the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// So many wait already.
+    /// The queue is full.
     Full {
-        /// When the last of them will have had its turn, if that is known.
+        /// When it is expected to be empty, if that is known.
         wait: Option<Duration>,
     },
-    /// The turn would come after the deadline.
+    /// The call's turn would come after its deadline.
     TooLate {
-        /// After so long.
+        /// How long it would wait.
         wait: Duration,
     },
 }
@@ -82,7 +80,7 @@ pub(crate) enum Refused {
 pub(crate) enum Entry<'a> {
     /// At once.
     Permitted(Permit<'a>),
-    /// In its turn.
+    /// When its turn comes.
     Queued(Waiting<'a>),
 }
 
@@ -95,8 +93,8 @@ impl Bulkhead {
         }
     }
 
-    /// A place for a call of `batch`, or a place in line, from which its turn is
-    /// expected before `deadline`.
+    /// A permit for a call of `batch`, or a place in the queue if its turn is expected
+    /// before `deadline`.
     pub(crate) fn enter(
         &self,
         batch: usize,
@@ -132,8 +130,8 @@ impl Bulkhead {
         }))
     }
 
-    /// A place for a stream whose call is about to give its own back, beyond the bound
-    /// if need be: it is there.
+    /// A permit for a stream whose call is about to return its own. May exceed the bound,
+    /// because the stream exists.
     pub(crate) fn linger(self: &Arc<Self>, now: Instant) -> Lingering {
         self.state().running += 1;
         Lingering {
@@ -149,12 +147,12 @@ impl Bulkhead {
         }
     }
 
-    /// Gives a place to whose turn it is, unless there are too many with the tool.
+    /// Passes a permit to the call whose turn it is, unless the tool has enough calls.
     fn pass_on(&self, state: &mut State) {
         while state.running <= self.max_concurrency
             && let Some(call) = state.queue.pop()
         {
-            // Those who have gone have left the queue, or are about to.
+            // A call that is gone has left the queue, or is about to.
             if call.send(()).is_ok() {
                 return;
             }
@@ -184,7 +182,7 @@ impl Drop for Waiting<'_> {
         }
         let mut state = self.bulkhead.state();
         if state.queue.remove(self.turn).is_none() {
-            // Its turn has come meanwhile.
+            // Its turn came just now.
             self.bulkhead.pass_on(&mut state);
         }
     }
@@ -204,14 +202,14 @@ impl Drop for Lingering {
     fn drop(&mut self) {
         let more = self.since.elapsed().as_secs_f64();
         let mut state = self.bulkhead.state();
-        // The call itself has been counted.
+        // The call itself is counted already.
         let average = state.service_time.unwrap_or_default();
         state.service_time = Some(average + more * WEIGHT);
         self.bulkhead.pass_on(&mut state);
     }
 }
 
-/// Who waits, in the order in which they are served. Pure.
+/// The waiting calls, in the order in which they are served. Pure.
 #[derive(Debug)]
 struct Queue<T> {
     waiting: BTreeMap<Turn, T>,
@@ -221,7 +219,7 @@ struct Queue<T> {
     joined: u64,
 }
 
-/// Where in the queue: the round, who came first, whose it is.
+/// A position in the queue: the round, the order of arrival, and the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     round: u64,
@@ -257,8 +255,8 @@ impl<T> Queue<T> {
         last.max(self.round) + 1
     }
 
-    /// About how many would be served before another call of `batch`: in each
-    /// round until then, one of each other batch, and those of its own.
+    /// About how many calls would be served before another call of `batch`: its own, and
+    /// in each round until then one of every other batch.
     fn ahead_of_next(&self, batch: usize) -> usize {
         let rounds = usize::try_from(self.next_round(batch) - self.round).unwrap_or(usize::MAX);
         rounds.saturating_mul(self.batches.len()).min(self.len())
@@ -289,7 +287,7 @@ impl<T> Queue<T> {
         Some(item)
     }
 
-    /// Takes out a call that has not been served.
+    /// Removes a call that has not been served.
     fn remove(&mut self, turn: Turn) -> Option<T> {
         let item = self.waiting.remove(&turn)?;
         self.leave(turn.batch);

@@ -1,5 +1,5 @@
-//! When to ask a tool a second time: after a fixed delay, or after as long as 19
-//! of 20 attempts took lately.
+//! When to hedge a call: after a fixed delay, or after the recent 95th percentile of the
+//! tool's latencies.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::config::HedgeDelay;
 
-/// When the calls of one tool are hedged.
+/// The hedging delay of one tool.
 #[derive(Debug)]
 pub(super) struct Hedging {
     delay: HedgeDelay,
@@ -24,8 +24,8 @@ impl Hedging {
         }
     }
 
-    /// How long an attempt may take before another is made; `None` if that is not
-    /// known yet.
+    /// How long an attempt may take before another is made; `None` until enough latencies
+    /// are known.
     pub(super) fn delay(&self) -> Option<Duration> {
         match self.delay {
             HedgeDelay::Fixed(delay) => Some(delay),
@@ -33,16 +33,15 @@ impl Hedging {
         }
     }
 
-    /// Notes how long a first attempt took.
+    /// Records the latency of a first attempt.
     pub(super) fn answered(&self, latency: Duration) {
         if self.delay == HedgeDelay::P95 {
             self.latencies().record(latency);
         }
     }
 
-    /// Notes that a first attempt was given up after so long. Without these, the
-    /// slow ones, which lose to their hedges, would be missing, and the delay would
-    /// sink.
+    /// Records a first attempt that was given up after that time. Without these, the slow
+    /// attempts, which lose to their hedges, would be missing, and the delay would sink.
     pub(super) fn given_up(&self, after: Duration) {
         if self.delay == HedgeDelay::P95 && self.latencies().p95().is_some_and(|p95| after >= p95) {
             self.latencies().record(after);
@@ -63,12 +62,12 @@ const PER_OCTAVE: f64 = 4.0;
 const SHORTEST: Duration = Duration::from_micros(100);
 /// The last one is open; the one before it ends after 39 hours.
 const BUCKETS: usize = 124;
-/// So many recorded latencies make an estimate.
+/// How many recorded latencies make an estimate.
 const ENOUGH: u32 = 20;
-/// At so many, all are halved: what was recorded long ago fades.
+/// At this many all counts are halved, so that old latencies fade.
 const MANY: u32 = 1000;
 
-/// The 95th percentile of what was recorded lately, in a fixed space. Pure.
+/// Estimates the recent 95th percentile in constant space. Pure.
 #[derive(Debug)]
 struct Estimator {
     counts: [u16; BUCKETS],
@@ -100,7 +99,7 @@ impl Estimator {
             }
             self.total = self.counts.iter().copied().map(u32::from).sum();
         }
-        // It moves slowly; looking for it costs more than counting.
+        // It moves slowly, and finding it costs more than counting.
         if self.total >= ENOUGH && (self.total.is_multiple_of(8) || self.p95.is_none()) {
             self.p95 = Some(self.find_p95());
         }
@@ -120,7 +119,7 @@ impl Estimator {
 
 fn bucket(latency: Duration) -> usize {
     let octaves = (latency.as_secs_f64() / SHORTEST.as_secs_f64()).log2();
-    // The cast saturates: 0 for what is shorter than the shortest.
+    // The cast saturates: 0 for anything below the first bound.
     ((octaves * PER_OCTAVE).ceil() as usize).min(BUCKETS - 1)
 }
 
@@ -172,7 +171,7 @@ mod tests {
         }
         // A twentieth, and some for the width of the buckets.
         assert!((200..=400).contains(&hedges), "{hedges}");
-        // A caller that goes early says nothing about the tool.
+        // A caller that leaves early says nothing about the tool.
         let before = hedging.delay();
         for _ in 0..100 {
             hedging.given_up(Duration::ZERO);

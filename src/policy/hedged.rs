@@ -1,5 +1,5 @@
-//! A call that may be with its tool several times at once. When another attempt is
-//! made and when the call ends, `race.rs` decides; here is what that takes.
+//! A hedged call: several attempts may run at once. `race.rs` decides when another one is
+//! made and when the call ends; this file carries that out.
 
 use std::pin::pin;
 
@@ -17,8 +17,8 @@ use super::{
 use crate::core::fanout::Invocation;
 
 impl Policy {
-    /// An attempt, and when it takes long, another; the first answer wins, and
-    /// dropping the others resets them.
+    /// Makes an attempt, and others while it takes long. The first answer wins; dropping
+    /// the others resets them.
     pub(super) async fn hedged<A, F>(
         &self,
         invocation: &Invocation,
@@ -68,9 +68,9 @@ impl Policy {
                 Turn::Wait(race) => race,
                 Turn::Send(race, cause) => {
                     running.push(match cause {
-                        // It pays what its failure would cost. By A6 it would cost
-                        // nothing: what hangs, or loses, does not fail, and a tool
-                        // that is always slow would get every call twice, for ever.
+                        // It costs a token, as a failure would. By gRFC A6 it costs
+                        // nothing, since an attempt that hangs or loses does not fail:
+                        // a tool that is always slow would get every call twice.
                         Cause::Slowness => {
                             self.breakers.service.budget.take();
                             lane(History::default(), true)
@@ -84,8 +84,8 @@ impl Policy {
         }
     }
 
-    /// What an attempt's end means for the others, at the expense of the budget
-    /// unless it `is_paid`.
+    /// What the end of an attempt means for the others. Takes from the budget unless that
+    /// `is_paid`.
     fn ending(&self, failed: &FailedAttempt, is_paid: bool) -> Ending {
         let verdict = if is_paid {
             self.retries.verdict(&failed.failure)

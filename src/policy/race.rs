@@ -1,21 +1,21 @@
-//! Which attempts at a hedged call are made, and when it ends: gRFC A6's hedging as
-//! a state machine, pure.
+//! gRFC A6's hedging as a pure state machine: which attempts at a call are made, and when
+//! the call ends.
 //!
-//! A [`Race`] waits for something, always: for attempts that run, or for the time at
-//! which the tool wants the next. What leaves neither ends the call with its last
-//! fault, and leaves no race behind that could wait on.
+//! A [`Race`] always waits for something: for running attempts, or for the time at which
+//! the tool wants the next one. An event that leaves neither ends the call with its last
+//! failure and consumes the race, so none can wait for nothing.
 //!
-//! A6 says when the next attempt is made: after the hedging delay, at once after a
-//! failure that may pass, or when the tool says (*pushback*); and each of them starts
-//! the delay anew. Where several say so at a time, the tool's word counts: what it
-//! asked for is neither shortened by another attempt's failure nor by its own smaller
-//! word, and once it wants no more, or none before the deadline, there are no more.
+//! The next attempt is made after the hedging delay, at once after a failure that may
+//! pass, or when the tool says (*pushback*); each attempt restarts the delay. If several
+//! apply, the tool decides: its delay is not shortened by the failure of another attempt,
+//! nor by a shorter pushback, and once it wants no more attempts, or none before the
+//! deadline, there are none.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use tokio::time::Instant;
 
-/// A call under way whose last fault is to be an `F`.
+/// A call under way; its failures are of type `F`.
 #[derive(Debug)]
 pub(super) struct Race<F> {
     attempts: Attempts,
@@ -28,23 +28,23 @@ struct Attempts {
     max: u32,
 }
 
-/// There is no state in which that is nothing.
+/// What the race waits for. There is no variant for nothing.
 #[derive(Debug)]
 enum Awaited<F> {
-    /// The end of one of so many attempts, and what is next meanwhile. Of those that
-    /// have ended, the last fault.
+    /// One of that many running attempts, and when the next one is made; the last failure
+    /// of those that have ended.
     Attempts(NonZeroU32, Next, Option<F>),
-    /// The time that the tool wants the next attempt at. If there is none then, the
-    /// call ends with this.
+    /// The time at which the tool wants the next attempt. If none is allowed then, the call
+    /// ends with this failure.
     Pushback(Instant, F),
 }
 
 /// When the next attempt is made, while others run.
 #[derive(Clone, Copy, Debug)]
 enum Next {
-    /// When the others have taken so long.
+    /// At this time, if the others still run.
     Hedge(Instant),
-    /// When the tool says.
+    /// At the time that the tool asked for.
     Pushback(Instant),
     /// When one of the others fails.
     OnFailure,
@@ -52,56 +52,56 @@ enum Next {
     Never,
 }
 
-/// How an attempt ended that was not answered well.
+/// How a failed attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
     /// With an answer that ends the call.
     Final,
     /// With a failure that may pass.
     Passing,
-    /// The same, and the tool wants the next after so long.
+    /// The same, and the tool wants the next one after this time.
     Pushback(Duration),
-    /// The same, and the tool wants no more.
+    /// The same, and the tool wants no other.
     ToldNot,
-    /// With nothing that the tool said: others may fare better.
+    /// Without an answer of the tool: others may fare better.
     Unanswered,
-    /// It was not let go, which tells less than any other fault.
+    /// It was not admitted, which says less than any other failure.
     NotAdmitted,
 }
 
-/// What is so when something happens.
+/// The circumstances of an event.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Now {
     pub(super) at: Instant,
-    /// Of the call.
+    /// The deadline of the call.
     pub(super) deadline: Instant,
-    /// How long an attempt may take before there is another, if that is known.
+    /// The hedging delay, if it is known.
     pub(super) hedge_delay: Option<Duration>,
     pub(super) budget_allows_more: bool,
 }
 
-/// How it goes on.
+/// What happens next.
 #[derive(Debug)]
 pub(super) enum Turn<F> {
-    /// As it is.
+    /// The race goes on.
     Wait(Race<F>),
-    /// With one more attempt.
+    /// One more attempt is made.
     Send(Race<F>, Cause),
-    /// Not.
+    /// The call ends.
     End(F),
 }
 
 /// Why there is one more attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// Those before it take long.
+    /// The attempts before it are slow.
     Slowness,
-    /// One before it failed.
+    /// An attempt before it failed.
     Failure,
 }
 
 impl<F> Race<F> {
-    /// A call whose first attempt was just made.
+    /// A call whose first attempt has just begun.
     pub(super) fn new(max_attempts: u32, now: &Now) -> Self {
         Self {
             attempts: Attempts {
@@ -112,7 +112,7 @@ impl<F> Race<F> {
         }
     }
 
-    /// When it wants to be woken if no attempt ends before.
+    /// When to call [`woken`](Self::woken) unless an attempt ends before.
     pub(super) fn wakes_at(&self) -> Option<Instant> {
         match self.awaited {
             Awaited::Attempts(_, Next::Hedge(at) | Next::Pushback(at), _)
@@ -121,17 +121,17 @@ impl<F> Race<F> {
         }
     }
 
-    /// Takes note that an attempt ended so.
-    pub(super) fn failed(self, fault: F, ending: Ending, now: &Now) -> Turn<F> {
+    /// Takes note of a failed attempt.
+    pub(super) fn failed(self, failure: F, ending: Ending, now: &Now) -> Turn<F> {
         let Self { attempts, awaited } = self;
         let (running, next, earlier) = match awaited {
             Awaited::Attempts(running, next, last) => (running.get() - 1, next, last),
-            // None runs that could end.
+            // No attempt runs that could fail.
             Awaited::Pushback(at, last) => (0, Next::Pushback(at), Some(last)),
         };
         let last = match earlier {
             Some(earlier) if ending == Ending::NotAdmitted => earlier,
-            _ => fault,
+            _ => failure,
         };
         let next = match (ending, next) {
             (Ending::Final, _) => return Turn::End(last),
@@ -156,7 +156,7 @@ impl<F> Race<F> {
         Turn::Wait(Self { attempts, awaited })
     }
 
-    /// Takes note that the time has come at which it wanted to be woken.
+    /// Takes note that the time of [`wakes_at`](Self::wakes_at) has come.
     pub(super) fn woken(self, now: &Now) -> Turn<F> {
         if self.wakes_at().is_none_or(|at| now.at < at) {
             return Turn::Wait(self);
@@ -188,7 +188,7 @@ impl Attempts {
         self.sent < self.max && now.budget_allows_more
     }
 
-    /// Makes one, while so many run.
+    /// Makes one more while `running` others run.
     fn one_more<F>(self, running: u32, last: Option<F>, cause: Cause, now: &Now) -> Turn<F> {
         let running = NonZeroU32::MIN.saturating_add(running);
         let race = Race {
@@ -202,7 +202,7 @@ impl Attempts {
     }
 }
 
-/// When an attempt made now wants a hedge.
+/// When an attempt that is made now is hedged.
 fn hedge(now: &Now) -> Next {
     let at = now.hedge_delay.and_then(|delay| now.at.checked_add(delay));
     at.map_or(Next::OnFailure, Next::Hedge)

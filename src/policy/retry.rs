@@ -1,11 +1,10 @@
-//! Whether a call that failed is sent again, and when. Pure: the time and
-//! randomness come from outside.
+//! Whether and when a failed call is sent again. Pure: time and randomness are passed in.
 //!
-//! What certainly did not run is sent again for any tool (a *transparent* retry):
-//! at once and once, if the service refused it unseen; for some seconds, in
-//! growing steps, if it can't even be sent. What may have run is sent again only
-//! for an idempotent tool, within `max_attempts`, the retry budget and what the
-//! tool itself says (`grpc-retry-pushback-ms`). See gRFC A6.
+//! A call that certainly did not run is sent again for any tool (a *transparent* retry,
+//! gRFC A6): once and at once if the service refused it unseen; with backoff, for up to
+//! `connect_patience`, if it could not be sent. A call that may have run is sent again only
+//! for an idempotent tool, within `max_attempts`, the retry budget and what the tool itself
+//! asks for (`grpc-retry-pushback-ms`).
 
 use std::{mem, time::Duration};
 
@@ -14,10 +13,11 @@ use tokio::time::Instant;
 use super::{Failure, Pushback, Resend, Stage, backoff::Backoff};
 use crate::{config, core::status::Code};
 
-/// What is not sent burdens no service, which is dialed, or tried by the breaker, at
-/// their own pace. So this only bounds how late a call notices that it is back.
+/// The longest pause before a call that could not be sent tries again. It puts no load on
+/// the service, which is dialed and probed at another pace: it only bounds how late the
+/// call notices that the service is back.
 const MAX_UNSENT_PAUSE: Duration = Duration::from_millis(200);
-/// How much longer a call that was sent and lost waits for a connection.
+/// By what factor a call that was sent and lost waits longer for a connection.
 const LOST_FACTOR: u32 = 3;
 
 /// When a tool's calls are sent again.
@@ -30,25 +30,24 @@ pub(super) struct RetryPolicy {
     connect_patience: Duration,
 }
 
-/// What became of a call so far.
+/// The attempts at a call so far.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// Whether it was tried before, and whether it was lost then.
+    /// Whether there was an attempt, and whether one was lost.
     is_under_way: bool,
     was_lost: bool,
     was_refused: bool,
-    /// Since when it can't be sent, and how often that was tried.
+    /// Since when it could not be sent, and how often that was tried.
     unsent: Option<(Instant, u32)>,
-    /// How often it was sent again by policy, and how often of these since the
-    /// tool last said when.
+    /// How often it was sent again by policy, and how often since the last pushback.
     retries: u32,
     in_a_row: u32,
-    /// The last failure that tells more than that the breaker is open.
+    /// The last failure other than an open breaker.
     telling: Option<Failure>,
 }
 
 impl History {
-    /// Of a call that was sent and lost before.
+    /// For a call that was sent and lost before.
     pub(super) fn after_loss() -> Self {
         Self {
             is_under_way: true,
@@ -62,14 +61,14 @@ impl History {
         self.retries
     }
 
-    /// Keeps a failure after which the call goes on.
+    /// Records a failure after which the call goes on.
     pub(super) fn keep(&mut self, failure: Failure) {
         if failure.stage != Stage::NotAdmitted {
             self.telling = Some(failure);
         }
     }
 
-    /// The failure to report of a call whose last one is `failure`.
+    /// The failure to report for a call whose last one is `failure`.
     pub(super) fn conclude(self, failure: Failure) -> Failure {
         match self.telling {
             Some(telling) if failure.stage == Stage::NotAdmitted => telling,
@@ -83,11 +82,11 @@ impl History {
 pub(super) enum Verdict {
     /// No.
     Final,
-    /// Not, because the tool says so.
+    /// No, because the tool said so.
     ToldNot,
     /// After the backoff.
     Retryable,
-    /// After as long as the tool says.
+    /// After the time that the tool asked for.
     After(Duration),
 }
 
@@ -106,8 +105,8 @@ impl RetryPolicy {
         }
     }
 
-    /// How long to wait before sending again what has not run, in an attempt that
-    /// began at `start`; `None` if it may have, or if that was tried long enough.
+    /// The delay before a transparent retry of an attempt that began at `start`; `None` if it
+    /// may have run, or was tried for long enough.
     pub(super) fn transparent(
         &self,
         failure: &Failure,
@@ -122,7 +121,7 @@ impl RetryPolicy {
                 let is_first = !mem::replace(&mut history.was_refused, true);
                 return is_first.then_some(Duration::ZERO);
             }
-            // A call that begins does not wait for the breaker.
+            // A new call does not wait for the breaker.
             Stage::NotAdmitted if !was_under_way => return None,
             Stage::NotAdmitted | Stage::Unsent(_) => history.unsent.unwrap_or((start, 0)),
             Stage::Lost | Stage::Reset | Stage::Answered => {
@@ -142,13 +141,13 @@ impl RetryPolicy {
         (now + delay <= until).then_some(delay)
     }
 
-    /// Whether the tool answered with one of the statuses that say so, and would
-    /// answer anybody so just now.
+    /// Whether the tool answered with one of the retryable statuses: it would now answer any
+    /// call so.
     pub(super) fn says_it_is_unwell(&self, failure: &Failure) -> bool {
         matches!(failure.resend, Resend::ByStatus(_)) && self.codes.contains(&failure.code)
     }
 
-    /// Whether a call that failed so may be sent again although it may have run.
+    /// Whether a call that failed like this may be sent again although it may have run.
     pub(super) fn verdict(&self, failure: &Failure) -> Verdict {
         if !self.idempotent {
             return Verdict::Final;
@@ -166,7 +165,7 @@ impl RetryPolicy {
         }
     }
 
-    /// How long to wait before the next retry by policy.
+    /// The delay before the next retry by policy.
     pub(super) fn delay(&self, verdict: Verdict, history: &mut History, random: f64) -> Duration {
         history.retries += 1;
         if let Verdict::After(delay) = verdict {

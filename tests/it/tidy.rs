@@ -34,14 +34,16 @@ const WITH_TIMERS: &[&str] = &[
     "src/net/cancelled.rs",
     // Connecting to a tool service.
     "src/net/dial.rs",
-    // Keepalive; answers of the suspected.
+    // Keepalive; answers to probes.
     "src/net/liveness.rs",
-    // A call that no peer allows a stream looks again.
+    // A call that waits for a stream checks other addresses.
     "src/net/upstream.rs",
-    // Idle connections, name servers and dials again.
-    "src/net/upstream/keeping.rs",
-    // Slow dials and name servers.
-    "src/net/upstream/upkeep.rs",
+    // Slow dials.
+    "src/net/upstream/dialing.rs",
+    // Slow name servers.
+    "src/net/upstream/lookups.rs",
+    // Sweeps, look-ups and dials from time to time.
+    "src/net/upstream/maintenance.rs",
     // Gathering small messages; the deadline of a slow reader.
     "src/orchestrator/stream.rs",
     // Waiting before a retry.

@@ -54,7 +54,7 @@ async fn the_calls_of_a_connection_that_gets_no_more_are_its_addresss_load() {
             pool.retire(&connection, now);
         }
 
-        assert_eq!((pool.has_links(), pool.calls()), (false, 2));
+        assert_eq!((pool.has_connections(), pool.calls()), (false, 2));
         drop(calls);
         assert_eq!(pool.calls(), 0);
         pool.prune(now);

@@ -1,5 +1,5 @@
-//! The task that drives a connection: it looks after its peer, and after the calls that
-//! nobody waits for any more.
+//! The task that drives a connection, checks that its peer is alive, and resets the
+//! streams of cancelled calls.
 
 use std::{
     pin::Pin,
@@ -20,8 +20,8 @@ use crate::net::{
     liveness::{Liveness, Step},
 };
 
-/// Connections to an address that get no more calls and still have some. Beyond them,
-/// those that are worn go on.
+/// How many connections to an address may take no new calls while they still carry some.
+/// Beyond that, worn connections stay in use.
 const MAX_DRAINING: usize = 64;
 
 /// Drives a connection until it ends. Dropping it fails the calls on it.
@@ -29,10 +29,10 @@ pub(crate) struct Driver {
     pub(super) connection: Connection<Wire, Bytes>,
     pub(super) liveness: Liveness,
     pub(super) cancelled: Cancelled,
-    /// Those on it go on, and there will be no others.
+    /// Set when it takes no new calls; those on it continue.
     pub(super) draining: Option<Draining>,
     pub(super) state: Arc<State>,
-    /// Told of each change of what calls may wait for.
+    /// Notified of what calls may wait for.
     pub(super) changed: Arc<Notify>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Driver {
 pub(crate) enum End {
     /// The peer did not answer within that time.
     Silent(Duration),
-    /// The peer complained of pings.
+    /// The peer sent GOAWAY with too_many_pings.
     TooManyPings,
     Closed,
 }
@@ -69,7 +69,7 @@ impl Future for Driver {
                 Poll::Ready(Step::Silent(limit)) => {
                     let reason = format!("the service did not answer within {limit:?}");
                     this.state.heard.give_up(reason);
-                    // Has the calls fail for this reason.
+                    // The calls fail with this reason.
                     let _ = this.connection.poll_unpin(context);
                     return Poll::Ready(End::Silent(limit));
                 }
@@ -85,7 +85,7 @@ impl Future for Driver {
 }
 
 impl Driver {
-    /// SETTINGS may have come.
+    /// The peer may have changed its SETTINGS.
     fn note_limit(&self) {
         let limit = self.connection.max_concurrent_send_streams();
         if self.state.limit.load(Ordering::Relaxed) != limit {
@@ -115,7 +115,7 @@ impl Driver {
             }
         }
         if self.draining.is_some() && calls == before {
-            // That ends them all at once.
+            // Ends all calls at once.
             return Next::Close;
         }
         let next = self.cancelled.poll(context, ended);

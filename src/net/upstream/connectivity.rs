@@ -1,18 +1,14 @@
-//! Whether a tool service can be reached, and finding out beside the calls.
+//! Whether a service can be reached, and finding that out without a call.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{Pick, State, Upstream};
 use crate::net::address_pool::AddressPool;
 
-/// How often a service is dialed that could not be reached and that no call needs: soon
-/// enough for who looks at the list of tools, and no burden.
-pub(super) const RETRY: Duration = Duration::from_secs(30);
-
-/// gRPC's connectivity states, of a tool service.
+/// gRPC's connectivity states, of a whole service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connectivity {
-    /// There is no connection, and nothing is known that speaks against the next one.
+    /// There is no connection, and no reason to expect that the next attempt fails.
     Idle,
     /// One is being made.
     Connecting,
@@ -23,8 +19,8 @@ pub enum Connectivity {
 }
 
 impl Upstream {
-    /// Connects, unless that is done, as a call would. Ends when there is a connection,
-    /// or each address has been tried; what went wrong is logged where it did.
+    /// Connects as a call would, unless connected. Ends when there is a connection or
+    /// every address has been tried. Failures are logged where they happen.
     pub(crate) async fn connect(self: &Arc<Self>) {
         let mut came = None;
         while self.connectivity() != Connectivity::Ready {
@@ -40,7 +36,7 @@ impl Upstream {
         self.state().connectivity()
     }
 
-    /// Connects again if that failed the last time, and nobody does already.
+    /// Connects again if the last attempt failed and none is under way.
     pub(super) fn retry(self: &Arc<Self>) {
         let state = self.state();
         let has_failed = state.connectivity() == Connectivity::TransientFailure;

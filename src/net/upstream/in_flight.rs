@@ -7,17 +7,17 @@ use tokio::time::Instant;
 use super::Upstream;
 use crate::net::{address::Address, connection::Call, eject::Answers, linger::Lingers};
 
-/// For whom something is sent.
+/// What the upstream has to know of the call that it sends.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms<'a> {
     /// When the call ends.
     pub(crate) deadline: Instant,
-    /// Of its tool.
+    /// The answers of its tool.
     pub(crate) answers: &'a Answers,
     pub(crate) call: &'a dyn Lingers,
 }
 
-/// What the end of an attempt says of the address that was called, or of what is in
+/// What the end of an attempt says of the address that was called, or of a proxy in
 /// front of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AddressHealth {
@@ -25,12 +25,12 @@ pub(crate) enum AddressHealth {
     Works,
     /// It failed.
     Fails,
-    /// Nothing, as when it says goodbye.
+    /// Nothing, as when it shuts down in good order.
     Unknown,
 }
 
-/// An attempt at a call that was sent. If nobody has said how it ended when it is
-/// dropped, it was cancelled or ran out of time.
+/// An attempt that was sent. Dropped before [`ended`](Self::ended), it was cancelled or
+/// ran out of time.
 pub(crate) struct InFlight<'a> {
     upstream: &'a Upstream,
     call: Call,
@@ -58,12 +58,12 @@ impl<'a> InFlight<'a> {
         self.call.response().await
     }
 
-    /// Notes that its stream has ended: there is nothing to reset.
+    /// Takes note that the stream has ended, so that there is nothing to reset.
     pub(crate) fn is_over(&mut self) {
         self.call.is_over();
     }
 
-    /// Notes how the attempt ended, which is left out if it did not end.
+    /// Takes note of how the attempt ended.
     pub(crate) fn ended(mut self, health: AddressHealth) {
         self.ended = true;
         let address = self.call.address();

@@ -1,28 +1,29 @@
-//! What an upstream knows of its addresses, behind its lock: which of them the next
-//! call goes to, and why there is none.
+//! What an upstream knows of its addresses, all behind one lock: which of them gets the
+//! next call, or why none can.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use tokio::time::Instant;
 
-use super::{Pick, upkeep::Names};
+use super::{Pick, names::Names};
 use crate::net::{
     address::Address, address_pool::AddressPool, balance, connection::Connection, eject::Rules,
 };
 
 pub(super) struct State {
     pub(super) pools: Vec<AddressPool>,
-    /// Something is held against one of the pools.
+    /// Whether any pool is ejected, failing or suspect. While none is, a call skips the
+    /// checks.
     pub(super) cautious: bool,
-    /// How many dials and look-ups have come to nothing, modulo 2^32.
+    /// How many dials and look-ups have failed, modulo 2^32.
     pub(super) connect_epoch: u32,
     pub(super) names: Names,
-    /// The task that closes what is idle is running.
+    /// Whether the maintenance task is running.
     pub(super) kept: bool,
 }
 
 impl State {
-    /// An address for the next call, which may have no connection yet.
+    /// The address for the next call; it may have no connection yet.
     pub(super) fn draw(&self, avoid: Option<SocketAddr>) -> Option<usize> {
         if self.pools.len() == 1 {
             return Some(0);
@@ -31,11 +32,11 @@ impl State {
         let worth_it = |pool: &AddressPool| {
             let well = now.is_none_or(|now| {
                 pool.health.admits(now)
-                    && (pool.has_links() || pool.connect_backoff.allows(now))
+                    && (pool.has_connections() || pool.connect_backoff.allows(now))
                     && !pool.is_suspect()
             });
-            // What is being dialed has no load, and would be drawn again and again.
-            let ready = pool.has_links() || pool.dialing == 0;
+            // An address that is being dialed has no load yet: it would always win.
+            let ready = pool.has_connections() || pool.dialing == 0;
             well && ready && avoid != Some(pool.address.socket())
         };
         let pools = self.pools.iter().enumerate();
@@ -44,7 +45,7 @@ impl State {
         balance::less_loaded_of_two(loads, fastrand::u64(..))
     }
 
-    /// A connection with room, or else one that takes a call all the same.
+    /// A connection with room, or else one that may take a call beyond its bound.
     pub(super) fn find(
         &self,
         admitted: impl Fn(&AddressPool) -> bool,
@@ -70,7 +71,7 @@ impl State {
             if health.is_ejected() {
                 health.called(Instant::now());
             }
-            // The suspect may have answered.
+            // A suspect may have answered by now.
             self.refresh_cautious();
         }
         let call = connection.begin();
@@ -82,11 +83,11 @@ impl State {
         pools.find(|pool| Arc::ptr_eq(&pool.address, address))
     }
 
-    /// Lets go of connections that have closed.
+    /// Removes connections that have closed.
     pub(super) fn prune(&mut self, now: Instant) {
         for pool in &mut self.pools {
-            let is_setback = pool.prune(now);
-            self.connect_epoch = self.connect_epoch.wrapping_add(is_setback.into());
+            let has_failed = pool.prune(now);
+            self.connect_epoch = self.connect_epoch.wrapping_add(has_failed.into());
         }
     }
 
@@ -95,7 +96,7 @@ impl State {
         rules.allow_one_more(ejected.count(), self.pools.len())
     }
 
-    /// Notes whether there is something to be cautious about.
+    /// Brings `cautious` up to date.
     pub(super) fn refresh_cautious(&mut self) {
         let suspect = |pool: &AddressPool| {
             pool.health.is_ejected() || pool.last_error.is_some() || pool.is_suspect()
@@ -103,11 +104,27 @@ impl State {
         self.cautious = self.pools.iter().any(suspect);
     }
 
+    /// Has one pool for each of the last known addresses. Addresses that stay keep their
+    /// connections; on those that go, calls in flight continue.
+    pub(super) fn use_addresses(&mut self) {
+        let mut old = std::mem::take(&mut self.pools);
+        for address in self.names.addresses() {
+            let known = old
+                .iter()
+                .position(|pool| Arc::ptr_eq(&pool.address, address));
+            let pool = known.map(|index| old.swap_remove(index));
+            let pool = pool.unwrap_or_else(|| AddressPool::new(Arc::clone(address)));
+            self.pools.push(pool);
+        }
+        self.names.set_stale(self.pools.is_empty());
+        self.refresh_cautious();
+    }
+
     pub(super) fn is_something_worth_waiting_for(&self) -> bool {
         self.names.is_awaited() || self.pools.iter().any(AddressPool::is_promising)
     }
 
-    /// Whether some peer is there, though it allows no calls.
+    /// Whether there is an open connection, even if it has no room.
     pub(super) fn has_open_connections(&self) -> bool {
         self.pools.iter().any(|pool| pool.connections() > 0)
     }
@@ -118,15 +135,15 @@ impl State {
 
     /// Why there is no connection.
     pub(super) fn last_error(&self) -> String {
-        let troubles = self.pools.iter().filter_map(|pool| {
+        let errors = self.pools.iter().filter_map(|pool| {
             let last_error = pool.last_error.as_ref()?;
             Some(format!("{}: {last_error}", pool.address))
         });
-        let mut troubles = troubles.peekable();
-        match troubles.next() {
+        let mut errors = errors.peekable();
+        match errors.next() {
             None => self.names.last_error(),
-            Some(first) if troubles.peek().is_none() => first,
-            Some(first) => format!("{first} (and {} more addresses)", troubles.count()),
+            Some(first) if errors.peek().is_none() => first,
+            Some(first) => format!("{first} (and {} more addresses)", errors.count()),
         }
     }
 }

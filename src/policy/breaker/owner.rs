@@ -1,13 +1,13 @@
-//! Whose a breaker is, for people to read.
+//! What a breaker belongs to, in words for people.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-/// Whose breaker it is, by its name in the configuration.
+/// What a breaker belongs to, by its name in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// One tool's.
+    /// A tool.
     Tool(Arc<str>),
-    /// That of all tools of a service.
+    /// A tool service, with all its tools.
     Service(Arc<str>),
 }
 

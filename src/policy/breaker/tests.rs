@@ -59,7 +59,7 @@ fn failures_in_a_row_open_it_and_an_answer_between_does_not() {
     );
     let wait = breaker.admit().unwrap_err();
     assert!(wait > ms(700) && wait <= ms(1000), "{wait:?}");
-    assert!(breaker.is_shut().is_some());
+    assert!(breaker.is_open().is_some());
 }
 
 #[test]
@@ -147,8 +147,8 @@ fn a_few_calls_are_tried_and_an_answer_closes_it() {
     assert_eq!(machine.admit(at(999), 0.0), Err(ms(1)));
     assert_eq!(machine.state(), BreakerState::Open);
 
-    let trial = machine.admit(at(1000), 0.0).unwrap();
-    assert!(trial.is_some());
+    let probe = machine.admit(at(1000), 0.0).unwrap();
+    assert!(probe.is_some());
     assert_eq!(machine.state(), BreakerState::HalfOpen);
     assert_eq!(machine.admit(at(1001), 0.0), Err(ms(999)));
     // The first hangs, so another is tried; then there are enough.
@@ -158,51 +158,51 @@ fn a_few_calls_are_tried_and_an_answer_closes_it() {
     assert!(machine.answered());
     assert_eq!(machine.state(), BreakerState::Closed);
     assert_eq!(machine.admit(at(3000), 0.0), Ok(None));
-    // What was on trial then says nothing now.
+    // What was on probe then says nothing now.
     for last in [false, false, true] {
-        let opened = machine.failed(trial, true, 1, at(3000), 1.0);
+        let opened = machine.failed(probe, true, 1, at(3000), 1.0);
         assert_eq!(opened, last.then_some(ms(800)));
     }
-    assert_eq!(machine.failed(trial, true, 1, at(3000), 0.0), None);
+    assert_eq!(machine.failed(probe, true, 1, at(3000), 0.0), None);
     assert_eq!(machine.state(), BreakerState::Open);
 }
 
 #[test]
-fn each_failed_trial_doubles_the_wait_up_to_the_bound() {
+fn each_failed_probe_doubles_the_wait_up_to_the_bound() {
     let (mut machine, mut now) = opened();
     for (wait, next) in [(1000, 2000), (2000, 3000), (3000, 3000)] {
-        assert_eq!(machine.is_shut(now), Some(ms(wait)));
+        assert_eq!(machine.is_open(now), Some(ms(wait)));
         now += ms(wait);
-        let trial = machine.admit(now, 0.0).unwrap();
-        assert_eq!(machine.failed(trial, true, 0, now, 0.0), None);
+        let probe = machine.admit(now, 0.0).unwrap();
+        assert_eq!(machine.failed(probe, true, 0, now, 0.0), None);
         assert_eq!(machine.state(), BreakerState::Open);
-        assert_eq!(machine.is_shut(now), Some(ms(next)));
+        assert_eq!(machine.is_open(now), Some(ms(next)));
     }
-    // A trial that is cancelled says nothing, and the next is due all the same.
+    // A probe that is cancelled says nothing, and the next is due all the same.
     now += ms(3000);
-    let trial = machine.admit(now, 0.0).unwrap();
-    machine.failed(trial, false, 0, now, 0.0);
+    let probe = machine.admit(now, 0.0).unwrap();
+    machine.failed(probe, false, 0, now, 0.0);
     assert_eq!(machine.state(), BreakerState::Open);
-    assert_eq!(machine.is_shut(now + ms(3000)), None);
+    assert_eq!(machine.is_open(now + ms(3000)), None);
 }
 
 #[test]
-fn a_trial_that_was_not_made_is_due_at_once() {
+fn a_probe_that_was_not_made_is_due_at_once() {
     let (mut machine, start) = opened();
     let now = start + ms(1000);
-    let trial = machine.admit(now, 0.0).unwrap().unwrap();
-    assert!(machine.is_shut(now).is_some());
-    machine.withdraw(trial, now);
+    let probe = machine.admit(now, 0.0).unwrap().unwrap();
+    assert!(machine.is_open(now).is_some());
+    machine.withdraw(probe, now);
     assert_eq!(machine.state(), BreakerState::Open);
-    assert_eq!(machine.admit(now, 0.0), Ok(Some(trial)));
+    assert_eq!(machine.admit(now, 0.0), Ok(Some(probe)));
     // It says nothing of a later opening.
     machine.answered();
-    machine.withdraw(trial, now);
+    machine.withdraw(probe, now);
     assert_eq!(machine.state(), BreakerState::Closed);
 }
 
 proptest! {
-    /// Whatever happens: while it is open there are never more trials than
+    /// Whatever happens: while it is open there are never more probes than
     /// allowed, it lets one through within the longest time, and closes with an
     /// answer.
     #[test]
@@ -212,34 +212,34 @@ proptest! {
         let settings = settings();
         let mut machine = Machine::new(&settings);
         let mut now = Instant::now();
-        let mut trials = Vec::new();
+        let mut probes = Vec::new();
         for (step, millis, random) in steps {
             now += ms(millis);
             match step {
                 0 => match machine.admit(now, random) {
-                    Ok(Some(trial)) => trials.push(trial),
+                    Ok(Some(probe)) => probes.push(probe),
                     Ok(None) => prop_assert_eq!(machine.state(), BreakerState::Closed),
                     Err(wait) => prop_assert!(!wait.is_zero() && wait <= settings.max_open_time),
                 },
                 1 => drop(machine.failed(None, true, 0, now, random)),
                 2 => {
-                    let trial = trials.pop();
-                    machine.failed(trial, true, 0, now, random);
+                    let probe = probes.pop();
+                    machine.failed(probe, true, 0, now, random);
                 }
                 _ if millis < 100 => {
                     machine.answered();
-                    trials.clear();
+                    probes.clear();
                     prop_assert_eq!(machine.state(), BreakerState::Closed);
                 }
                 _ => {}
             }
-            let on_trial = machine.open.map_or(0, |open| open.on_trial);
-            prop_assert!(on_trial <= settings.probes);
+            let probing = machine.open.map_or(0, |open| open.probing);
+            prop_assert!(probing <= settings.probes);
             if machine.open.is_some() {
-                prop_assert_eq!(on_trial as usize, trials.len());
+                prop_assert_eq!(probing as usize, probes.len());
                 let later = now + settings.max_open_time;
-                let is_free = on_trial < settings.probes;
-                prop_assert_eq!(machine.is_shut(later).is_none(), is_free);
+                let is_free = probing < settings.probes;
+                prop_assert_eq!(machine.is_open(later).is_none(), is_free);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Whose breaker opens, and that the trials of the two do not hinder each other.
+//! Whose breaker opens, and that the probes of the two do not hinder each other.
 
 use http::Uri;
 use proptest::{collection::vec, prelude::*};
@@ -38,8 +38,8 @@ fn attempt(guard: &Breakers, end: AttemptEnd) -> bool {
 }
 
 /// Whose breaker bars the tool's calls.
-fn barred_by(guard: &Breakers) -> Option<Owner> {
-    match (guard.is_shut(), guard.admit()) {
+fn open_breaker(guard: &Breakers) -> Option<Owner> {
+    match (guard.is_open(), guard.admit()) {
         (None, Ok(pass)) => {
             guard.breaker.withdraw(pass.tool);
             guard.service.breaker.withdraw(pass.service);
@@ -88,7 +88,7 @@ fn what_the_tool_does_opens_its_own_and_what_connections_do_the_services() {
         for end in ends {
             assert!(attempt(&guards[0], end), "{end:?}");
         }
-        assert_eq!(guards.each_ref().map(barred_by), expected, "{ends:?}");
+        assert_eq!(guards.each_ref().map(open_breaker), expected, "{ends:?}");
         let states = guards.each_ref().map(Breakers::state);
         assert_eq!(
             states.map(|state| state == BreakerState::Open),
@@ -114,12 +114,12 @@ fn attempts_that_are_lost_together_are_one_failure_and_slow_ones_one_each() {
             .into_iter()
             .filter(|&pass| guard.settle(pass, end, String::new));
         assert_eq!(told.count(), news, "{end:?}");
-        assert_eq!(barred_by(&guard), expected, "{end:?}");
+        assert_eq!(open_breaker(&guard), expected, "{end:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trial_of_the_one_is_not_used_up_where_the_other_bars_it() {
+async fn a_probe_of_the_one_is_not_used_up_where_the_other_is_open() {
     let [slow, fast] = guards();
     for _ in 0..FAILURES {
         attempt(&slow, AttemptEnd::TimedOut);
@@ -128,19 +128,19 @@ async fn a_trial_of_the_one_is_not_used_up_where_the_other_bars_it() {
         attempt(&fast, AttemptEnd::Unsent(connect_epoch));
     }
     advance(Duration::from_millis(250)).await;
-    assert_eq!(barred_by(&slow), service());
+    assert_eq!(open_breaker(&slow), service());
     advance(Duration::from_millis(250)).await;
-    // The one trial of the service is the fast tool's.
-    let trial = fast.admit().unwrap();
-    assert_eq!(barred_by(&slow), service());
+    // The one probe of the service is the fast tool's.
+    let probe = fast.admit().unwrap();
+    assert_eq!(open_breaker(&slow), service());
     assert_eq!(slow.breaker.state(), BreakerState::Open);
-    fast.settle(trial, AttemptEnd::Answered, String::new);
+    fast.settle(probe, AttemptEnd::Answered, String::new);
     // The slow one's is still to be had, and only by itself.
-    let trial = slow.admit().unwrap();
+    let probe = slow.admit().unwrap();
     assert_eq!(slow.state(), BreakerState::HalfOpen);
-    assert_eq!([&slow, &fast].map(barred_by), [tool("slow"), None]);
-    slow.settle(trial, AttemptEnd::Answered, String::new);
-    assert_eq!([&slow, &fast].map(barred_by), [None, None]);
+    assert_eq!([&slow, &fast].map(open_breaker), [tool("slow"), None]);
+    slow.settle(probe, AttemptEnd::Answered, String::new);
+    assert_eq!([&slow, &fast].map(open_breaker), [None, None]);
 }
 
 proptest! {

@@ -193,14 +193,14 @@ fn an_answer_ends_the_call_and_silence_only_the_attempt() {
 }
 
 #[test]
-fn that_an_attempt_was_barred_is_told_only_if_nothing_else_is_known() {
+fn that_an_attempt_was_not_admitted_is_told_only_if_nothing_else_is_known() {
     let (race, clock) = begin();
     let race = sends(
         race.failed("lost", Ending::Passing, &clock.at(10)),
         Cause::Failure,
     );
     assert_eq!(
-        ends(race.failed("barred", Ending::NotAdmitted, &clock.at(20))),
+        ends(race.failed("not admitted", Ending::NotAdmitted, &clock.at(20))),
         "lost"
     );
 }
