@@ -26,7 +26,7 @@ use fanfare::{
     server::{
         self, Server,
         admin::{self, Admin, MetricsPage, ReadinessProbe},
-        descriptors,
+        open_files,
     },
     telemetry::{Telemetry, settings::Settings},
 };
@@ -147,7 +147,7 @@ fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
 
 async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
     log_to(io::stdout(), format, "info")?;
-    descriptors::share_out(&mut config);
+    open_files::raise_limit(&mut config);
     let telemetry = Telemetry::start(&Settings::from_env()?, config.tools.keys());
     let listener = server::bind(config.server.listen).await?;
     let admin = match config.server.admin_listen {

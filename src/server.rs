@@ -1,24 +1,23 @@
-//! The server: which services it has, how it takes connections, how it ends.
+//! The server: its services, how it accepts connections, and its graceful shutdown.
 //!
-//! Connections are served by hyper rather than by tonic's `Server`, which would
-//! answer expired requests with CANCELLED, leave streams and malformed frames
-//! unbounded, burn a core when file descriptors run out, and wait for ever on
-//! shutdown for a peer that never speaks. tonic's services and codecs are used
-//! as they are.
+//! hyper serves the connections. tonic's `Server` would answer expired requests with
+//! CANCELLED, leave streams and malformed frames unbounded, use up a core when file
+//! descriptors run out, and wait forever on shutdown for a peer that never speaks.
+//! tonic's services and codecs are used as they are.
 
 mod accept;
+mod activity;
 pub mod admin;
-mod answer;
-mod arriving;
 mod connection;
-pub mod descriptors;
 mod edge;
-mod leftover;
+mod long_lived;
 mod methods;
-mod open_ended;
-mod parting;
+pub mod open_files;
 mod protocol;
 mod receive;
+mod receive_budget;
+mod request_body;
+mod response_body;
 mod services;
 mod stream_task;
 
@@ -58,10 +57,10 @@ use edge::Edge;
 use methods::MAX_NAME_REQUEST_BYTES;
 use services::Services;
 
-/// How long callers have to take the results of a drain that was cut short.
-const LAST_REPLIES: Duration = Duration::from_millis(500);
+/// How long callers have to read their results after the drain timed out.
+const ABORT_GRACE: Duration = Duration::from_millis(500);
 
-/// A server that is ready to take connections.
+/// A server that is ready to accept connections.
 #[derive(Debug)]
 pub struct Server {
     edge: Edge,
@@ -77,16 +76,16 @@ pub struct Server {
     admission: Option<Admission>,
 }
 
-/// Whether new callers are welcome.
+/// Whether new connections are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// Not yet.
     Starting,
     /// They are.
     Ready,
-    /// Not now: there are as many connections as there may be.
+    /// Not now: `server.max_connections` are open.
     Full,
-    /// No longer, from the beginning of the drain delay.
+    /// Not any more: the drain delay has begun.
     Draining,
 }
 
@@ -171,12 +170,12 @@ impl Server {
         self
     }
 
-    /// What its requests and answers are held out of.
+    /// The memory budget of its requests and responses.
     pub fn buffered(&self) -> &Buffered {
         self.edge.buffered()
     }
 
-    /// Says whether new callers are welcome, whenever it is called.
+    /// Returns the current readiness whenever it is called.
     pub fn readiness(&self) -> impl Fn() -> Readiness + Clone + Send + Sync + 'static {
         let (readiness, connections) = (self.readiness.subscribe(), self.connections.clone());
         move || match *readiness.borrow() {
@@ -185,10 +184,10 @@ impl Server {
         }
     }
 
-    /// Takes connections from `listener` until `shutdown` comes true, then
-    /// drains: reports NOT_SERVING and goes on serving for `drain_delay`; takes
-    /// nothing new and waits for what runs, up to `drain_timeout`; ends what
-    /// still runs with CANCELLED results, and returns.
+    /// Accepts connections from `listener` until `shutdown` completes, then drains:
+    /// reports NOT_SERVING but keeps serving for `drain_delay`; refuses new requests and
+    /// waits up to `drain_timeout` for running ones; ends the rest with CANCELLED
+    /// results, and returns.
     pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let acceptor = Acceptor::new(listener);
         let mut connections = JoinSet::new();
@@ -200,7 +199,7 @@ impl Server {
         self.readiness.send_replace(Readiness::Draining);
         tracing::info!(
             delay = self.settings.drain_delay.as_secs_f64(),
-            "shutting down: not ready any more"
+            "shutting down: no longer ready"
         );
         self.set_health(ServingStatus::NotServing).await;
         let delay = sleep(self.settings.drain_delay);
@@ -214,21 +213,20 @@ impl Server {
             limit = limit.as_secs_f64(),
             "draining"
         );
-        if timeout(limit, all_ended(&mut connections)).await.is_err() {
-            let left = connections.len();
+        if timeout(limit, join_all(&mut connections)).await.is_err() {
             tracing::warn!(
-                connections = left,
-                "the drain timed out: cutting short what runs"
+                connections = connections.len(),
+                "the drain timed out: cancelling the requests that still run"
             );
             self.controller.abort();
-            // Frozen peers take nothing: those that remain are dropped.
-            let _ = timeout(LAST_REPLIES, all_ended(&mut connections)).await;
+            // Then the connections of frozen peers are dropped.
+            let _ = timeout(ABORT_GRACE, join_all(&mut connections)).await;
         }
         connections.shutdown().await;
     }
 
-    /// Serves one connection that is open already, such as an in-memory pipe.
-    /// Dropping the future ends it.
+    /// Serves one open connection, such as an in-memory pipe. Dropping the future
+    /// closes it.
     pub fn serve_connection<T>(&self, io: T) -> impl Future<Output = ()> + Send + use<T>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -240,11 +238,11 @@ impl Server {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (edge, ending) = self.edge.for_connection(peer);
+        let (service, long_lived) = self.edge.for_connection(peer);
         let (settings, drain) = (self.settings.clone(), self.drain.clone());
-        let longest = self.max_request_timeout;
+        let max_timeout = self.max_request_timeout;
         async move {
-            let serve = connection::serve(io, edge, &settings, longest, &drain, &ending);
+            let serve = connection::serve(io, service, &settings, max_timeout, &drain, &long_lived);
             connected_to(peer.map(|peer| peer.to_string()), serve).await;
         }
     }
@@ -262,7 +260,7 @@ impl Server {
                 stream = acceptor.accept() => {
                     let peer = stream.peer_addr().ok().map(|address| address.ip());
                     let Some(counted) = self.connections.try_add() else {
-                        self.turn_away(stream, peer);
+                        self.reject(stream, peer);
                         continue;
                     };
                     let connection = self.serve_peer(stream, peer);
@@ -276,11 +274,10 @@ impl Server {
         }
     }
 
-    /// Closes a connection beyond the bound before it says anything: gRPC's clients
-    /// then go to another address, if they have one, or come back after a pause. A
-    /// GOAWAY would have them think that it works, and come back at once; in the
-    /// kernel's backlog they would wait for nobody knows how long.
-    fn turn_away(&self, stream: TcpStream, peer: Option<IpAddr>) {
+    /// Closes a connection over the limit without a word: gRPC clients then try another
+    /// address, or reconnect after a backoff. After a GOAWAY they would reconnect at
+    /// once; in the kernel's backlog they would wait indefinitely.
+    fn reject(&self, stream: TcpStream, peer: Option<IpAddr>) {
         Overflow::Connections.count();
         drop(stream);
         let peer = peer.map(tracing::field::display);
@@ -288,7 +285,7 @@ impl Server {
             throttle = "max_connections",
             peer,
             connections = self.connections.max(),
-            "closed a new connection: there are as many as there may be (server.max_connections)"
+            "closed a new connection: server.max_connections are open"
         );
     }
 
@@ -299,12 +296,12 @@ impl Server {
     }
 }
 
-async fn all_ended(connections: &mut JoinSet<()>) {
+async fn join_all(connections: &mut JoinSet<()>) {
     while connections.join_next().await.is_some() {}
 }
 
-/// Both versions: older grpcurl knows only v1alpha. They list what is served
-/// here, and describe all of the contract.
+/// Adds both versions of reflection, as older grpcurl knows only v1alpha. They list the
+/// services of this server, and describe the whole contract.
 fn with_reflection(routes: Routes, service: &str, settings: &config::Server) -> Routes {
     use tonic_health::pb::{self as health, health_server};
     use tonic_reflection::{
@@ -325,10 +322,10 @@ fn with_reflection(routes: Routes, service: &str, settings: &config::Server) -> 
             .with_service_name(v1::server_reflection_server::SERVICE_NAME)
             .with_service_name(v1alpha::server_reflection_server::SERVICE_NAME)
     };
-    // The sets are compiled in: a broken one fails every test.
+    // The descriptors are compiled in: invalid ones fail every test.
     let v1 = builder().build_v1().expect("valid descriptors");
     let v1alpha = builder().build_v1alpha().expect("valid descriptors");
-    // Their requests are streams, which tonic receives.
+    // tonic receives their requests, which are streams.
     routes
         .add_service(
             v1.max_decoding_message_size(MAX_NAME_REQUEST_BYTES)

@@ -1,4 +1,4 @@
-//! Takes TCP connections, without spinning when the process is out of file
+//! Accepts TCP connections, without spinning when the process is out of file
 //! descriptors.
 
 use std::{io, time::Duration};
@@ -11,11 +11,10 @@ use tokio::{
 
 use crate::core::overflow::Overflow;
 
-/// How long to wait after `accept` failed for want of resources. tonic's accept
-/// loop retries at once and burns a core without a word.
-const BACK_OFF: Duration = Duration::from_millis(200);
+/// How long to wait after `accept` failed for lack of resources. tonic's accept loop
+/// retries at once, silently using up a core.
+const BACKOFF: Duration = Duration::from_millis(200);
 
-/// A listener.
 #[derive(Debug)]
 pub(super) struct Acceptor(TcpListener);
 
@@ -29,29 +28,29 @@ impl Acceptor {
         loop {
             match self.0.accept().await {
                 Ok((stream, _)) => {
-                    // Messages are small and complete: nothing to wait for.
+                    // Writes are whole messages: Nagle's algorithm would only delay them.
                     if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "a connection was gone before it was served");
+                        tracing::debug!(%error, "a connection was closed before it was served");
                         continue;
                     }
                     return stream;
                 }
-                Err(error) if is_the_peers(&error) => {}
+                Err(error) if is_from_peer(&error) => {}
                 Err(error) => {
-                    if is_of_descriptors(&error) {
+                    if is_descriptor_limit(&error) {
                         Overflow::FileDescriptors.count();
                     }
                     let throttle = "accept";
                     tracing::warn!(throttle, %error, "can't accept connections");
-                    sleep(BACK_OFF).await;
+                    sleep(BACKOFF).await;
                 }
             }
         }
     }
 }
 
-/// Errors of one connection that ended before it was accepted.
-fn is_the_peers(error: &io::Error) -> bool {
+/// Whether the peer closed the connection before it was accepted.
+fn is_from_peer(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
@@ -60,7 +59,7 @@ fn is_the_peers(error: &io::Error) -> bool {
     )
 }
 
-fn is_of_descriptors(error: &io::Error) -> bool {
+fn is_descriptor_limit(error: &io::Error) -> bool {
     let number = error.raw_os_error().map(Errno::from_raw);
     matches!(number, Some(Errno::EMFILE | Errno::ENFILE))
 }

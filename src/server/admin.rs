@@ -1,11 +1,8 @@
-//! A page for operators, on a port of its own, over HTTP/1.1: `/metrics`,
-//! `/healthz` and `/readyz`. It serves until the drain is over, and it takes what
-//! anybody sends it: connections are few, short and for one request each, and those
-//! that say nothing give way.
-//!
-//! What the metrics are, and when the server is ready, others know.
+//! The admin port: `/metrics`, `/healthz` and `/readyz` over HTTP/1.1, until the drain
+//! is over. Anybody may connect to it, so connections are few and short, for one request
+//! each, and idle ones are closed first.
 
-mod visitors;
+mod connections;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -22,29 +19,29 @@ use tokio::{
     time::timeout,
 };
 
-use self::visitors::{Asked, Visitors};
+use self::connections::{Connections, Requested};
 use super::{Readiness, accept::Acceptor};
 
-pub(crate) use self::visitors::MAX_CONNECTIONS;
+pub(crate) use self::connections::MAX_CONNECTIONS;
 
 /// Writes the metrics in Prometheus' text format, or says why it can't; `None` if
-/// there are none.
+/// metrics are turned off.
 pub type MetricsPage = Arc<dyn Fn() -> Option<Result<String, String>> + Send + Sync>;
 
 /// Says whether new callers are welcome.
 pub type ReadinessProbe = Arc<dyn Fn() -> Readiness + Send + Sync>;
 
-/// A probe speaks in its first packet; those who do not make others wait.
+/// A probe sends its request at once.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
-/// From the connection to the end of the answer, which a slow reader may hold up.
+/// From the connection to the end of the response, which a slow reader may hold up.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a scraper's request has at most: several times what Prometheus sends.
+/// Several times what Prometheus sends.
 const MAX_HEADER_BYTES: usize = 16 << 10;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The operators' page, bound and not served yet.
+/// The admin port, bound but not yet served.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
@@ -65,7 +62,7 @@ pub async fn bind(address: SocketAddr) -> io::Result<Admin> {
 }
 
 impl Admin {
-    /// Where it listens: with the port that was found for port 0.
+    /// The local address, with the actual port if port 0 was bound.
     ///
     /// # Errors
     /// The operating system's.
@@ -77,32 +74,32 @@ impl Admin {
     pub async fn run(self, metrics: MetricsPage, readiness: ReadinessProbe) {
         let acceptor = Acceptor::new(self.listener);
         let pages = Pages { metrics, readiness };
-        let mut connections = JoinSet::new();
-        let mut visitors = Visitors::default();
+        let mut tasks = JoinSet::new();
+        let mut connections = Connections::default();
         loop {
             tokio::select! {
                 stream = acceptor.accept() => {
-                    visitors.make_room().await;
-                    let asked = Asked::default();
-                    let visit = Visit { pages: pages.clone(), asked: asked.clone() };
-                    visitors.add(asked, connections.spawn(serve(stream, visit)));
+                    connections.make_room().await;
+                    let requested = Requested::default();
+                    let service = Service { pages: pages.clone(), requested: requested.clone() };
+                    connections.add(requested, tasks.spawn(serve(stream, service)));
                 }
-                Some(_) = connections.join_next() => {}
+                Some(_) = tasks.join_next() => {}
             }
         }
     }
 }
 
-async fn serve(stream: TcpStream, visit: Visit) {
+async fn serve(stream: TcpStream, service: Service) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_header_size(MAX_HEADER_BYTES)
-        // One request each: nobody holds a place by being there.
+        // One request per connection: nobody keeps one open.
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), visit);
+        .serve_connection(TokioIo::new(stream), service);
     if let Ok(Err(error)) = timeout(EXCHANGE_TIMEOUT, connection).await {
-        tracing::debug!(?error, "a connection to the admin port broke");
+        tracing::debug!(?error, "a connection to the admin port failed");
     }
 }
 
@@ -112,30 +109,30 @@ struct Pages {
     readiness: ReadinessProbe,
 }
 
-/// The pages, for one visitor.
-struct Visit {
+/// Serves the pages on one connection.
+struct Service {
     pages: Pages,
-    asked: Asked,
+    requested: Requested,
 }
 
-impl hyper::service::Service<Request<Incoming>> for Visit {
+impl hyper::service::Service<Request<Incoming>> for Service {
     type Response = Response<String>;
     type Error = Infallible;
     type Future = Ready<Result<Response<String>, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        self.asked.note();
+        self.requested.set();
         let (method, path) = (request.method(), request.uri().path());
-        ready(Ok(self.pages.answer(method, path)))
+        ready(Ok(self.pages.respond(method, path)))
     }
 }
 
 impl Pages {
-    fn answer(&self, method: &Method, path: &str) -> Response<String> {
+    fn respond(&self, method: &Method, path: &str) -> Response<String> {
         let paths = ["/metrics", "/healthz", "/readyz"];
         if !paths.contains(&path) {
-            let sentence = format!("no such page; there are {}", paths.join(", "));
-            return page(StatusCode::NOT_FOUND, &sentence);
+            let line = format!("no such page; there are {}", paths.join(", "));
+            return page(StatusCode::NOT_FOUND, &line);
         }
         if method != Method::GET && method != Method::HEAD {
             let mut refusal = page(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD only");

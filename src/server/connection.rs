@@ -1,5 +1,5 @@
-//! Serves one HTTP/2 connection with safe settings, from its first byte to its
-//! end by age, drain or the peer.
+//! Serves one HTTP/2 connection with safe settings, until it ends by age, by drain or
+//! by its peer.
 
 use std::{
     io,
@@ -15,54 +15,54 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 
-use super::{edge::FromPeer, stream_task::StreamTasks};
+use super::{edge::ConnectionService, stream_task::StreamExecutor};
 use crate::{
     config,
     core::drain::{Drain, DrainController},
     transport::{frames::Frames, writes::writes_to_io},
 };
 
-/// The preface and the header of the SETTINGS frame that must follow it (RFC
-/// 9113, 3.4). From then on HTTP/2 keepalive finds a peer that went silent.
-const OPENING_BYTES: usize = 24 + 9;
-/// Batches are large messages: in frames of HTTP/2's default 16 KiB they take
-/// four times the system calls.
+/// The preface and the header of the SETTINGS frame that must follow it (RFC 9113,
+/// 3.4). From then on, HTTP/2 keepalive detects a silent peer.
+const PREFACE_BYTES: usize = 24 + 9;
+/// Batches are large messages: in frames of HTTP/2's default 16 KiB they take four
+/// times the system calls.
 const MAX_FRAME_BYTES: u32 = 64 << 10;
-/// Up to so many times the headers that a request may have are read, to be refused
-/// in gRPC's way; beyond that h2 answers with 431, and four times that ends the
-/// connection.
+/// h2 accepts so many times the permitted size of headers, so that they can be refused
+/// with a gRPC status. Beyond that it answers 431, and beyond four times that it closes
+/// the connection.
 const HEADER_LIST_MARGIN: u32 = 4;
-/// How much of a stream waits in h2 for the socket. More waits where it came from.
+/// How much of a stream h2 buffers for the socket.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
-/// Malformed streams that a peer may send before the connection ends
-/// (RUSTSEC-2024-0003). tonic's server turns this off.
+/// Stream errors that a peer may cause before its connection is closed
+/// (RUSTSEC-2024-0003). tonic's server turns this limit off.
 const MAX_LOCAL_ERROR_RESETS: usize = 1024;
 
-/// How much longer than the longest request a connection lasts that takes no others:
-/// what is left on it then is not read.
-const OVERTIME: Duration = Duration::from_secs(30);
+/// How much longer than the longest request a graceful shutdown of the connection may
+/// take: peers that still have not read their responses then are cut off.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(30);
 
-/// Serves `io` until it ends, and ends its open-ended streams before. No request on it
-/// takes more than `max_request_timeout`.
+/// Serves `io` until it ends. `long_lived` ends its long-lived streams when it shuts
+/// down; no other request takes longer than `max_request_timeout`.
 pub(super) async fn serve<T>(
     io: T,
-    edge: FromPeer,
+    service: ConnectionService,
     settings: &config::Server,
     max_request_timeout: Duration,
     drain: &Drain,
-    open_ended: &DrainController,
+    long_lived: &DrainController,
 ) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let opening = Opening {
+    let io = PrefaceTimeout {
         io,
-        missing: OPENING_BYTES,
+        missing: PREFACE_BYTES,
         timeout: Box::pin(sleep(settings.first_byte_timeout)),
         drained: drain.refusing(),
     };
-    let (io, heard) = Frames::of_client(opening);
-    let work = edge.work();
-    let mut builder = http2::Builder::new(StreamTasks);
+    let (io, heard) = Frames::of_client(io);
+    let activity = service.activity();
+    let mut builder = http2::Builder::new(StreamExecutor);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(settings.max_streams_per_connection)
@@ -71,17 +71,17 @@ pub(super) async fn serve<T>(
         .max_header_list_size(settings.max_header_list_bytes * HEADER_LIST_MARGIN)
         .max_frame_size(MAX_FRAME_BYTES)
         .max_send_buf_size(SEND_BUFFER_BYTES)
-        // Response-Headers of gRPC have none, and servers of gRPC send none.
+        // gRPC's Response-Headers have no date.
         .auto_date_header(false)
         .keep_alive_interval(settings.keepalive_interval)
         .keep_alive_timeout(settings.keepalive_timeout)
-        // Streams that a peer may reset before they are served; after that it is
-        // told to calm down (rapid reset, CVE-2023-44487). It may have so many
-        // calls at a time, and an agent that changes its mind cancels all of them:
-        // with h2's 20, the connection would be lost for the calls of others.
+        // Streams that a peer may reset before they are served, until it gets
+        // ENHANCE_YOUR_CALM (rapid reset, CVE-2023-44487). An agent may cancel all of
+        // its calls at once; with h2's default of 20, that would close the connection
+        // for the calls of others.
         .max_pending_accept_reset_streams(settings.max_streams_per_connection as usize)
         .max_local_error_reset_streams(MAX_LOCAL_ERROR_RESETS);
-    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), edge));
+    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), service));
 
     let early_end = tokio::select! {
         result = &mut connection => Some(result),
@@ -92,44 +92,44 @@ pub(super) async fn serve<T>(
         Some(result) => result,
         None => {
             connection.as_mut().graceful_shutdown();
-            open_ended.refuse();
-            let given_up = async {
+            long_lived.refuse();
+            let abandoned = async {
                 drain.refusing().await;
-                work.is_over(&heard).await;
-                tracing::debug!("closed a connection whose peer says nothing");
+                activity.ceased(&heard).await;
+                tracing::debug!("closed a connection whose peer is silent");
                 Ok(())
             };
             let end = async {
                 tokio::select! {
                     result = connection => result,
-                    result = given_up => result,
+                    result = abandoned => result,
                 }
             };
-            let end = timeout(max_request_timeout + OVERTIME, end);
+            let end = timeout(max_request_timeout + SHUTDOWN_MARGIN, end);
             end.await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = result {
-        tracing::debug!(?error, "a connection broke");
+        tracing::debug!(?error, "a connection failed");
     }
 }
 
-/// Plus or minus a tenth, so that connections that began together do not all end
+/// Plus or minus a tenth, so that connections that were opened together do not all end
 /// together (gRFC A9).
 fn with_jitter(age: Duration) -> Duration {
     age.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
-/// A connection that must begin to speak HTTP/2 soon: hyper waits for the
-/// preface without bound, even while it shuts down.
-struct Opening<T> {
+/// A connection that fails unless the preface arrives in time: hyper waits for it
+/// without bound, even while it shuts down.
+struct PrefaceTimeout<T> {
     io: T,
     missing: usize,
     timeout: Pin<Box<Sleep>>,
     drained: futures_util::future::BoxFuture<'static, ()>,
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Opening<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for PrefaceTimeout<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -144,7 +144,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Opening<T> {
                 && (self.timeout.as_mut().poll(context).is_ready()
                     || self.drained.as_mut().poll(context).is_ready())
             {
-                let error = io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface came");
+                let error =
+                    io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface was received");
                 return Poll::Ready(Err(error));
             }
         }
@@ -152,4 +153,4 @@ impl<T: AsyncRead + Unpin> AsyncRead for Opening<T> {
     }
 }
 
-writes_to_io!(Opening);
+writes_to_io!(PrefaceTimeout);

@@ -1,11 +1,15 @@
-//! What every RPC passes first: its deadline is set the moment it arrives, its request
-//! is received, and whatever goes wrong inside becomes a proper gRPC status.
+//! The entry of every RPC: sets its deadline on arrival, receives its request, calls
+//! its service, and turns whatever goes wrong into a gRPC status.
 //!
 //! tonic would ignore a malformed `grpc-timeout`, start the clock only when the
 //! request is complete, and turn a panic into a reset stream.
 
 use std::{
-    convert::Infallible, future::ready, net::IpAddr, panic::AssertUnwindSafe, sync::Arc,
+    convert::Infallible,
+    future::ready,
+    net::IpAddr,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -20,16 +24,16 @@ use tokio::{
 use tonic::{Code, Status, body::Body};
 
 use super::{
-    answer::{Answer, Lingering},
-    arriving::Arriving,
-    leftover::{Inbound, Leftovers},
-    methods::{self, Bounds, Method, Served, check_message},
-    open_ended::{OpenEnded, UntilAnswered},
-    parting::Work,
-    protocol::{self, refuse_long_headers, refuse_other_protocols},
-    receive::{ENCODING, Rejection, Until, receive},
-    services::{Responding, Services},
-    stream_task::ends_at,
+    activity::Activity,
+    long_lived::LongLived,
+    methods::{self, Method, Methods, ServiceSet, check_message},
+    protocol::{self, check_header_size, refuse_other_protocols},
+    receive::{ENCODING, ReceiveDeadline, Rejection, receive},
+    receive_budget::ReceiveBudget,
+    request_body::{BodyDrain, RequestBody},
+    response_body::{FinishedBacklog, ResponseBody},
+    services::{ResponseFuture, Services},
+    stream_task::set_send_deadline,
 };
 use crate::{
     config::Config,
@@ -53,43 +57,44 @@ use crate::{
 
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
-/// Open-ended streams that a connection may have at a time: a client has one health
-/// watch on a connection, and a tool that explores an API one or two of reflection.
-const MAX_OPEN_ENDED: usize = 8;
+/// Long-lived streams per connection: a client has one health watch on it, and an API
+/// explorer one or two streams of reflection.
+const MAX_LONG_LIVED: usize = 8;
 
-/// How long after its deadline an answer may still be on its way to its caller.
-const HAND_ON_MARGIN: Duration = Duration::from_secs(2);
+/// How long after the deadline a response may still be sent.
+const SEND_MARGIN: Duration = Duration::from_secs(2);
 
-/// The way in to the services.
+/// The entry to the services.
 #[derive(Clone, Debug)]
 pub(super) struct Edge {
     services: Services,
     max_header_list_bytes: usize,
-    bounds: Bounds,
+    methods: Methods,
     receive_timeout: Duration,
     max_request_timeout: Duration,
-    /// What requests and answers are held out of.
+    /// The memory budget of requests and responses.
     buffered: Buffered,
-    arriving: Arriving,
-    leftovers: Leftovers,
+    receive_budget: ReceiveBudget,
+    body_drain: BodyDrain,
     telemetry: Telemetry,
 }
 
 impl Edge {
     pub(super) fn new(services: Services, config: &Config, buffered: Buffered) -> Self {
-        let bounds = Bounds {
-            max_bytes: config.limits.max_request_bytes,
+        let max_request_bytes = config.limits.max_request_bytes;
+        let methods = Methods {
+            max_request_bytes,
             max_calls: config.limits.max_calls_per_request,
-            served: Served::of(services.name(), config.server.reflection),
+            services: ServiceSet::new(services.name(), config.server.reflection),
         };
         Self {
             services,
             max_header_list_bytes: config.server.max_header_list_bytes as usize,
-            bounds,
+            methods,
             receive_timeout: config.server.receive_timeout,
             max_request_timeout: config.limits.max_request_timeout,
-            arriving: Arriving::new(buffered.clone(), bounds.max_bytes),
-            leftovers: Leftovers::new(bounds.max_bytes),
+            receive_budget: ReceiveBudget::new(buffered.clone(), max_request_bytes),
+            body_drain: BodyDrain::new(max_request_bytes),
             buffered,
             telemetry: Telemetry::default(),
         }
@@ -103,53 +108,56 @@ impl Edge {
         self.telemetry = telemetry;
     }
 
-    /// The way in for the requests of one connection, from `peer`, if it has an
-    /// address; and what ends its open-ended streams.
-    pub(super) fn for_connection(&self, peer: Option<IpAddr>) -> (FromPeer, DrainController) {
+    /// The entry of one connection, from `peer` if it has an address; and what ends its
+    /// long-lived streams.
+    pub(super) fn for_connection(
+        &self,
+        peer: Option<IpAddr>,
+    ) -> (ConnectionService, DrainController) {
         let (controller, ending) = drain();
         let mut edge = self.clone();
-        edge.arriving = self.arriving.on_another_connection();
-        let from = Connection {
+        edge.receive_budget = self.receive_budget.for_connection();
+        let connection = Connection {
             edge,
             peer,
             ending,
-            open_ended: Arc::new(Semaphore::new(MAX_OPEN_ENDED)),
-            lingering: Lingering::default(),
+            long_lived: Arc::new(Semaphore::new(MAX_LONG_LIVED)),
+            backlog: FinishedBacklog::default(),
             running: Arc::default(),
         };
-        (FromPeer(Arc::new(from)), controller)
+        (ConnectionService(Arc::new(connection)), controller)
     }
 }
 
-/// The way in for the requests of one connection.
+/// Serves the requests of one connection.
 #[derive(Clone, Debug)]
-pub(super) struct FromPeer(Arc<Connection>);
+pub(super) struct ConnectionService(Arc<Connection>);
 
 #[derive(Debug)]
-pub(super) struct Connection {
+struct Connection {
     edge: Edge,
     peer: Option<IpAddr>,
     /// Of this connection: by age, or with the process.
     ending: Drain,
-    open_ended: Arc<Semaphore>,
-    lingering: Lingering,
-    /// See [`Work`].
+    long_lived: Arc<Semaphore>,
+    backlog: FinishedBacklog,
+    /// See [`Activity`].
     running: Arc<()>,
 }
 
-impl FromPeer {
-    /// What is under way on the connection.
-    pub(super) fn work(&self) -> Work {
-        Work {
+impl ConnectionService {
+    pub(super) fn activity(&self) -> Activity {
+        let connection: Weak<Connection> = Arc::downgrade(&self.0);
+        Activity {
             running: Arc::downgrade(&self.0.running),
-            requests: Arc::downgrade(&self.0),
-            answers: self.0.lingering.clone(),
+            requests: connection,
+            responses: self.0.backlog.clone(),
         }
     }
 }
 
-impl hyper::service::Service<Request<Incoming>> for FromPeer {
-    type Response = Response<Ending<Answer>>;
+impl hyper::service::Service<Request<Incoming>> for ConnectionService {
+    type Response = Response<Ending<ResponseBody>>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
@@ -158,7 +166,7 @@ impl hyper::service::Service<Request<Incoming>> for FromPeer {
         let connection = Arc::clone(&self.0);
         let edge = &connection.edge;
         let (head, body) = request.into_parts();
-        let body = Inbound::new(body, edge.leftovers.clone());
+        let body = RequestBody::new(body, edge.body_drain.clone());
         let undelivered = Undelivered::default();
         if let Some(refusal) = refuse_other_protocols(&head) {
             let response = connection.hold(refusal, undelivered);
@@ -166,15 +174,15 @@ impl hyper::service::Service<Request<Incoming>> for FromPeer {
         }
         let rpc = Rpc::start(&edge.telemetry, &head, arrival, connection.peer);
         let record = Arc::clone(rpc.record());
-        let answer = answer(
+        let response = serve(
             Arc::clone(&connection),
             (head, body),
             arrival,
             (record, undelivered.clone()),
         );
-        let answer = answer.with_context(rpc.record().context().clone());
-        Box::pin(answer.map(move |answer| {
-            let mut response = answer.unwrap_or_else(|Rejection { status, reason }| {
+        let response = response.with_context(rpc.record().context().clone());
+        Box::pin(response.map(move |response| {
+            let mut response = response.unwrap_or_else(|Rejection { status, reason }| {
                 if let Some(reason) = reason {
                     rpc.record().reject(reason);
                 }
@@ -187,18 +195,18 @@ impl hyper::service::Service<Request<Incoming>> for FromPeer {
     }
 }
 
-/// Not an `async fn`: that has its arguments twice
-/// (<https://github.com/rust-lang/rust/issues/62958>), and they are most of it.
+/// Not an `async fn`: its future would hold the arguments, the largest part of it, twice
+/// (<https://github.com/rust-lang/rust/issues/62958>).
 #[expect(clippy::manual_async_fn, reason = "see above")]
-fn answer(
+fn serve(
     connection: Arc<Connection>,
-    (mut head, mut body): (Parts, Inbound),
+    (mut head, mut body): (Parts, RequestBody),
     arrival: Instant,
     (record, undelivered): (Arc<Record>, Undelivered),
 ) -> impl Future<Output = Result<Response<Body>, Rejection>> + Send {
     async move {
         let edge = &connection.edge;
-        refuse_long_headers(&head, edge.max_header_list_bytes)
+        check_header_size(&head, edge.max_header_list_bytes)
             .map_err(|status| Rejection::new("too_large", status))?;
         let timeout =
             protocol::timeout(&head.headers).map_err(|status| Rejection::new("invalid", status))?;
@@ -207,29 +215,29 @@ fn answer(
         if deadline.remaining(arrival).is_zero() {
             return Err(Rejection::new("expired", no_time_left()));
         }
-        let Some(method) = edge.bounds.method(head.uri.path()) else {
-            let status = no_such_method(head.uri.path(), &edge.bounds.served.names());
+        let Some(method) = edge.methods.find(head.uri.path()) else {
+            let status = no_such_method(head.uri.path(), &edge.methods.services.names());
             let reason = None;
             return Err(Rejection { status, reason });
         };
-        let mut open_ended = method
-            .open_ended
+        let mut long_lived = method
+            .long_lived
             .then(|| connection.open_stream(deadline, method))
             .transpose()?;
         let mut in_progress = None;
         let response = match method.request {
-            methods::Request::Single { max, max_calls } => {
-                let until = Until {
+            methods::Request::Unary { max, max_calls } => {
+                let until = ReceiveDeadline {
                     arrival,
                     timeout: edge.receive_timeout,
                     deadline: deadline.at,
                 };
-                let arriving = &edge.arriving;
-                let received = receive(&mut body, &head.headers, max, arriving, until).await?;
+                let budget = &edge.receive_budget;
+                let received = receive(&mut body, &head.headers, max, budget, until).await?;
                 drop(body);
                 check_message(received.message(), max_calls)
                     .map_err(|status| Rejection::new("invalid", status))?;
-                // It is inflated already.
+                // The message is inflated already.
                 head.headers.remove(ENCODING);
                 let running = Arc::clone(&connection.running);
                 let held = InProgress::new(received.held, running);
@@ -242,9 +250,9 @@ fn answer(
                 });
                 edge.services.call(Request::from_parts(head, received.body))
             }
-            methods::Request::Stream => {
-                let body = match &mut open_ended {
-                    Some(stream) => Body::new(UntilAnswered::new(body, stream)),
+            methods::Request::Streaming => {
+                let body = match &mut long_lived {
+                    Some(stream) => stream.request(body),
                     None => Body::new(body),
                 };
                 edge.services.route(Request::from_parts(head, body))
@@ -252,23 +260,23 @@ fn answer(
         };
         let response = call(response, deadline, &record).await;
         drop(in_progress);
-        Ok(match open_ended {
-            Some(stream) => stream.of(response),
+        Ok(match long_lived {
+            Some(stream) => stream.response(response),
             None => {
-                ends_at(deadline.at + HAND_ON_MARGIN);
+                set_send_deadline(deadline.at + SEND_MARGIN);
                 response
             }
         })
     }
 }
 
-async fn call(response: Responding, deadline: Deadline, record: &Record) -> Response<Body> {
+async fn call(response: ResponseFuture, deadline: Deadline, record: &Record) -> Response<Body> {
     let response = AssertUnwindSafe(response).catch_unwind();
     let response = match timeout_at(deadline.at, response).await {
         Ok(Ok(Ok(response))) => response,
         Ok(Ok(Err(impossible))) => match impossible {},
         Ok(Err(_panic)) => internal().into_http(),
-        // Answers are given earlier, by the reply margin.
+        // A batch ends earlier, by the reply margin.
         Err(_elapsed) => {
             record.reject("expired");
             answer_is_late().into_http()
@@ -278,35 +286,33 @@ async fn call(response: Responding, deadline: Deadline, record: &Record) -> Resp
 }
 
 impl Connection {
-    /// The response with what its body holds.
-    fn hold(&self, response: Response<Body>, undelivered: Undelivered) -> Response<Answer> {
+    fn hold(&self, response: Response<Body>, undelivered: Undelivered) -> Response<ResponseBody> {
         let buffered = self.edge.buffered.clone();
-        let lingering = self.lingering.clone();
-        response.map(|body| Answer::new(body, undelivered, buffered, lingering))
+        let backlog = self.backlog.clone();
+        response.map(|body| ResponseBody::new(body, undelivered, buffered, backlog))
     }
 
-    /// A place for one more open-ended stream.
-    fn open_stream(&self, deadline: Deadline, method: Method) -> Result<OpenEnded, Rejection> {
-        let held = self.edge.buffered.try_hold(OpenEnded::BYTES);
+    fn open_stream(&self, deadline: Deadline, method: Method) -> Result<LongLived, Rejection> {
+        let held = self.edge.buffered.try_hold(LongLived::BYTES);
         let held = held.ok_or_else(Rejection::overloaded)?;
-        let place = Arc::clone(&self.open_ended).try_acquire_owned();
-        let place = place.map_err(|_| Rejection::too_many_streams(MAX_OPEN_ENDED))?;
-        let deadline = method.ends_at(deadline);
-        Ok(OpenEnded::new(
+        let permit = Arc::clone(&self.long_lived).try_acquire_owned();
+        let permit = permit.map_err(|_| Rejection::too_many_streams(MAX_LONG_LIVED))?;
+        let deadline = method.stream_deadline(deadline);
+        Ok(LongLived::new(
             self.ending.refusing(),
             deadline,
-            (place, held),
+            (permit, held),
         ))
     }
 }
 
-/// Answers of tonic's that blame the wrong side, and rejections that nobody counted. A
-/// message over the size limit gets OUT_OF_RANGE, of which no service here has a use of
-/// its own; gRPC's code for that is RESOURCE_EXHAUSTED. A message that can't be decoded
-/// gets INTERNAL from services with tonic's codec.
+/// Corrects tonic's codes, and records rejections that only tonic sees. A message over
+/// the size limit gets OUT_OF_RANGE, which no service here uses; gRPC's code for it is
+/// RESOURCE_EXHAUSTED. A message that can't be decoded gets INTERNAL from tonic's codec,
+/// which blames the server.
 fn with_standard_code(mut response: Response<Body>, record: &Record) -> Response<Body> {
     const MALFORMED: &str = "the request is malformed: ";
-    const NOT_DECODED: &str = "failed to decode Protobuf message: ";
+    const UNDECODABLE: &str = "failed to decode Protobuf message: ";
     let is = |code: &HeaderValue, expected: Code| *code == HeaderValue::from(expected as i32);
     let Some(code) = response.headers_mut().get_mut(Status::GRPC_STATUS) else {
         return response;
@@ -318,7 +324,7 @@ fn with_standard_code(mut response: Response<Body>, record: &Record) -> Response
         let status = Status::from_header_map(response.headers());
         let message = status.as_ref().map_or("", Status::message);
         let how = message.strip_prefix(MALFORMED).unwrap_or(message);
-        if how.starts_with(NOT_DECODED) {
+        if how.starts_with(UNDECODABLE) {
             record.reject("invalid");
             return malformed(how).into_http();
         }

@@ -1,5 +1,5 @@
-//! What is known of a method before its request has come: how large the request may
-//! be, and whether its answer ends by itself.
+//! The methods of the services: how large their requests may be, and whether their
+//! streams are long-lived.
 
 use tokio::time::Instant;
 use tonic::Status;
@@ -11,67 +11,63 @@ use crate::{
 
 const ORCHESTRATOR: &str = "fanfare.v1.OrchestratorService";
 const TOOLS: &str = "fanfare.v1.ToolService";
-/// Requests of health and of reflection are a name.
+/// Requests of health and reflection consist of a name.
 pub(super) const MAX_NAME_REQUEST_BYTES: usize = 4 << 10;
-/// A filter over the tools.
+/// Enough for any filter over the tools.
 const MAX_LIST_REQUEST_BYTES: usize = 64 << 10;
 
-/// A method of one of the services here.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Method {
     pub(super) request: Request,
-    /// Its answer ends only when its caller ends it.
-    pub(super) open_ended: bool,
+    /// Only the caller ends the stream.
+    pub(super) long_lived: bool,
 }
 
 impl Method {
-    /// When its open-ended answer ends, if not with its connection: when the caller said,
-    /// and a conversation also as late as any request. A health watch lasts.
-    pub(super) fn ends_at(&self, deadline: Deadline) -> Option<Instant> {
-        let conversation = matches!(self.request, Request::Stream);
-        (conversation || deadline.limit == Limit::Request).then_some(deadline.at)
+    /// The deadline of a long-lived stream. A health watch has none unless the caller
+    /// sets one.
+    pub(super) fn stream_deadline(&self, deadline: Deadline) -> Option<Instant> {
+        let streaming = matches!(self.request, Request::Streaming);
+        (streaming || deadline.limit == Limit::Request).then_some(deadline.at)
     }
 }
 
-/// What a request is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Request {
-    /// One message.
-    Single {
+    Unary {
         max: MaxSize,
-        /// How many calls it may have, of a message that has calls.
+        /// For requests that have calls.
         max_calls: Option<usize>,
     },
-    /// Messages, as long as the caller has any.
-    Stream,
+    Streaming,
 }
 
-/// How large a request may be, and the setting that says so, if one does.
+/// The maximum size of a request, and the setting that it comes from, if any.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MaxSize {
     pub(super) bytes: usize,
     pub(super) setting: Option<&'static str>,
 }
 
-/// What bounds requests.
+/// The methods of a server.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) max_bytes: usize,
+pub(super) struct Methods {
+    pub(super) max_request_bytes: usize,
     pub(super) max_calls: usize,
-    pub(super) served: Served,
+    pub(super) services: ServiceSet,
 }
 
-/// The services that a server has beside health.
+/// The services of a server, which always has health.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Served {
+pub(super) struct ServiceSet {
     orchestrator: bool,
     tools: bool,
     reflection: bool,
 }
 
-impl Served {
-    /// Those of a server for the service of that name.
-    pub(super) fn of(service: &str, reflection: bool) -> Self {
+impl ServiceSet {
+    /// With the main service of this name.
+    pub(super) fn new(service: &str, reflection: bool) -> Self {
         Self {
             orchestrator: service == ORCHESTRATOR,
             tools: service == TOOLS,
@@ -79,7 +75,7 @@ impl Served {
         }
     }
 
-    /// Their names, for people.
+    /// Their names, for error messages.
     pub(super) fn names(self) -> String {
         let all = [
             (self.orchestrator, ORCHESTRATOR),
@@ -88,48 +84,49 @@ impl Served {
             (self.reflection, "grpc.reflection.v1.ServerReflection"),
             (self.reflection, "grpc.reflection.v1alpha.ServerReflection"),
         ];
-        let names = all.iter().filter(|(is_here, _)| *is_here);
+        let names = all.iter().filter(|(is_served, _)| *is_served);
         names.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
     }
 }
 
-impl Bounds {
-    /// The method of that path; `None` if there is none here.
-    pub(super) fn method(&self, path: &str) -> Option<Method> {
-        let single = |most: usize, max_calls| Method {
-            request: Request::Single {
+impl Methods {
+    /// `None` if there is no method of this path.
+    pub(super) fn find(&self, path: &str) -> Option<Method> {
+        let unary = |max_bytes: usize, max_calls| Method {
+            request: Request::Unary {
                 max: MaxSize {
-                    bytes: most.min(self.max_bytes),
-                    setting: (self.max_bytes <= most).then_some("limits.max_request_bytes"),
+                    bytes: max_bytes.min(self.max_request_bytes),
+                    setting: (self.max_request_bytes <= max_bytes)
+                        .then_some("limits.max_request_bytes"),
                 },
                 max_calls,
             },
-            open_ended: false,
+            long_lived: false,
         };
-        let served = self.served;
+        let services = self.services;
         Some(match path {
             "/fanfare.v1.OrchestratorService/ExecuteTools"
             | "/fanfare.v1.OrchestratorService/StreamExecuteTools"
-                if served.orchestrator =>
+                if services.orchestrator =>
             {
-                single(usize::MAX, Some(self.max_calls))
+                unary(usize::MAX, Some(self.max_calls))
             }
-            "/fanfare.v1.OrchestratorService/ListTools" if served.orchestrator => {
-                single(MAX_LIST_REQUEST_BYTES, None)
+            "/fanfare.v1.OrchestratorService/ListTools" if services.orchestrator => {
+                unary(MAX_LIST_REQUEST_BYTES, None)
             }
-            "/fanfare.v1.ToolService/CallTool" if served.tools => single(usize::MAX, None),
-            "/grpc.health.v1.Health/Check" => single(MAX_NAME_REQUEST_BYTES, None),
+            "/fanfare.v1.ToolService/CallTool" if services.tools => unary(usize::MAX, None),
+            "/grpc.health.v1.Health/Check" => unary(MAX_NAME_REQUEST_BYTES, None),
             "/grpc.health.v1.Health/Watch" => Method {
-                open_ended: true,
-                ..single(MAX_NAME_REQUEST_BYTES, None)
+                long_lived: true,
+                ..unary(MAX_NAME_REQUEST_BYTES, None)
             },
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
             | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-                if served.reflection =>
+                if services.reflection =>
             {
                 Method {
-                    request: Request::Stream,
-                    open_ended: true,
+                    request: Request::Streaming,
+                    long_lived: true,
                 }
             }
             _ => return None,
@@ -137,7 +134,7 @@ impl Bounds {
     }
 }
 
-/// Checks what must be checked before `message` is decoded.
+/// Checks `message` before it is decoded.
 pub(super) fn check_message(message: &[u8], max_calls: Option<usize>) -> Result<(), Status> {
     if let Some(max_calls) = max_calls {
         check_call_count(message, max_calls)?;

@@ -1,5 +1,5 @@
-//! What the headers of a request must be, whatever its method is: gRPC's, not too
-//! long, and with a timeout that can be read.
+//! Checks the headers of a request, whatever its method is: the protocol, the size of
+//! the headers, and `grpc-timeout`.
 
 use std::time::Duration;
 
@@ -12,11 +12,14 @@ use tonic::{Status, body::Body};
 
 use crate::{
     orchestrator::wire::status::{Violations, headers_too_long},
-    transport::grpc_timeout::{self, GRPC_TIMEOUT},
+    transport::{
+        frames::FIELD_BYTES,
+        grpc_timeout::{self, GRPC_TIMEOUT},
+    },
 };
 
-/// gRPC is POST with a content type of its own; HTTP's answers to anything else
-/// are the ones that a browser or curl understands
+/// gRPC is a POST with its own content type; anything else gets a plain HTTP status,
+/// which browsers and curl understand
 /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 pub(super) fn refuse_other_protocols(request: &Parts) -> Option<Response<Body>> {
     let kind = request.headers.get(CONTENT_TYPE);
@@ -34,12 +37,12 @@ pub(super) fn refuse_other_protocols(request: &Parts) -> Option<Response<Body>> 
     Some(refusal)
 }
 
-/// Whether it is gRPC with protobuf messages, which is also what gRPC without a
-/// suffix means. With another, such as `+json`, messages would be misread; and
-/// gRPC-Web, which begins with the same letters, is another protocol.
+/// Whether it is gRPC with protobuf messages, as is gRPC without a suffix. Messages of
+/// another format, such as `+json`, would be misread; and gRPC-Web, which begins with
+/// the same letters, is another protocol.
 fn is_grpc(content_type: &[u8]) -> bool {
     const GRPC: &[u8] = b"application/grpc";
-    // A type is its own in any case (RFC 9110, 8.3.1).
+    // Media types are case-insensitive (RFC 9110, 8.3.1).
     let Some((kind, rest)) = content_type.split_at_checked(GRPC.len()) else {
         return false;
     };
@@ -48,20 +51,18 @@ fn is_grpc(content_type: &[u8]) -> bool {
     kind.eq_ignore_ascii_case(GRPC) && (suffix.is_empty() || suffix.eq_ignore_ascii_case(b"+proto"))
 }
 
-/// HTTP/2 refuses longer headers with 431, which gRPC does not know: clients make
-/// UNKNOWN of it. So it is told to let somewhat more pass.
-pub(super) fn refuse_long_headers(request: &Parts, max_bytes: usize) -> Result<(), Status> {
-    /// What each field counts beside its bytes (RFC 9113, 6.5.2).
-    const FIELD_OVERHEAD: usize = 32;
-    /// `:method`, `:scheme`, `:authority` and `:path`, with the first two's values.
-    const PSEUDO_FIELDS: usize = 4 * FIELD_OVERHEAD + 7 + 7 + 10 + 5 + "POST".len() + "http".len();
+/// h2 answers headers over its own, larger limit with 431, which gRPC clients map to
+/// UNKNOWN.
+pub(super) fn check_header_size(request: &Parts, max_bytes: usize) -> Result<(), Status> {
+    /// `:method`, `:scheme`, `:authority` and `:path`, with the values of the first two.
+    const PSEUDO_FIELDS: usize = 4 * FIELD_BYTES + 7 + 7 + 10 + 5 + "POST".len() + "http".len();
     let uri = &request.uri;
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let path = uri.path_and_query().map_or("", |path| path.as_str());
     let fields = request.headers.iter();
     let bytes = fields.fold(
         PSEUDO_FIELDS + authority.len() + path.len(),
-        |sum, (name, value)| sum + name.as_str().len() + value.len() + FIELD_OVERHEAD,
+        |sum, (name, value)| sum + name.as_str().len() + value.len() + FIELD_BYTES,
     );
     if bytes <= max_bytes {
         return Ok(());
@@ -69,7 +70,7 @@ pub(super) fn refuse_long_headers(request: &Parts, max_bytes: usize) -> Result<(
     Err(headers_too_long(bytes, max_bytes))
 }
 
-/// The caller's timeout, if it sent one.
+/// The caller's timeout, if there is one.
 pub(super) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     let refuse = |problem: String| {
         let mut violations = Violations::default();
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grpc_is_told_from_what_begins_like_it() {
+    fn grpc_is_told_from_similar_content_types() {
         for grpc in [
             "application/grpc",
             "application/grpc+proto",

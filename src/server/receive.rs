@@ -1,9 +1,9 @@
-//! Receives the one message of a request, before anything else is done for it.
+//! Receives the message of a unary request before its service is called.
 //!
-//! tonic would reserve what the message's prefix claims, wait for the rest as long as
-//! the request may run, decode whatever number of elements comes, and ignore what
-//! follows the message. Here what came is counted as it comes, and is all that is
-//! held; and a request reaches its service when it is complete, and only then.
+//! tonic would reserve whatever length the prefix claims, wait for the rest as long as
+//! the request may run, decode any number of elements, and ignore what follows the
+//! message. Here only bytes that have arrived are held, and they are counted; and a
+//! service gets complete requests only.
 
 use std::{
     mem::take,
@@ -20,10 +20,10 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use super::{
-    arriving::{Arriving, Waiting},
-    leftover::Inbound,
     methods::MaxSize,
-    services::Complete,
+    receive_budget::{IncompleteHold, ReceiveBudget},
+    request_body::RequestBody,
+    services::Message,
 };
 use crate::{
     core::buffered::Held,
@@ -34,10 +34,10 @@ use crate::{
     transport::gzip::{InflateError, inflate, max_compressed},
 };
 
-/// A flag that says whether the message is compressed, and its length (gRPC over
-/// HTTP/2, Length-Prefixed-Message).
+/// The compressed flag and the message length (gRPC over HTTP/2,
+/// Length-Prefixed-Message).
 const PREFIX_BYTES: usize = 5;
-/// Frames that are kept as they came until they are put together, once.
+/// How many DATA frames are kept before they are concatenated.
 const MAX_FRAMES: usize = 64;
 pub(super) const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
@@ -45,8 +45,8 @@ pub(super) const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding")
 #[derive(Debug)]
 pub(super) struct Rejection {
     pub(super) status: Status,
-    /// In metrics and the log; `None` for what is no request of a method here, or whose
-    /// caller left.
+    /// For metrics and the log; `None` if there is no such method or the caller
+    /// cancelled.
     pub(super) reason: Option<&'static str>,
 }
 
@@ -75,12 +75,11 @@ impl Rejection {
     }
 }
 
-/// A request that is complete.
+/// A complete request.
 #[derive(Debug)]
 pub(super) struct Received {
-    /// One message, not compressed.
-    pub(super) body: Complete,
-    /// What it holds, as long as it lasts.
+    /// One uncompressed message, with its prefix.
+    pub(super) body: Message,
     pub(super) held: Held,
 }
 
@@ -92,39 +91,38 @@ impl Received {
 
 /// By when a request must be complete.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Until {
-    /// When it arrived.
+pub(super) struct ReceiveDeadline {
     pub(super) arrival: Instant,
-    /// How long it may take.
+    /// `server.receive_timeout`.
     pub(super) timeout: Duration,
-    /// When its caller needs no answer any more.
+    /// That of the RPC.
     pub(super) deadline: Instant,
 }
 
-/// Receives the message of `body`, which has at most `max`.
+/// Receives the message of `body`, of at most `max`.
 pub(super) async fn receive(
-    body: &mut Inbound,
+    body: &mut RequestBody,
     headers: &HeaderMap,
     max: MaxSize,
-    arriving: &Arriving,
-    until: Until,
+    budget: &ReceiveBudget,
+    until: ReceiveDeadline,
 ) -> Result<Received, Rejection> {
     let gzip = is_gzip(headers)?;
-    let mut incoming = Incoming {
+    let mut receiver = Receiver {
         body,
         bytes: Collected::Nothing,
         max,
         gzip,
-        waiting: None,
+        held: None,
     };
-    // What is there already is neither copied nor timed.
-    if incoming.poll_once().await? {
-        incoming.wait(headers, arriving)?;
+    // A request that is complete already is neither copied nor timed.
+    if receiver.poll_once().await? {
+        receiver.hold_incomplete(headers, budget)?;
         let timed_out = until.arrival + until.timeout;
         let at = timed_out.min(until.deadline);
-        let complete = poll_fn(|context| match incoming.poll(context) {
+        let complete = poll_fn(|context| match receiver.poll(context) {
             Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
-            Ok(Poll::Pending) => incoming.poll_evicted(context).map(Err),
+            Ok(Poll::Pending) => receiver.poll_evicted(context).map(Err),
             Err(rejection) => Poll::Ready(Err(rejection)),
         });
         match timeout_at(at, complete).await {
@@ -136,7 +134,7 @@ pub(super) async fn receive(
             }
         }
     }
-    incoming.complete(arriving)
+    receiver.complete(budget)
 }
 
 /// What `grpc-encoding` says.
@@ -151,30 +149,29 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Rejection> {
     }
 }
 
-/// A request as it comes.
-struct Incoming<'a> {
-    body: &'a mut Inbound,
+struct Receiver<'a> {
+    body: &'a mut RequestBody,
     bytes: Collected,
     max: MaxSize,
     gzip: bool,
-    /// What is held for a request that does not come at once.
-    waiting: Option<Waiting>,
+    /// Of a request that did not arrive at once.
+    held: Option<IncompleteHold>,
 }
 
-/// What has come.
+/// The bytes that have arrived.
 #[derive(Default)]
 enum Collected {
     #[default]
     Nothing,
-    /// A frame as it came: mostly the whole request.
+    /// One DATA frame, usually the whole request.
     Frame(Bytes),
-    /// Some that came together, the first with all of the prefix.
+    /// Frames that arrived together, the first with the whole prefix.
     Frames(Vec<Bytes>),
     Copied(Vec<u8>),
 }
 
 impl Collected {
-    /// The first of the bytes: the prefix, if that has come.
+    /// The leading bytes, with the prefix if that has arrived.
     fn first(&self) -> &[u8] {
         match self {
             Self::Nothing => &[],
@@ -191,7 +188,7 @@ impl Collected {
         }
     }
 
-    /// A copy that takes no more than it needs.
+    /// A copy without spare capacity.
     fn copied(self) -> Vec<u8> {
         match self {
             Self::Nothing => Vec::new(),
@@ -202,8 +199,8 @@ impl Collected {
     }
 }
 
-impl Incoming<'_> {
-    /// Whether there is still something to come.
+impl Receiver<'_> {
+    /// Whether the request is still incomplete.
     async fn poll_once(&mut self) -> Result<bool, Rejection> {
         let polled = poll_fn(|context| Poll::Ready(self.poll(context))).await?;
         Ok(polled.is_pending())
@@ -225,7 +222,7 @@ impl Incoming<'_> {
                         return Ok(Poll::Ready(()));
                     }
                 }
-                // Whoever reset the stream, or lost the connection.
+                // The stream was reset, or the connection was lost.
                 Some(Err(_)) => {
                     return Err(Rejection {
                         status: cancelled(),
@@ -241,7 +238,7 @@ impl Incoming<'_> {
             return Ok(());
         }
         self.bytes = match take(&mut self.bytes) {
-            Collected::Nothing if self.waiting.is_none() => Collected::Frame(data),
+            Collected::Nothing if self.held.is_none() => Collected::Frame(data),
             Collected::Frame(first) if first.len() >= PREFIX_BYTES => {
                 Collected::Frames(vec![first, data])
             }
@@ -256,8 +253,8 @@ impl Incoming<'_> {
 
     fn copy(&mut self, mut bytes: Vec<u8>, data: &[u8]) -> Result<Collected, Rejection> {
         let more = self.growth(&bytes, bytes.len() + data.len());
-        if let Some(waiting) = &mut self.waiting
-            && !waiting.try_grow(more)
+        if let Some(held) = &mut self.held
+            && !held.try_grow(more)
         {
             return Err(Rejection::overloaded());
         }
@@ -266,33 +263,32 @@ impl Incoming<'_> {
         Ok(Collected::Copied(bytes))
     }
 
-    /// How much more room there must be for `needed` bytes: twice as much as before,
-    /// but no more than was announced.
+    /// By how much the capacity must grow for `needed` bytes: it doubles, up to the
+    /// length that the prefix announces.
     fn growth(&self, bytes: &Vec<u8>, needed: usize) -> usize {
         let capacity = bytes.capacity();
         if needed <= capacity {
             return 0;
         }
         let announced = length(bytes).map_or(usize::MAX, |length| PREFIX_BYTES + length);
-        let room = (2 * capacity).min(announced).max(needed);
-        room - capacity
+        (2 * capacity).min(announced).max(needed) - capacity
     }
 
-    /// Checks what is known as soon as it is.
+    /// Checks what the bytes so far allow to check.
     fn check(&self) -> Result<(), Rejection> {
         let first = self.bytes.first();
         let most = match first.first() {
             Some(0) => self.max.bytes,
-            // The length of what it stands for is known when it is inflated.
+            // The inflated length is not known yet.
             Some(1) if self.gzip => max_compressed(self.max.bytes),
             Some(1) => {
                 return Err(Rejection::malformed(
-                    "the message is compressed, grpc-encoding does not say how",
+                    "the message is compressed, but grpc-encoding does not say how",
                 ));
             }
             _ => {
                 return Err(Rejection::malformed(
-                    "the message's flag is neither 0 nor 1",
+                    "the compressed flag is neither 0 nor 1",
                 ));
             }
         };
@@ -309,29 +305,31 @@ impl Incoming<'_> {
         Ok(())
     }
 
-    /// Gets ready for what does not come at once. A frame as it came would keep alive
-    /// all that was read from the connection with it.
-    fn wait(&mut self, headers: &HeaderMap, arriving: &Arriving) -> Result<(), Rejection> {
+    /// Copies what has arrived, since a frame keeps alive the whole buffer that was read
+    /// from the connection, and holds it with the rest of the stream.
+    fn hold_incomplete(
+        &mut self,
+        headers: &HeaderMap,
+        budget: &ReceiveBudget,
+    ) -> Result<(), Rejection> {
         let bytes = take(&mut self.bytes).copied();
-        let waiting = arriving.try_wait(bytes.capacity(), headers);
-        self.waiting = Some(waiting.ok_or_else(Rejection::overloaded)?);
+        let held = budget.try_hold_incomplete(bytes.capacity(), headers);
+        self.held = Some(held.ok_or_else(Rejection::overloaded)?);
         self.bytes = Collected::Copied(bytes);
         Ok(())
     }
 
     fn poll_evicted(&mut self, context: &mut Context<'_>) -> Poll<Rejection> {
-        match &mut self.waiting {
-            Some(waiting) => waiting
-                .poll_evicted(context)
-                .map(|()| Rejection::overloaded()),
+        match &mut self.held {
+            Some(held) => held.poll_evicted(context).map(|()| Rejection::overloaded()),
             None => Poll::Pending,
         }
     }
 
-    fn complete(mut self, arriving: &Arriving) -> Result<Received, Rejection> {
+    fn complete(mut self, budget: &ReceiveBudget) -> Result<Received, Rejection> {
         let bytes = match take(&mut self.bytes) {
             Collected::Frame(bytes) => bytes,
-            several => several.copied().into(),
+            bytes => bytes.copied().into(),
         };
         let Some(length) = length(&bytes) else {
             return Err(if bytes.is_empty() {
@@ -348,28 +346,28 @@ impl Incoming<'_> {
         } else {
             self.inflated(&bytes[PREFIX_BYTES..])?
         };
-        let held = match self.waiting {
-            Some(waiting) => waiting.complete(bytes.len()),
-            None => arriving.try_hold_complete(bytes.len()),
+        let held = match self.held {
+            Some(held) => held.complete(bytes.len()),
+            None => budget.try_hold_complete(bytes.len()),
         };
         Ok(Received {
-            body: Complete(bytes),
+            body: Message(bytes),
             held: held.ok_or_else(Rejection::overloaded)?,
         })
     }
 
-    /// The message that `compressed` stands for, as if it had come like that.
+    /// The inflated message, with the prefix of an uncompressed one.
     fn inflated(&self, compressed: &[u8]) -> Result<Bytes, Rejection> {
         let message = inflate(compressed, self.max.bytes).map_err(|error| match error {
             InflateError::TooLarge => Rejection::new(
                 "too_large",
                 request_too_large(self.max.bytes, self.max.setting),
             ),
-            InflateError::Corrupt => Rejection::malformed("the message is no gzip"),
+            InflateError::Corrupt => Rejection::malformed("the message is not valid gzip"),
         })?;
         let mut bytes = Vec::with_capacity(PREFIX_BYTES + message.len());
         bytes.push(0);
-        // No message that may be sent is longer.
+        // The limit on requests is lower.
         let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&length.to_be_bytes());
         bytes.extend_from_slice(&message);
@@ -377,7 +375,7 @@ impl Incoming<'_> {
     }
 }
 
-/// The length in the prefix, if that has come.
+/// The message length, if the prefix has arrived.
 fn length(bytes: &[u8]) -> Option<usize> {
     let [_, length @ ..] = bytes.first_chunk::<PREFIX_BYTES>()?;
     Some(u32::from_be_bytes(*length) as usize)

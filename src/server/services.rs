@@ -1,6 +1,5 @@
-//! Which service a request goes to: the one that the server is for, which is called as
-//! it is, or one that a router finds. Looking up, cloning and boxing, the router costs
-//! as much as a small request does otherwise.
+//! Routes requests to services. The main service is called directly: the router looks
+//! up, clones and boxes, which costs as much as the rest of a small request.
 
 use std::{
     convert::Infallible,
@@ -18,35 +17,34 @@ use http_body::{Frame, SizeHint};
 use tonic::{Status, body::Body, server::NamedService, service::Routes};
 use tower::Service;
 
-/// The response of a service.
-pub(super) type Responding = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+pub(super) type ResponseFuture = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
 /// The services of a server.
 #[derive(Clone)]
 pub(super) struct Services {
     name: &'static str,
-    own: Arc<dyn Fn(Request<Complete>) -> Responding + Send + Sync>,
+    main: Arc<dyn Fn(Request<Message>) -> ResponseFuture + Send + Sync>,
     routes: Routes,
 }
 
 impl Services {
-    /// The service `own` that the server is for.
-    pub(super) fn new<S>(own: S) -> Self
+    /// A server's main service.
+    pub(super) fn new<S>(main: S) -> Self
     where
         S: NamedService + Clone + Send + Sync + 'static,
-        S: Service<Request<Complete>, Response = Response<Body>, Future = Responding>,
+        S: Service<Request<Message>, Response = Response<Body>, Future = ResponseFuture>,
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
         <S as Service<Request<Body>>>::Future: Send + 'static,
     {
         Self {
             name: S::NAME,
-            routes: Routes::new(own.clone()),
+            routes: Routes::new(main.clone()),
             // The generated services are always ready.
-            own: Arc::new(move |request| own.clone().call(request)),
+            main: Arc::new(move |request| main.clone().call(request)),
         }
     }
 
-    /// The same with other services.
+    /// Adds other services.
     pub(super) fn with(self, add: impl FnOnce(Routes) -> Routes) -> Self {
         Self {
             routes: add(self.routes).prepare(),
@@ -54,23 +52,23 @@ impl Services {
         }
     }
 
-    /// The name of the service that the server is for.
+    /// The name of the main service.
     pub(super) fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Calls the method of that path with a complete request.
-    pub(super) fn call(&self, request: Request<Complete>) -> Responding {
+    /// Calls a method with a complete request.
+    pub(super) fn call(&self, request: Request<Message>) -> ResponseFuture {
         let path = request.uri().path().strip_prefix('/');
         let method = path.and_then(|path| path.strip_prefix(self.name));
         if method.is_some_and(|method| method.starts_with('/')) {
-            return (self.own)(request);
+            return (self.main)(request);
         }
         self.route(request.map(Body::new))
     }
 
-    /// Calls the method of that path, whatever it is.
-    pub(super) fn route(&self, request: Request<Body>) -> Responding {
+    /// Calls a method through the router.
+    pub(super) fn route(&self, request: Request<Body>) -> ResponseFuture {
         Box::pin(self.routes.clone().call(request))
     }
 }
@@ -83,11 +81,11 @@ impl fmt::Debug for Services {
     }
 }
 
-/// The body of a complete request: one message, ready to be read.
+/// The body of a complete request: one message with its prefix.
 #[derive(Debug)]
-pub(super) struct Complete(pub(super) Bytes);
+pub(super) struct Message(pub(super) Bytes);
 
-impl http_body::Body for Complete {
+impl http_body::Body for Message {
     type Data = Bytes;
     type Error = Status;
 

@@ -1,9 +1,9 @@
-//! The task of one HTTP/2 stream, which ends when nobody took the answer in time.
+//! The task of an HTTP/2 stream, with a deadline for sending the response.
 //!
-//! hyper waits for the peer's window without bound, and while it waits it does not
-//! poll the body, which therefore can't give up by itself. Dropping the task does:
-//! h2 then forgets what is queued for the stream and resets it. It does so only
-//! until the end of the stream was queued as well: see [`answer`](super::answer).
+//! hyper waits for the peer's flow-control window without bound, and does not poll the
+//! body meanwhile, so the body can't time out by itself. Dropping the task works: h2
+//! discards what is queued for the stream and resets it, unless END_STREAM is queued
+//! already (see [`response_body`](super::response_body)).
 
 use std::{
     cell::Cell,
@@ -16,28 +16,28 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 thread_local! {
     /// Of the task that is being polled.
-    static ENDS: Cell<Option<Instant>> = const { Cell::new(None) };
+    static SEND_DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// Ends the stream whose task runs now at that instant, unless its answer has been
-/// taken by then.
-pub(super) fn ends_at(instant: Instant) {
-    ENDS.set(Some(instant));
+/// Has the stream of the current task reset at `deadline` unless its response is sent
+/// by then.
+pub(super) fn set_send_deadline(deadline: Instant) {
+    SEND_DEADLINE.set(Some(deadline));
 }
 
 /// Spawns the tasks of streams.
 #[derive(Clone, Debug)]
-pub(super) struct StreamTasks;
+pub(super) struct StreamExecutor;
 
-impl<F> Executor<F> for StreamTasks
+impl<F> Executor<F> for StreamExecutor
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        // In a box of its own: tokio moves a task several times before it runs.
+        // Boxed, because tokio moves a task several times before it runs.
         tokio::spawn(StreamTask {
             stream: Box::pin(stream),
-            ends_at: None,
+            deadline: None,
             timer: None,
         });
     }
@@ -45,8 +45,8 @@ where
 
 struct StreamTask<F> {
     stream: Pin<Box<F>>,
-    ends_at: Option<Instant>,
-    /// Not before there is something to wait for: most answers are taken at once.
+    deadline: Option<Instant>,
+    /// Created only if the response can't be sent at once.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -55,15 +55,15 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        ENDS.set(this.ends_at);
+        SEND_DEADLINE.set(this.deadline);
         let done = this.stream.as_mut().poll(context);
-        this.ends_at = ENDS.take();
-        let (Poll::Pending, Some(at)) = (done, this.ends_at) else {
+        this.deadline = SEND_DEADLINE.take();
+        let (Poll::Pending, Some(at)) = (done, this.deadline) else {
             return done;
         };
         let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
         ready!(timer.as_mut().poll(context));
-        tracing::debug!("an answer was not taken in time");
+        tracing::debug!("a response was not read in time");
         Poll::Ready(())
     }
 }

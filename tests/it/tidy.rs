@@ -50,29 +50,29 @@ const WITH_TIMERS: &[&str] = &[
     "src/policy.rs",
     // The delay of a hedge; what a tool asks for before the next.
     "src/policy/hedged.rs",
-    // A server that does not answer.
+    // The deadline of a probe.
     "src/probe.rs",
     // Drain.
     "src/server.rs",
-    // No file descriptors left.
+    // Backoff when file descriptors run out.
     "src/server/accept.rs",
-    // A probe that does not speak, a scraper that does not read.
+    // Silent peers that hold up a drain.
+    "src/server/activity.rs",
+    // Slow readers of the admin port.
     "src/server/admin.rs",
-    // Those who make room for a probe.
-    "src/server/admin/visitors.rs",
-    // First byte, keepalive, age.
+    // Idle connections to the admin port.
+    "src/server/admin/connections.rs",
+    // Preface, keepalive, age.
     "src/server/connection.rs",
-    // The deadline of a request that is not complete.
+    // The deadline of a request.
     "src/server/edge.rs",
-    // Callers that have their answer and send on.
-    "src/server/leftover.rs",
-    // Health watches and reflection.
-    "src/server/open_ended.rs",
-    // Peers that hold up the drain.
-    "src/server/parting.rs",
-    // A request that does not become complete.
+    // The deadline of health watches and reflection.
+    "src/server/long_lived.rs",
+    // Receiving a request.
     "src/server/receive.rs",
-    // The deadline of an answer that is not taken.
+    // Callers that keep sending after the response.
+    "src/server/request_body.rs",
+    // Sending a response.
     "src/server/stream_task.rs",
     // The end of the process, as far as the collector is concerned.
     "src/telemetry.rs",

@@ -1,9 +1,9 @@
-//! The body of an answer, until its last byte was handed on.
+//! The body of a response, held until its last byte is handed to the transport.
 //!
-//! h2 queues what does not fit through the peer's window. What is queued is held
-//! like anything else, and comes back when h2 has written or dropped it. Once the
-//! end of a stream is queued, nothing can reset the stream any more; so the end is
-//! kept back until the data has left, unless that is little.
+//! h2 queues what exceeds the peer's flow-control window; the memory of a chunk is
+//! released when h2 has written or dropped it. Once END_STREAM is queued, nothing can
+//! reset the stream any more, so the trailers are withheld until the data has left,
+//! unless there is little of it.
 
 use std::{
     io::IoSlice,
@@ -29,115 +29,116 @@ use crate::{
     orchestrator::wire::status::overloaded,
 };
 
-/// How much of finished answers may be queued on a connection: its peer can keep
-/// that for as long as the connection lasts. 64 small ones, which then cost no wait
-/// for the peer.
-const LINGERING_BYTES: usize = 64 << 10;
-/// What even the smallest answer costs while it is queued.
-const LEAST_BYTES: usize = 1 << 10;
-/// An answer of this size is given even at the bound: health must not fail there.
+/// How many bytes of finished responses may be queued on a connection, where its peer
+/// can keep them as long as the connection lasts: 64 small ones, which then need not
+/// wait for the peer.
+const MAX_BACKLOG_BYTES: usize = 64 << 10;
+/// What the smallest response costs while it is queued.
+const MIN_RESPONSE_BYTES: usize = 1 << 10;
+/// Up to this size, a response is sent even over the memory budget: health checks must
+/// not fail there.
 const SMALL_BYTES: usize = 4 << 10;
 
-/// The body of an answer.
-pub(super) struct Answer {
+/// The body of a response.
+pub(super) struct ResponseBody {
     inner: Body,
     undelivered: Undelivered,
     buffered: Buffered,
-    lingering: Lingering,
-    /// The data that the peer could withhold for ever.
+    backlog: FinishedBacklog,
+    /// The chunks before the withheld trailers, if any.
     queued: Option<Arc<Queued>>,
-    /// tonic encodes into one buffer and keeps it as long as the body: the hold of
-    /// what went there last.
+    /// The hold of tonic's encode buffer, which lives as long as the body: that of the
+    /// latest message.
     buffer: Option<Arc<Held>>,
-    end: Option<HeaderMap>,
+    trailers: Option<HeaderMap>,
     ended: bool,
 }
 
-/// What a connection has queued of answers whose end was queued, too.
+/// How many bytes a connection has queued of responses whose trailers are queued, too.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lingering(Arc<AtomicUsize>);
+pub(super) struct FinishedBacklog(Arc<AtomicUsize>);
 
-struct Linger {
-    all: Lingering,
+struct BacklogShare {
+    backlog: FinishedBacklog,
     bytes: usize,
 }
 
-/// What is queued of an answer whose end was kept back.
+/// What is queued of a response whose trailers are withheld.
 #[derive(Default)]
 struct Queued {
     chunks: AtomicUsize,
     body: AtomicWaker,
 }
 
-/// Data of an answer, with what it holds until it is dropped.
+/// Data of a response, with what it holds until it is dropped.
 pub(super) struct Chunk {
     bytes: Bytes,
-    _place: Option<Reservation>,
+    _reservation: Option<Reservation>,
     _held: Option<Arc<Held>>,
-    _linger: Option<Linger>,
+    _share: Option<BacklogShare>,
     queued: Option<Arc<Queued>>,
 }
 
-impl Answer {
-    /// The answer `inner`, in the place that is put into `undelivered`.
+impl ResponseBody {
+    /// Wraps `inner`, whose reservations are added to `undelivered`.
     pub(super) fn new(
         inner: Body,
         undelivered: Undelivered,
         buffered: Buffered,
-        lingering: Lingering,
+        backlog: FinishedBacklog,
     ) -> Self {
         Self {
             inner,
             undelivered,
             buffered,
-            lingering,
+            backlog,
             queued: None,
             buffer: None,
-            end: None,
+            trailers: None,
             ended: false,
         }
     }
 
-    /// `None` if there is no room for it.
+    /// `None` if there is no memory for it.
     fn chunk(&mut self, bytes: Bytes) -> Option<Chunk> {
-        let mut place = self.undelivered.take();
-        // The messages are gone, of which these bytes are made.
-        let in_place = place.as_ref().map_or(0, Reservation::bytes);
-        let more = bytes.len().saturating_sub(in_place);
-        let must = place.is_some() || bytes.len() <= SMALL_BYTES;
+        let mut reservation = self.undelivered.take();
+        // The encoded bytes take the place of the messages, which are gone.
+        let reserved = reservation.as_ref().map_or(0, Reservation::bytes);
+        let more = bytes.len().saturating_sub(reserved);
+        let must = reservation.is_some() || bytes.len() <= SMALL_BYTES;
         self.buffer = match more {
             0 => None,
             more if must => Some(Arc::new(self.buffered.hold(more))),
             more => Some(Arc::new(self.buffered.try_hold(more)?)),
         };
-        let linger = self.lingering.try_add(bytes.len());
-        if let (Some(_), Some(place)) = (&linger, &mut place) {
-            // Nothing else of the request outlasts its end.
-            place.shrink_to(bytes.len().max(LEAST_BYTES));
+        let share = self.backlog.try_add(bytes.len());
+        if let (Some(_), Some(reservation)) = (&share, &mut reservation) {
+            // The bytes are all that is left of the request.
+            reservation.shrink_to(bytes.len().max(MIN_RESPONSE_BYTES));
         }
-        let queued = linger.is_none().then(|| {
+        let queued = share.is_none().then(|| {
             let queued = self.queued.get_or_insert_default();
             queued.chunks.fetch_add(1, Ordering::Relaxed);
             Arc::clone(queued)
         });
         Some(Chunk {
             bytes,
-            _place: place,
+            _reservation: reservation,
             _held: self.buffer.clone(),
-            _linger: linger,
+            _share: share,
             queued,
         })
     }
 
-    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Option<HeaderMap>> {
-        if let (Some(_), Some(queued)) = (&self.end, &self.queued) {
+    fn poll_trailers(&mut self, context: &mut Context<'_>) -> Poll<Option<HeaderMap>> {
+        if let (Some(_), Some(queued)) = (&self.trailers, &self.queued) {
             ready!(queued.poll_sent(context));
         }
-        Poll::Ready(self.end.take())
+        Poll::Ready(self.trailers.take())
     }
 }
 
-impl http_body::Body for Answer {
+impl http_body::Body for ResponseBody {
     type Data = Chunk;
     type Error = Status;
 
@@ -149,7 +150,7 @@ impl http_body::Body for Answer {
         if this.ended {
             return Poll::Ready(None);
         }
-        if this.end.is_none() {
+        if this.trailers.is_none() {
             let frame = match ready!(Pin::new(&mut this.inner).poll_frame(context)) {
                 Some(Ok(frame)) => frame,
                 Some(Err(status)) => return Poll::Ready(Some(Err(status))),
@@ -163,19 +164,19 @@ impl http_body::Body for Answer {
                         if let Err(status) = overloaded().add_header(&mut trailers) {
                             return Poll::Ready(Some(Err(status)));
                         }
-                        this.end = Some(trailers);
+                        this.trailers = Some(trailers);
                     }
                 },
-                Err(frame) => this.end = frame.into_trailers().ok(),
+                Err(frame) => this.trailers = frame.into_trailers().ok(),
             }
         }
-        let trailers = ready!(this.poll_end(context));
+        let trailers = ready!(this.poll_trailers(context));
         this.ended = true;
         Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || (self.end.is_none() && self.inner.is_end_stream())
+        self.ended || (self.trailers.is_none() && self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -183,25 +184,25 @@ impl http_body::Body for Answer {
     }
 }
 
-impl Lingering {
-    /// Whether any answer shares it, beside the connection and who asks.
-    pub(super) fn are_some(&self) -> bool {
+impl FinishedBacklog {
+    /// Whether a response shares it with the connection and the caller of this.
+    pub(super) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 2
     }
 
-    fn try_add(&self, bytes: usize) -> Option<Linger> {
-        let bytes = bytes.max(LEAST_BYTES);
-        let fits = |now: usize| Some(now + bytes).filter(|&then| then <= LINGERING_BYTES);
+    fn try_add(&self, bytes: usize) -> Option<BacklogShare> {
+        let bytes = bytes.max(MIN_RESPONSE_BYTES);
+        let fits = |now: usize| Some(now + bytes).filter(|&then| then <= MAX_BACKLOG_BYTES);
         let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
         self.0.fetch_update(set, fetch, fits).ok()?;
-        let all = self.clone();
-        Some(Linger { all, bytes })
+        let backlog = self.clone();
+        Some(BacklogShare { backlog, bytes })
     }
 }
 
-impl Drop for Linger {
+impl Drop for BacklogShare {
     fn drop(&mut self) {
-        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.backlog.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

@@ -1,5 +1,5 @@
-//! Streams that end only when their caller ends them, and how they end otherwise: with
-//! their connection, which a drain or its age ends, or when they are old enough.
+//! Long-lived streams: health watches and reflection. Their caller ends them. Otherwise
+//! they end with their connection, on drain or by age, or at a deadline.
 
 use std::{
     pin::Pin,
@@ -17,46 +17,56 @@ use tokio::{
 };
 use tonic::{Status, body::Body};
 
-use super::leftover::Inbound;
+use super::request_body::RequestBody;
 use crate::{
     core::buffered::Held,
     orchestrator::wire::status::{draining, stream_is_old},
 };
 
-/// The right to one such stream, and what ends it.
-pub(super) struct OpenEnded {
+/// A long-lived stream: its permit, its memory, and what ends it.
+pub(super) struct LongLived {
     drained: BoxFuture<'static, ()>,
     deadline: Option<Pin<Box<Sleep>>>,
-    _right: (OwnedSemaphorePermit, Held),
-    /// Tells by being dropped: see [`UntilAnswered`].
+    _permit: (OwnedSemaphorePermit, Held),
+    /// Ends the request body when dropped.
     answering: Option<oneshot::Sender<()>>,
 }
 
-impl OpenEnded {
-    /// What such a stream takes in memory; tonic's buffers are most of it.
+impl LongLived {
+    /// The memory of such a stream, most of it tonic's buffers.
     pub(super) const BYTES: usize = 32 << 10;
 
-    /// A stream that ends when `drained` comes true, and at `deadline`.
+    /// A stream that ends when `drained` completes, and at `deadline`.
     pub(super) fn new(
         drained: BoxFuture<'static, ()>,
         deadline: Option<Instant>,
-        right: (OwnedSemaphorePermit, Held),
+        permit: (OwnedSemaphorePermit, Held),
     ) -> Self {
         Self {
             drained,
             deadline: deadline.map(|at| Box::pin(sleep_until(at))),
-            _right: right,
+            _permit: permit,
             answering: None,
         }
     }
 
-    /// The response of the stream.
-    pub(super) fn of(self, response: Response<Body>) -> Response<Body> {
+    /// Has `body` end with the response.
+    pub(super) fn request(&mut self, body: RequestBody) -> Body {
+        let (answering, answered) = oneshot::channel();
+        self.answering = Some(answering);
+        Body::new(UntilAnswered {
+            inner: body.into_incoming(),
+            answered,
+        })
+    }
+
+    /// Has `response` end with the stream.
+    pub(super) fn response(self, response: Response<Body>) -> Response<Body> {
         if http_body::Body::is_end_stream(response.body()) {
             return response;
         }
         response.map(|inner| {
-            Body::new(UntilEnded {
+            Body::new(LongLivedBody {
                 inner,
                 stream: self,
                 ended: false,
@@ -64,7 +74,6 @@ impl OpenEnded {
         })
     }
 
-    /// Why it is to end, if it is.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Status> {
         if self.drained.as_mut().poll(context).is_ready() {
             return Poll::Ready(draining());
@@ -76,14 +85,13 @@ impl OpenEnded {
     }
 }
 
-/// A response that ends when its stream has to.
-struct UntilEnded {
+struct LongLivedBody {
     inner: Body,
-    stream: OpenEnded,
+    stream: LongLived,
     ended: bool,
 }
 
-impl http_body::Body for UntilEnded {
+impl http_body::Body for LongLivedBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -94,7 +102,7 @@ impl http_body::Body for UntilEnded {
         if self.ended {
             return Poll::Ready(None);
         }
-        // What is ready goes first: a watcher has to see NOT_SERVING.
+        // Messages before the end: a watcher has to see NOT_SERVING.
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
             return Poll::Ready(frame);
         }
@@ -108,30 +116,18 @@ impl http_body::Body for UntilEnded {
         })
     }
 
-    /// Or an answer that has no body would get one, and lose its status on the way:
-    /// it is in the headers, where clients look only if these end the stream.
+    /// Keeps a trailers-only response what it is: clients look for the status in the
+    /// headers only if these end the stream.
     fn is_end_stream(&self) -> bool {
         self.ended || self.inner.is_end_stream()
     }
 }
 
-/// A request whose body ends with its response. Reflection reads on, in a task of
-/// its own, as long as the caller might ask more; the stream would stay open, and
-/// a drain would wait for it.
-pub(super) struct UntilAnswered {
+/// A request body that ends with its response. The task of reflection reads as long as
+/// the caller may send more, which would keep the stream open and hold up a drain.
+struct UntilAnswered {
     inner: Option<Incoming>,
     answered: oneshot::Receiver<()>,
-}
-
-impl UntilAnswered {
-    pub(super) fn new(body: Inbound, stream: &mut OpenEnded) -> Self {
-        let (answering, answered) = oneshot::channel();
-        stream.answering = Some(answering);
-        Self {
-            inner: body.into_incoming(),
-            answered,
-        }
-    }
 }
 
 impl http_body::Body for UntilAnswered {

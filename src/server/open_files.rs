@@ -1,35 +1,37 @@
-//! File descriptors: raises the process's limit, and shares it out so that callers
-//! leave some for tool services and the operators' page.
+//! The limit on open files: raises it, and reserves file descriptors for tool services
+//! and the admin port before callers get the rest.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::admin;
 use crate::config::{Config, Service};
 
-/// Standard streams, listeners, epoll, exporters, name servers, files that are read.
+/// For standard streams, listeners, epoll, exporters, DNS and files that are read.
 const OWN: usize = 32;
 
-/// Raises the soft limit on open files to the hard one, as Go's runtime does, and
-/// lowers `server.max_connections` to what that leaves for callers. Warns if it has to.
-pub fn share_out(config: &mut Config) {
-    let Some(limit) = raise() else { return };
+/// Raises the soft limit on open files to the hard one, as Go's runtime does. Lowers
+/// `server.max_connections`, with a warning, if that leaves too few for callers.
+pub fn raise_limit(config: &mut Config) {
+    let Some(limit) = raise_to_hard_limit() else {
+        return;
+    };
     let wanted = config.server.max_connections;
-    let kept = kept_back(config);
-    let callers = for_callers(limit, kept, wanted);
+    let reserved = reserved(config);
+    let callers = for_callers(limit, reserved, wanted);
     if callers < wanted {
         tracing::warn!(
             limit,
-            needed = kept + wanted,
+            needed = reserved + wanted,
             for_callers = callers,
             "too few file descriptors (ulimit -n) for server.max_connections = {wanted}: \
-             taking {callers} connections of callers"
+             accepting {callers} connections"
         );
         config.server.max_connections = callers;
     }
 }
 
-/// The limit from now on; `None` if nobody knows it.
-fn raise() -> Option<usize> {
+/// The limit from now on, if it is known.
+fn raise_to_hard_limit() -> Option<usize> {
     let resource = Resource::RLIMIT_NOFILE;
     let (soft, hard) = getrlimit(resource).ok()?;
     let limit = match setrlimit(resource, hard, hard) {
@@ -39,8 +41,8 @@ fn raise() -> Option<usize> {
     Some(usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// What is not for callers: names are counted as one address each.
-fn kept_back(config: &Config) -> usize {
+/// What is not for callers. An endpoint counts as one address.
+fn reserved(config: &Config) -> usize {
     let of_service = |service: &Service| {
         let useful = config.limits.max_in_flight_calls / service.max_streams_per_connection + 1;
         service.endpoints.len() * service.max_connections_per_address.min(useful)
@@ -49,9 +51,9 @@ fn kept_back(config: &Config) -> usize {
     OWN + admin::MAX_CONNECTIONS + tools
 }
 
-/// Half of the limit at least, whatever tools might need.
-fn for_callers(limit: usize, kept: usize, wanted: usize) -> usize {
-    let free = limit - kept.min(limit / 2);
+/// At least half of the limit, however much is reserved.
+fn for_callers(limit: usize, reserved: usize, wanted: usize) -> usize {
+    let free = limit - reserved.min(limit / 2);
     wanted.min(free).max(1)
 }
 
@@ -60,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn callers_get_what_is_left_and_half_at_least() {
+    fn callers_get_the_rest_and_at_least_half() {
         assert_eq!(for_callers(1 << 20, 1000, 4096), 4096);
         assert_eq!(for_callers(5096, 1000, 4096), 4096);
         assert_eq!(for_callers(5095, 1000, 4096), 4095);
@@ -71,12 +73,12 @@ mod tests {
     }
 
     #[test]
-    fn tools_are_given_the_connections_that_they_may_have() {
+    fn tools_get_the_connections_that_they_may_have() {
         let text = "[limits]\nmax_in_flight_calls = 1000\n\
                     [services.a]\nendpoints = [\"http://a\", \"http://b\"]\n\
                     [services.b]\nendpoint = \"http://c\"\nmax_connections_per_address = 3\n";
         let config = Config::parse(text).unwrap();
-        let own = kept_back(&Config::default());
-        assert_eq!(kept_back(&config), own + 2 * 11 + 3);
+        let own = reserved(&Config::default());
+        assert_eq!(reserved(&config), own + 2 * 11 + 3);
     }
 }
