@@ -1,6 +1,6 @@
 //! The commands: read arguments and configuration, start logging, bind, run until
-//! a signal, drain. Exit codes: 0 done, 1 could not, 2 wrong usage, 130 a second
-//! signal cut the drain short.
+//! a signal, drain. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 a second signal
+//! cut the drain short.
 
 mod file;
 mod terminal;
@@ -79,7 +79,7 @@ enum Command {
         /// The configuration, TOML; `-`: standard input
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Not on the machine that it is for: skip certificates and the environment, and say so
+        /// For another machine: skip certificates and the environment, and say so
         #[arg(long)]
         offline: bool,
     },
@@ -94,10 +94,10 @@ enum Command {
         /// Where it listens: host:port
         #[arg(value_name = "ADDR", default_value = "127.0.0.1:50051")]
         address: probe::Address,
-        /// Of which service of it, such as fanfare.v1.OrchestratorService [default: the whole server]
+        /// Which of its services to ask about, such as fanfare.v1.OrchestratorService [default: the whole server]
         #[arg(long, default_value = "", hide_default_value = true)]
         service: String,
-        /// For connecting and the answer together
+        /// How long connecting and the answer may take together
         #[arg(long, default_value = "1s", value_parser = probe::parse_timeout)]
         timeout: Duration,
     },
@@ -105,8 +105,8 @@ enum Command {
 
 /// Runs the command.
 pub(crate) fn run(cli: Cli) -> Outcome {
-    // One provider of cryptography for all, also for libraries that would pick one;
-    // it can't have been installed before.
+    // One provider of cryptography for all, also for libraries that would pick their
+    // own. It fails only if there is one already, which can't be yet.
     let _ = ring::default_provider().install_default();
     if let Command::Check { config, offline } = &cli.command {
         return file::check(config, *offline);
@@ -334,8 +334,8 @@ where
     logging::init(format, level, output.is_terminal(), output)
 }
 
-/// Comes true at the first SIGTERM or SIGINT from now on; a second one ends the
-/// process. To be called before anybody is told that the process is there.
+/// Resolves at the first SIGTERM or SIGINT from now on; a second one ends the process.
+/// To be called before the process announces that it listens.
 fn signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;

@@ -5,7 +5,6 @@
 //! too. Ports, servers and the command line are left to the caller, and so is
 //! the logger that the tools' ledger goes to.
 
-mod connect;
 mod ledger;
 mod render;
 pub mod scenario;
@@ -16,7 +15,9 @@ pub mod view;
 
 use std::{fmt::Write as _, net::SocketAddr};
 
-pub use connect::{Plain, connect};
+use tonic::transport::{Channel, Endpoint, Error};
+
+use crate::pb::orchestrator_service_client::OrchestratorServiceClient;
 
 /// The demo tools: name, description, and whether they are idempotent.
 pub const TOOLS: [(&str, &str, bool); 8] = [
@@ -64,6 +65,16 @@ pub fn config_toml(tools_addr: SocketAddr) -> String {
         );
     }
     toml
+}
+
+/// A client of the server at `address`, without TLS.
+///
+/// # Errors
+/// If nobody listens there.
+pub async fn connect(address: SocketAddr) -> Result<OrchestratorServiceClient<Channel>, Error> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))?;
+    let channel = endpoint.connect().await?;
+    Ok(OrchestratorServiceClient::new(channel))
 }
 
 #[cfg(test)]

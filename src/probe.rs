@@ -1,8 +1,8 @@
 //! Asks a gRPC server whether it serves (`grpc.health.v1`): for the probes of
 //! containers that have no other program in them, and for people.
 //!
-//! Kubernetes asks by itself; this is for those who start a command, and it tells
-//! why the answer is no.
+//! Kubernetes asks by itself; this is for those who start a command, and it says why
+//! the answer is no.
 
 use std::{error::Error, fmt, io, str::FromStr, time::Duration};
 
@@ -28,9 +28,9 @@ pub enum ProbeError {
     /// The time was over before the answer came.
     #[error("timed out after {}, {doing}", humantime::format_duration(*.after))]
     TimedOut {
-        /// How long it took.
+        /// How much time it had.
         after: Duration,
-        /// What it was at.
+        /// What it was doing.
         doing: &'static str,
     },
     /// The server has no such service.
@@ -75,7 +75,7 @@ pub async fn check(
         .await
         .map_err(|_| timed_out("waiting for the answer"))?
         .map_err(|status| failure(&status, service))?;
-    // A status of a later version of the protocol is none that we know.
+    // A status of a later version of the protocol reads as UNKNOWN.
     Ok(response.into_inner().status())
 }
 

@@ -16,13 +16,13 @@ const STDIN: &str = "-";
 const ENVIRONMENT: &str =
     "the environment (OTEL_*, RUST_LOG, RUST_MIN_STACK, TOKIO_WORKER_THREADS)";
 
-/// Reads the configuration; its mistakes are told with the name of the file.
+/// Reads the configuration; its mistakes are reported with the name of the file.
 pub(super) fn load(path: &Path) -> Result<Config, String> {
     read(path, Config::parse)
 }
 
 /// Prints the settings that result, or fails with every mistake. `offline`: without
-/// what only the machine has that the configuration is for.
+/// what is only on the machine that the configuration is for.
 pub(super) fn check(path: &Path, offline: bool) -> Outcome {
     if offline {
         let (config, unread) = read(path, Config::parse_offline)?;
@@ -50,7 +50,7 @@ fn print(config: &Config) -> Outcome {
     Ok(io::stdout().write_all(config.to_toml().as_bytes())?)
 }
 
-/// Everything in the environment that a start would fail for.
+/// Everything in the environment that would keep the service from starting.
 fn environment() -> Result<(), String> {
     let settings = Settings::from_env();
     if let Ok(settings) = &settings {

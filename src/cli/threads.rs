@@ -1,5 +1,5 @@
 //! The runtime, with as many threads as the environment asks for. Tokio and the
-//! standard library would panic where it asks for what can't be.
+//! standard library would panic if it asks for the impossible.
 
 use std::{env, io};
 
@@ -14,7 +14,7 @@ const STACK: &str = "RUST_MIN_STACK";
 /// More than the deepest recursion of an honest program.
 const MAX_STACK: u64 = 1 << 30;
 
-/// A runtime of one thread, for what is over soon.
+/// A runtime of one thread, for commands that are over soon.
 pub(super) fn one() -> io::Result<Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }
@@ -30,7 +30,7 @@ pub(super) fn many() -> Result<Runtime, Box<dyn std::error::Error + Send + Sync>
     Ok(builder.enable_all().build()?)
 }
 
-/// Whether there can be such a runtime.
+/// Whether such a runtime is possible.
 pub(super) fn check() -> Outcome {
     workers()?;
     stack()
@@ -49,7 +49,7 @@ fn workers() -> Result<Option<usize>, String> {
     }
 }
 
-/// What is no number, the standard library does not look at.
+/// The standard library ignores what is not a number.
 fn stack() -> Outcome {
     let text = env::var(STACK).unwrap_or_default();
     match text.parse::<u64>() {

@@ -17,7 +17,7 @@ use crate::{
     transport::grpc_timeout::{self, GRPC_TIMEOUT},
 };
 
-/// A ledger has a line for each call, at any rate.
+/// The ledger has a line for each call, however many there are.
 const ALL: Option<&str> = None;
 
 /// One call in the ledger. Dropping it writes how the call ended, so that a

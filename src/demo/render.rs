@@ -101,14 +101,14 @@ pub(super) fn calls(style: Style, rows: &[Row], calls: &[ToolCall]) -> String {
     text
 }
 
-/// One of the `rows`, or another in their columns: since the beginning, which
-/// call, how long it took, a bar if it is drawn live, and what came of it.
+/// A line for `row` in the columns of `rows`: the time since the beginning, the
+/// call, how long it took, a bar if it is drawn live, and the outcome.
 pub(super) fn row(style: Style, rows: &[Row], row: &Row, elapsed: Duration) -> String {
-    /// What a bar stands for until a run takes longer.
+    /// What a full bar stands for, until a run takes longer.
     const SCALE: Duration = Duration::from_secs(4);
     const CELLS: RangeInclusive<usize> = 4..=100;
     const TIME: usize = 8;
-    /// What a bar leaves to its outcome.
+    /// The columns that a bar leaves to the outcome.
     const OUTCOME: usize = 24;
     let running = (Paint::Dim, "running".to_owned());
     let (at, took, (paint, outcome)) = match &row.end {
@@ -212,7 +212,7 @@ pub(super) fn heading(style: Style, text: &str) -> String {
     line.finish() + "\n"
 }
 
-/// A length out of a message; zero if it is absent or negative.
+/// A duration from a message; zero if it is absent or negative.
 pub(super) fn length(duration: Option<prost_types::Duration>) -> Duration {
     let duration = duration.unwrap_or_default();
     from_nanos(nanos(duration.seconds, duration.nanos))
@@ -268,7 +268,7 @@ fn outcome(result: &ToolExecutionResult) -> (Paint, String) {
     (paint, payload(&text))
 }
 
-/// A payload or a message as far as it is worth a person's while.
+/// A payload or a message, cut to what a person may want to read.
 fn payload(text: &str) -> String {
     cut(&escaped(text), 200)
 }

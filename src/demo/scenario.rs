@@ -1,4 +1,4 @@
-//! The seed scenario: three calls of `sleep` in one request, through the public
+//! The scenario: three calls of `sleep` in one request, through the public
 //! API, as any caller would send them.
 //!
 //! It needs a Fanfare that serves the demo tools, and starts nothing itself.
@@ -45,7 +45,7 @@ pub struct Summary {
 /// # Errors
 /// The status of the RPC; `INTERNAL` if its stream ends without an aggregate;
 /// a status with the message of the `io::Error` if the view can't be written.
-/// A call that fails is none: see [`Summary::failed`].
+/// A call that fails is not an error: see [`Summary::failed`].
 pub async fn run<T>(
     mut client: OrchestratorServiceClient<T>,
     seconds: &[f64],
@@ -165,7 +165,7 @@ mod tests {
         },
     };
 
-    /// Sleeps instead of calling tools; forgets the aggregate if so told.
+    /// Sleeps instead of calling tools, and answers without an aggregate if told to.
     struct Sleeper {
         aggregate: bool,
     }

@@ -204,11 +204,11 @@ fn payload(arguments: &Map<String, Json>) -> Result<Bytes, Status> {
     Ok(value.encode_to_vec().into())
 }
 
-/// How much of what the caller sent an error repeats, in characters: the
+/// How much of what the caller sent is repeated in an error, in characters: the
 /// message travels in a header.
 const MAX_SHOWN: usize = 100;
 
-/// Reads one argument; `read` gives `None` for a value that is not what it must
+/// Reads one argument; `read` returns `None` for a value that is not what it must
 /// be.
 fn argument<'a, T>(
     arguments: &'a Map<String, Json>,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::pb::{ExecuteToolsResponse, ToolCall, ToolExecutionResult};
 
-/// Whether a terminal begins another line where one is too long (DECAWM).
+/// Whether a terminal wraps a line that is too long (DECAWM).
 const NO_WRAP: &str = "\x1b[?7l";
 const WRAP: &str = "\x1b[?7h";
 
@@ -44,7 +44,7 @@ impl<W: io::Write> View<W> {
     /// The calls are about to be sent.
     ///
     /// # Errors
-    /// If `out` can't be written; so with the other methods.
+    /// If `out` can't be written, as with the other methods.
     pub fn begin(&mut self, calls: &[ToolCall]) -> io::Result<()> {
         self.rows = (0..).zip(calls).map(Row::waiting).collect();
         self.elapsed = Duration::ZERO;
@@ -62,7 +62,7 @@ impl<W: io::Write> View<W> {
         self.out.flush()
     }
 
-    /// So much time has passed since the beginning.
+    /// This much time has passed since the beginning.
     pub fn tick(&mut self, elapsed: Duration) -> io::Result<()> {
         self.elapsed = elapsed;
         if self.style.live {
@@ -113,8 +113,8 @@ impl<W: io::Write> View<W> {
                 format!("\r\x1b[2K{line}\n")
             })
             .collect();
-        // In a terminal that is narrower than it was thought to be, a line that wraps
-        // would be two, and what goes up by the number of lines would leave a trail.
+        // In a terminal that is narrower than expected, a row would wrap into two lines,
+        // and going up by the number of rows would leave one of them behind.
         format!("{NO_WRAP}{rows}{WRAP}")
     }
 }
