@@ -3,46 +3,74 @@
 //! under one deadline, streams each completion as it is known, and answers with
 //! all results in the order of the calls.
 //!
-//! This page is the architecture. It is meant to be read with the file list
-//! open; the whole path of a request is a dozen small files.
+//! This page is the architecture. It is meant to be read with the file list open.
+//!
+//! # Where things are
+//!
+//! | directory | what it does |
+//! |---|---|
+//! | [`core`] | the orchestration itself: a batch of calls in, one outcome per call out |
+//! | [`server`] | the front door: connections, limits, deadlines, drain, the operators' page |
+//! | [`orchestrator`] | the RPCs: a request is parsed, planned, started and answered |
+//! | [`catalog`] | which tools there are; the snapshot that a request keeps to |
+//! | [`policy`] | retries, hedging, budget, circuit breakers, bulkhead; knows no protocol |
+//! | [`net`] | which address and which connection a call takes |
+//! | [`tool`] | protocols for tools: arguments to bytes on the wire to outcome |
+//! | [`telemetry`], [`logging`] | spans, metrics and the log |
+//! | [`config`] | a file per section: its keys, defaults and checks |
+//! | [`transport`] | what both ends need of the wire: HTTP/2 frames, gzip, certificates |
+//! | [`demo`], [`probe`], [`json`] | a tool service to try things with; the health probe; JSON |
 //!
 //! # The path of a request
 //!
 //! ```text
-//!        edges (hyper, tonic)              core (tokio)                edges
-//!
-//!  caller ─→ server ─→ orchestrator ─→ core ─→ catalog ─→ tool ─→ policy ─→ net ─→ tools
-//!            accept     wire: parse     fanout             fanfare  retry     upstream
-//!            edge       run, stream       │                         breaker   connection
-//!                          ↑              │ (index, outcome)
-//!                          └── aggregate ←┘ as each completes
+//!   caller ─→ server ─→ orchestrator ─→ core ─→ tool ─→ policy ─→ tool ─→ net ─→ service
+//!             accept    wire: parse    fanout   remote  breakers  fanfare upstream
+//!             edge      plan, start      │              retry     grpc    connection
+//!                            ↑           │ (index, outcome)
+//!                       run, stream ←────┘ as each call ends
 //! ```
 //!
-//! 1. [`server`] accepts a connection and serves HTTP/2 on it (`server/connection.rs`).
-//!    Its edge (`server/edge.rs`) notes the arrival, reads `grpc-timeout` and sets the one
-//!    absolute [`deadline`](core::deadline).
-//! 2. [`orchestrator`] has the RPCs. It parses the request
-//!    ([`orchestrator::wire`], the only place where field paths and gRPC statuses are
-//!    known), takes the calls on ([`core::admission`]), looks up their tools
-//!    ([`catalog`]) and starts the fan-out.
-//! 3. [`core::fanout`] runs the calls through the trait [`core::fanout::Tool`] and yields
-//!    each completion as it is known. It owns the timer, the concurrency limit, the
-//!    failure policy, and catches panics.
-//! 4. A run ([`orchestrator::run`]) fills the completions into an
-//!    [`aggregate`](core::aggregate), which becomes the answer; the streaming RPC
-//!    ([`orchestrator::stream`]) sends each on the way as well. With the answer goes its
-//!    [`reservation`](core::reservation), what the request takes up of admission's calls
-//!    and [`buffered`](core::buffered)'s bytes, until the edge has handed on the last byte.
-//! 5. [`tool`] is the other edge: one outgoing call, under the policies of its tool
-//!    ([`policy`]), straight on h2, over a connection that is made when needed, to one of
-//!    the service's addresses ([`net`]), with every failure classified.
+//! 1. `server/accept.rs` accepts a connection, `server/connection.rs` serves HTTP/2 on it.
+//!    `server/edge.rs` notes the arrival of a request, reads `grpc-timeout` and sets the one
+//!    absolute deadline (`core/deadline.rs`); `server/receive.rs` reads the message.
+//! 2. `orchestrator.rs` has the RPCs. `orchestrator/wire.rs` parses the request: only there
+//!    are field paths and gRPC statuses known. `orchestrator/plan.rs` pins the snapshot
+//!    (`catalog/snapshot.rs`) and plans the calls: their tools, deadlines, and what is
+//!    refused. To start it, the request is admitted (`core/admission.rs`) and its memory
+//!    reserved (`core/buffered.rs`, `core/reservation.rs`).
+//! 3. `core/fanout.rs` runs the calls and yields each completion as it is known. It owns the
+//!    timer, the concurrency limit and the failure policy, and catches panics.
+//! 4. `tool/remote.rs` is a call to a remote tool. `policy.rs` lets it through the breakers
+//!    (`policy/breakers.rs`) and the bulkhead (`policy/bulkhead.rs`), and makes as many
+//!    attempts as it may have (`policy/retry.rs`, `policy/hedged.rs`, `policy/budget.rs`),
+//!    each under the eyes of the breakers (`policy/attempt.rs`).
+//! 5. An attempt is made by the tool's protocol (`tool/fanfare.rs`), in gRPC's framing
+//!    (`tool/grpc/request.rs`), on a connection of `net/upstream.rs`: the address by
+//!    `net/balance.rs` and `net/eject.rs`, the connection by `net/address_pool.rs`, HTTP/2
+//!    by `net/connection.rs`.
+//! 6. What comes back is read by `tool/grpc/reply.rs`; a failure is told whose it is, and
+//!    whether the tool may have run, by `tool/grpc/failure.rs`.
+//! 7. `orchestrator/run.rs` fills the completions into `core/aggregate.rs`, which becomes
+//!    the answer; `orchestrator/stream.rs` sends each one on the way as well.
+//! 8. `server/answer.rs` gives back what the request held once the last byte is handed on.
 //!
-//! [`telemetry`] wraps both edges: the server's begins a trace, a run tells of its
-//! calls as they complete, the client of its attempts. [`core::drain`] is how the end of
-//! the process reaches all of them; [`server::admin`] is the page for operators.
-//! [`config`], [`logging`] and [`probe`] are for the binary, [`demo`] is a tool service
-//! to try things with, [`json`] is for the ends of the path, [`transport`] is what both
-//! edges need of the wire.
+//! [`telemetry`] watches both ends: `telemetry/rpc.rs` a request from its arrival to its last
+//! byte, and through `core/observer.rs` its calls and attempts. `core/drain.rs` is how the
+//! end of the process reaches all of them.
+//!
+//! # To add something
+//!
+//! - **A protocol for tools**: a type in `tool/` that implements `tool/protocol.rs`
+//!   (one attempt: arguments to bytes to observation, or to a `policy/failure.rs`), its keys
+//!   in `config/service.rs`, and the line of `catalog.rs` that makes it. What is spoken over
+//!   gRPC finds framing, replies and the meaning of failures in `tool/grpc.rs`. Deadlines,
+//!   retries, breakers and telemetry are around it.
+//! - **A setting**: one entry in the file of its section in `config/`; the reference, the
+//!   example and the JSON Schema are written out of it.
+//! - **A metric or an attribute of a span**: its name in `telemetry/names.rs`.
+//! - **A way for a call to fail**: `core/error.rs`; `orchestrator/wire/status.rs` makes the
+//!   status that the caller gets.
 //!
 //! # What always holds
 //!
@@ -65,7 +93,7 @@
 //! 8. **Payloads are opaque**: they pass through as the bytes that arrived.
 //!    `interop::payloads_pass_through_byte_for_byte`
 //! 9. **Telemetry wraps, it does not weave**: the core knows neither it nor gRPC, it
-//!    never blocks or fails a call, and what each RPC, call and attempt came to is
+//!    never blocks or fails a call, and the end of each RPC, call and attempt is
 //!    told once. `tidy::*`, `telemetry::*`
 //! 10. **What can be saved is saved, and nothing is done twice**: a call is sent
 //!     again only if it can't have run or may run twice, and within a budget; callers
@@ -74,8 +102,14 @@
 //!
 //! # Who may name whom
 //!
-//! [`core`] is made of tokio and std: it never names tonic, hyper or the generated
-//! messages. [`orchestrator::wire`] is where both worlds meet. Everything else is an edge.
+//! Dependencies run one way, and `tests/it/tidy.rs` checks it: no circles between files, and
+//!
+//! - [`core`] is made of tokio and std. It names nothing of ours, and neither tonic, hyper,
+//!   the generated messages nor telemetry.
+//! - [`policy`] names [`core`] and [`config`], and no protocol: neither gRPC nor h2.
+//! - [`net`] names [`core`], [`config`] and [`transport`], but no policy and no tool.
+//! - [`tool`] brings these together; [`catalog`] makes the tools.
+//! - [`orchestrator`] names no connection, and [`server`] is named by nobody but the binary.
 
 pub mod catalog;
 pub mod config;

@@ -15,7 +15,6 @@ mod filter;
 mod gate;
 mod human;
 mod json;
-pub(crate) mod peer;
 mod queue;
 mod refused;
 #[cfg(test)]

@@ -43,7 +43,6 @@ use crate::{
         drain::{Drain, DrainController, drain},
         overflow::Overflow,
     },
-    logging::peer::connected_to,
     orchestrator::Orchestrator,
     pb::{
         FILE_DESCRIPTOR_SET,
@@ -51,6 +50,7 @@ use crate::{
         tool_service_server::{ToolService, ToolServiceServer},
     },
     telemetry::Telemetry,
+    transport::peer::connected_to,
 };
 use accept::Acceptor;
 use edge::Edge;

@@ -5,5 +5,6 @@ pub(crate) mod endpoint;
 pub(crate) mod frames;
 pub mod grpc_timeout;
 pub mod gzip;
+pub(crate) mod peer;
 pub(crate) mod tls;
 pub(crate) mod writes;

@@ -11,9 +11,9 @@ use tracing_subscriber::{EnvFilter, Layer, filter::LevelFilter, layer::Context};
 use super::{
     fields::Fields,
     gate::{Gate, LIBRARY},
-    peer,
     throttle::Origin,
 };
+use crate::transport::peer;
 
 /// The target of these lines.
 const TARGET: &str = "fanfare::http2";

@@ -11,13 +11,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Upstream, state::State};
 use crate::{
-    logging::peer::connected_to,
     net::{
         address::Address,
         address_pool::AddressPool,
         connection::{Connection, Driver, End},
         dial::dial,
     },
+    transport::peer::connected_to,
 };
 
 /// How long a call waits for a connection if it has another choice: RFC 8305's

@@ -11,7 +11,7 @@ tokio::task_local! {
 
 /// A connection.
 #[derive(Debug, Default)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     peer: Option<String>,
     ended: AtomicBool,
 }
@@ -26,18 +26,18 @@ pub(crate) async fn connected_to<F: Future>(peer: Option<String>, future: F) -> 
 }
 
 /// The connection that the current task serves.
-pub(super) fn current() -> Option<Arc<Connection>> {
+pub(crate) fn current() -> Option<Arc<Connection>> {
     CONNECTION.try_with(Arc::clone).ok()
 }
 
 impl Connection {
     /// Its other end.
-    pub(super) fn peer(&self) -> Option<&str> {
+    pub(crate) fn peer(&self) -> Option<&str> {
         self.peer.as_deref()
     }
 
     /// Notes that it ends. Whether that is the first time.
-    pub(super) fn ends(&self) -> bool {
+    pub(crate) fn ends(&self) -> bool {
         !self.ended.swap(true, Ordering::Relaxed)
     }
 }
