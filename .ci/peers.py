@@ -24,7 +24,7 @@ GUARDED = ["go", "java", "node", "tonic", "envoy"]
 SCENARIOS = [
     (grpcurl.grpcurl_sees, ["old", "new"], {}),
     (telemetry.collected, ["http/protobuf", "grpc"], {}),
-    (proxy.proxied, ["envoy"], {}),
+    (proxy.proxied, ["tonic"], {}),
     (answers.hedged_pushback, ["python"], {}),
     (answers.unknown_health, answers.CALLERS, {}),
     (answers.no_reflection, ["old"], {}),
