@@ -29,7 +29,7 @@ mod tests;
 mod text;
 mod tls;
 mod tool;
-pub(crate) mod units;
+mod units;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -44,6 +44,7 @@ use crate::{
     mistakes::{Mistake, Mistakes, Position},
 };
 
+pub(crate) use self::kind::duration_from;
 pub use self::{
     breaker::Breaker,
     compression::Compression,

@@ -13,7 +13,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::{config::units::duration_from, transport::endpoint::parse_endpoint};
+use crate::{config::duration_from, transport::endpoint::parse_endpoint};
 
 /// Where a server listens, without TLS: `host:port`, or `http://host:port`.
 #[derive(Clone, Debug)]

@@ -142,12 +142,20 @@ where
 
 /// A duration of `min` or more.
 pub(super) fn duration(min: Duration) -> Kind<Duration> {
-    let range = min..=MAX_DURATION;
-    let form = Form::Duration(range.clone());
-    let parse = move |value: &DeValue<'_>| {
-        parse_duration(value.as_str()?).filter(|duration| range.contains(duration))
-    };
+    let form = Form::Duration(min..=MAX_DURATION);
+    let parse = move |value: &DeValue<'_>| duration_from(min, value.as_str()?).ok();
     Kind::new(form, parse, write_duration)
+}
+
+/// Reads a duration of `min` or more outside of a file.
+///
+/// # Errors
+/// What was expected, to follow that word.
+pub(crate) fn duration_from(min: Duration, text: &str) -> Result<Duration, String> {
+    let range = min..=MAX_DURATION;
+    parse_duration(text)
+        .filter(|duration| range.contains(duration))
+        .ok_or_else(|| Form::Duration(range.clone()).to_string())
 }
 
 pub(super) fn write_duration(duration: &Duration) -> String {

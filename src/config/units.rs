@@ -2,24 +2,11 @@
 
 use std::time::Duration;
 
-use super::form::Form;
-
 pub(super) const KIB: u64 = 1024;
 pub(super) const MIB: u64 = 1024 * KIB;
 /// The longest duration of all settings.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
 const BYTE_UNITS: [(&str, u64); 4] = [("GiB", 1024 * MIB), ("MiB", MIB), ("KiB", KIB), ("B", 1)];
-
-/// Reads a duration from `min` to [`MAX_DURATION`].
-///
-/// # Errors
-/// What was expected, to follow that word.
-pub(crate) fn duration_from(min: Duration, text: &str) -> Result<Duration, String> {
-    let range = min..=MAX_DURATION;
-    parse_duration(text)
-        .filter(|duration| range.contains(duration))
-        .ok_or_else(|| Form::Duration(range.clone()).to_string())
-}
 
 /// As [`humantime::parse_duration`]; `None` also for durations far over
 /// [`MAX_DURATION`].

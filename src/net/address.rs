@@ -18,6 +18,7 @@ use super::tls::Tls;
 use crate::{
     config,
     telemetry::attempt::{Peer, Target},
+    transport::endpoint::host_and_port,
 };
 
 /// A `scheme://host:port`.
@@ -56,10 +57,8 @@ impl Drop for Draining {
 impl Endpoint {
     /// The endpoint `uri` of `service`.
     pub(super) fn new(uri: &Uri, service: &config::Service) -> Self {
-        // An IPv6 address stands in brackets in a URL.
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let https = uri.scheme_str() == Some("https");
-        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+        let (host, port) = host_and_port(uri);
+        let https = uri.scheme() == Some(&Scheme::HTTPS);
         Self {
             host: host.to_owned(),
             port,

@@ -29,6 +29,17 @@ pub(crate) fn parse_url(text: &str) -> Option<Uri> {
     (scheme_is_good && !authority.host().is_empty() && port_is_good).then_some(uri)
 }
 
+/// The host, without the brackets of an IPv6 address, and the port, which by default is
+/// that of the scheme.
+pub(crate) fn host_and_port(uri: &Uri) -> (&str, u16) {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_https = uri.scheme() == Some(&Scheme::HTTPS);
+    (
+        host,
+        uri.port_u16().unwrap_or(if is_https { 443 } else { 80 }),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +59,18 @@ mod tests {
         for text in bad.split(' ').chain(["", "http://a b", "http://a/\u{e9}"]) {
             assert_eq!(parse_endpoint(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_port_is_that_of_the_scheme_by_default() {
+        let of = |text: &str| {
+            let uri = parse_url(text).unwrap();
+            let (host, port) = host_and_port(&uri);
+            format!("{host} {port}")
+        };
+        assert_eq!(of("http://a"), "a 80");
+        assert_eq!(of("https://[::1]/b"), "::1 443");
+        assert_eq!(of("https://[::1]:81"), "::1 81");
     }
 
     #[test]

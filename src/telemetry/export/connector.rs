@@ -21,7 +21,10 @@ use tokio::{
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 use tower::Service;
 
-use crate::telemetry::settings::{Otlp, Protocol};
+use crate::{
+    telemetry::settings::{Otlp, Protocol},
+    transport::endpoint::host_and_port,
+};
 
 /// Long enough for a few lost packets. The kernel would go on for two minutes.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,11 +82,7 @@ impl Service<Uri> for Connector {
 }
 
 async fn open(otlp: &Otlp) -> io::Result<Box<dyn Stream>> {
-    let host = otlp.endpoint.host().unwrap_or_default();
-    // An IPv6 address stands in brackets in a URL.
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let standard = if otlp.tls.is_some() { 443 } else { 80 };
-    let port = otlp.endpoint.port_u16().unwrap_or(standard);
+    let (host, port) = host_and_port(&otlp.endpoint);
     let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
     let Some(tls) = &otlp.tls else {
