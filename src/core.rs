@@ -10,6 +10,7 @@ pub mod deadline;
 pub mod drain;
 pub mod error;
 pub mod fanout;
+pub mod observer;
 pub(crate) mod overflow;
 pub mod reservation;
 pub mod status;

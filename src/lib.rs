@@ -53,7 +53,7 @@
 //!    whether the tool may have run, by `tool/grpc/failure.rs`.
 //! 7. `orchestrator/run.rs` fills the completions into `core/aggregate.rs`, which becomes
 //!    the answer; `orchestrator/stream.rs` sends each one on the way as well.
-//! 8. `server/answer.rs` gives back what the request held once the last byte is handed on.
+//! 8. `server/response_body.rs` gives back what the request held once the last byte is handed on.
 //!
 //! [`telemetry`] watches both ends: `telemetry/rpc.rs` a request from its arrival to its last
 //! byte, and through `core/observer.rs` its calls and attempts. `core/drain.rs` is how the

@@ -26,7 +26,8 @@ use crate::{
         buffered::Buffered,
         deadline::Deadline,
         drain::Drain,
-        fanout::FanOut,
+        fanout::{FanOut, Surroundings},
+        observer::Observer,
         reservation::{
             CALL_BYTES, InProgress, REQUEST_BYTES, Reservation, UNCOPIED_BYTES, Undelivered,
         },
@@ -122,7 +123,7 @@ impl Orchestrator {
                 }
             }
         }
-        let (mut batch, view) =
+        let (batch, view) =
             wire::parse_request(request, limits).inspect_err(|_| rejected("invalid"))?;
         let permit = self
             .admission
@@ -142,21 +143,22 @@ impl Orchestrator {
             .map(|call| self.registry.get(&call.name))
             .collect();
         let calls = Arc::clone(&batch.calls);
-        let telemetry = BatchTelemetry::start(record.as_ref(), &calls);
-        batch.attachment = telemetry.attachment();
+        let observer = record.as_ref().map(|record| {
+            let telemetry = BatchTelemetry::start(record, &calls);
+            Arc::new(telemetry) as Arc<dyn Observer>
+        });
         let for_tools = deadline.less_reply_margin(now, self.limits.reply_margin);
-        let fan_out = FanOut::start(
-            batch,
-            tools,
-            for_tools,
-            self.buffered.clone(),
-            self.drain.aborted(),
-        );
+        let surroundings = Surroundings {
+            buffered: self.buffered.clone(),
+            observer,
+            stop: self.drain.aborted(),
+        };
+        let fan_out = FanOut::start(batch, tools, for_tools, surroundings);
         let wanted = Wanted {
             max_bytes: self.limits.max_response_bytes,
             summary: streams && view == pb::AggregateView::Summary,
         };
-        let run = Run::new(calls, fan_out, place, received, deadline, wanted, telemetry);
+        let run = Run::new(calls, fan_out, place, received, deadline, wanted);
         Ok((run, undelivered))
     }
 }

@@ -35,7 +35,7 @@ pub use self::{
     breaker::{Breaker, BreakerState},
     breakers::{Breakers, ServicePolicy},
 };
-use crate::{config, core::fanout::Invocation, telemetry::batch::started};
+use crate::{config, core::fanout::Invocation};
 
 /// The policies of one tool.
 #[derive(Debug)]
@@ -83,7 +83,6 @@ impl Policy {
             return Err(open.into());
         }
         let _permit = self.place(invocation).await?;
-        started(invocation);
         match &self.hedging {
             None => self.retried(invocation, &attempt).await,
             // Boxed, to keep the future of other calls small.
@@ -95,11 +94,14 @@ impl Policy {
         let now = Instant::now();
         let deadline = invocation.deadline().at;
         match self.bulkhead.enter(invocation.batch_id(), now, deadline) {
-            Ok(Entry::Permitted(place)) => Ok(place),
+            Ok(Entry::Permitted(place)) => {
+                invocation.started(Duration::ZERO);
+                Ok(place)
+            }
             Ok(Entry::Queued(waiting)) => {
                 invocation.waits();
                 let place = waiting.turn().await;
-                invocation.has_waited(now.elapsed());
+                invocation.started(now.elapsed());
                 Ok(place)
             }
             Err(Refused::Full { wait }) => Err(Failure::overloaded(

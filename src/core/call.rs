@@ -3,7 +3,7 @@
 //! Calls that can't be made are in a batch with the others, beside what is wrong
 //! with them. Nothing in this file knows gRPC.
 
-use std::{any::Any, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -116,36 +116,6 @@ pub struct Batch {
     pub failure_policy: FailurePolicy,
     /// How many of the calls may run at a time; at least 1.
     pub concurrency_limit: usize,
-    /// What travels with the calls.
-    pub attachment: Attachment,
-}
-
-/// What one edge sends along with a batch for the other edge to find, such as the
-/// trace that the calls belong to. The core carries it unseen.
-#[derive(Clone, Default)]
-pub struct Attachment(Option<Arc<dyn Any + Send + Sync>>);
-
-impl Attachment {
-    /// Sends `value` along.
-    pub fn new<T: Any + Send + Sync>(value: Arc<T>) -> Self {
-        Self(Some(value))
-    }
-
-    /// What was sent along, if it is a `T`.
-    pub fn get<T: Any>(&self) -> Option<&T> {
-        self.0.as_deref()?.downcast_ref()
-    }
-}
-
-impl fmt::Debug for Attachment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.0.is_some() {
-            "something"
-        } else {
-            "nothing"
-        };
-        write!(f, "Attachment({what})")
-    }
 }
 
 /// How one call ended: the encoded observation, or why there is none.

@@ -7,10 +7,13 @@
 //! of one set, so each is polled only when it has something to say.
 //!
 //! A call that panics fails alone. This file knows neither gRPC nor telemetry; it
-//! calls through the [`Tool`] trait.
+//! calls through the [`Tool`] trait, and is watched through an [`Observer`].
 
+mod attempt;
 mod invocation;
 mod member;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,
@@ -26,7 +29,9 @@ use super::{
     call::{Batch, Completion, FailurePolicy, Outcome},
     deadline::Deadline,
     error::{CallError, Effect, Limit, Reason},
+    observer::{CallReport, Observer},
 };
+pub use attempt::Attempt;
 pub use invocation::{Invocation, Tool};
 use invocation::{Progress, Shared};
 use member::{Event, Member};
@@ -48,6 +53,16 @@ pub struct FanOut {
     ended: VecDeque<Completion>,
 }
 
+/// What a batch runs in.
+pub struct Surroundings {
+    /// Out of what observations are held.
+    pub buffered: Buffered,
+    /// Who watches the calls.
+    pub observer: Option<Arc<dyn Observer>>,
+    /// When this comes true, the calls that have not ended are cancelled.
+    pub stop: BoxFuture<'static, ()>,
+}
+
 struct Slot {
     tool: Option<Arc<dyn Tool>>,
     deadline: Deadline,
@@ -64,16 +79,18 @@ enum State {
 impl FanOut {
     /// Starts the calls of `batch`, each to the tool at the same place in
     /// `tools` (`None`: there is no such tool), under `deadline`. Those that
-    /// can't be made have ended before any begins. Observations are held out of
-    /// `buffered`. When `stop` comes true, the calls that have not ended are
-    /// cancelled.
+    /// can't be made have ended before any begins.
     pub fn start(
         batch: Batch,
         tools: Vec<Option<Arc<dyn Tool>>>,
         deadline: Deadline,
-        buffered: Buffered,
-        stop: BoxFuture<'static, ()>,
+        surroundings: Surroundings,
     ) -> Self {
+        let Surroundings {
+            buffered,
+            observer,
+            stop,
+        } = surroundings;
         let slots: Vec<Slot> = batch
             .calls
             .iter()
@@ -96,7 +113,7 @@ impl FanOut {
             shared: Arc::new(Shared {
                 progress: batch.calls.iter().map(|_| Progress::default()).collect(),
                 calls: batch.calls,
-                attachment: batch.attachment,
+                observer,
                 buffered,
             }),
             failure_policy: batch.failure_policy,
@@ -123,6 +140,7 @@ impl FanOut {
     pub async fn next(&mut self) -> Option<Completion> {
         loop {
             if let Some(completion) = self.ended.pop_front() {
+                self.tell(&completion, false);
                 return Some(completion);
             }
             if self.unended == 0 {
@@ -256,28 +274,40 @@ impl FanOut {
     }
 
     fn cancel_rest(&mut self, why: &str) {
+        self.members.clear();
+        self.running = 0;
+        self.next_to_start = self.slots.len();
         for index in 0..self.slots.len() {
             if self.slots[index].state != State::Ended {
                 let error = self.unfinished(index, Reason::Cancelled, &format!("cancelled: {why}"));
                 self.push_completion(index, Err(error));
             }
         }
-        self.members.clear();
-        self.running = 0;
-        self.next_to_start = self.slots.len();
+    }
+
+    /// Tells whoever watches of a call whose attempts have ended.
+    fn tell(&self, completion: &Completion, is_abandoned: bool) {
+        if let Some(observer) = &self.shared.observer {
+            observer.call_ended(&CallReport {
+                completion,
+                was_started: self.shared.progress[completion.index].was_started(),
+                is_abandoned,
+            });
+        }
     }
 
     /// The error of a call that did not end by itself.
     fn unfinished(&self, index: usize, reason: Reason, message: &str) -> CallError {
-        let effect = match self.shared.progress[index].possible_runs() {
+        let tool = self.slots[index].tool.as_ref();
+        let idempotent = tool.is_some_and(|tool| tool.idempotent());
+        CallError::new(reason, self.effect(index), idempotent, message)
+    }
+
+    fn effect(&self, index: usize) -> Effect {
+        match self.shared.progress[index].possible_runs() {
             0 => Effect::NotStarted,
             _ => Effect::Maybe,
-        };
-        let idempotent = self.slots[index]
-            .tool
-            .as_ref()
-            .is_some_and(|t| t.idempotent());
-        CallError::new(reason, effect, idempotent, message)
+        }
     }
 
     /// Drops the futures of calls that have ended from outside, which resets
@@ -305,6 +335,41 @@ impl FanOut {
                 return;
             }
         }
+    }
+}
+
+/// The caller is gone, or a tool has panicked: what has not ended is cancelled. No tool is
+/// asked anything here: a second panic would end the process.
+impl Drop for FanOut {
+    fn drop(&mut self) {
+        let Some(observer) = self.shared.observer.clone() else {
+            return;
+        };
+        while !self.members.is_empty() {
+            // A call that panics when it is dropped; the others are dropped all the same.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.members.clear()));
+        }
+        let ended = self.ended.len();
+        for index in 0..self.slots.len() {
+            if self.slots[index].state != State::Ended {
+                let (reason, effect) = (Reason::Cancelled, self.effect(index));
+                let error = CallError::new(reason, effect, false, "the caller is gone");
+                self.push_completion(index, Err(error));
+            }
+        }
+        for (position, completion) in std::mem::take(&mut self.ended).iter().enumerate() {
+            self.tell(completion, position >= ended);
+        }
+        observer.batch_ended();
+    }
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings")
+            .field("buffered", &self.buffered)
+            .field("observer", &self.observer)
+            .finish_non_exhaustive()
     }
 }
 

@@ -17,7 +17,7 @@ use http::{
 use super::tls::Tls;
 use crate::{
     config,
-    telemetry::attempt::{Peer, Target},
+    core::observer::{Peer, Target},
     transport::endpoint::host_and_port,
 };
 
@@ -37,7 +37,7 @@ pub(super) struct Endpoint {
 /// Where calls go: one address of a tool service.
 pub struct Address {
     socket: SocketAddr,
-    peer: Peer,
+    peer: Arc<Peer>,
     endpoint: Arc<Endpoint>,
     /// Whether it has failed since its last answer.
     suspect: AtomicBool,
@@ -91,7 +91,7 @@ impl Address {
     pub(super) fn new(socket: SocketAddr, endpoint: Arc<Endpoint>) -> Self {
         Self {
             socket,
-            peer: Peer::new(&endpoint.target, socket),
+            peer: Arc::new(Peer::new(&endpoint.target, socket)),
             endpoint,
             suspect: AtomicBool::new(false),
             draining: Arc::default(),
@@ -114,7 +114,7 @@ impl Address {
     }
 
     /// Its name in telemetry.
-    pub(crate) fn peer(&self) -> &Peer {
+    pub(crate) fn peer(&self) -> &Arc<Peer> {
         &self.peer
     }
 

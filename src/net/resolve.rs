@@ -13,7 +13,7 @@ use super::{
     address::{Address, Endpoint},
     network::Network,
 };
-use crate::{core::overflow::Overflow, telemetry::attempt::Target};
+use crate::core::{observer::Target, overflow::Overflow};
 
 /// The most addresses of one name; others are left out, since each may get connections.
 const MAX_ADDRESSES: usize = 256;

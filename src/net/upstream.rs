@@ -46,7 +46,7 @@ use super::{
 };
 use crate::{
     config::{self, Compression},
-    telemetry::attempt::Target,
+    core::observer::Target,
 };
 
 /// How often a call that waits because every connection is full looks for other

@@ -14,7 +14,6 @@ use crate::{
         reservation::{InProgress, Reservation},
     },
     pb,
-    telemetry::batch::BatchTelemetry,
 };
 
 /// A running request.
@@ -29,7 +28,6 @@ pub struct Run {
     _request: Option<InProgress>,
     arrival: Arrival,
     deadline: Deadline,
-    telemetry: BatchTelemetry,
 }
 
 /// What the answer to a request is to be.
@@ -51,7 +49,6 @@ impl Run {
         request: Option<InProgress>,
         deadline: Deadline,
         wanted: Wanted,
-        telemetry: BatchTelemetry,
     ) -> Self {
         Self {
             aggregate: Aggregate::new(&calls, wanted.max_bytes, !wanted.summary),
@@ -62,7 +59,6 @@ impl Run {
             _request: request,
             arrival: Arrival::at(deadline.arrival),
             deadline,
-            telemetry,
         }
     }
 
@@ -74,7 +70,6 @@ impl Run {
     /// The next completion, with the place of its call; `None` after the last.
     pub async fn next(&mut self) -> Option<(Completion, Reservation)> {
         let completion = self.fan_out.next().await?;
-        self.telemetry.completed(&completion);
         self.aggregate.fill(completion.clone());
         Some((completion, self.place.split_one()))
     }
@@ -82,7 +77,6 @@ impl Run {
     /// Runs all calls to their end; the answer, and its place.
     pub async fn finish(mut self) -> (pb::ExecuteToolsResponse, Reservation) {
         while let Some(completion) = self.fan_out.next().await {
-            self.telemetry.completed(&completion);
             self.aggregate.fill(completion);
         }
         self.response()

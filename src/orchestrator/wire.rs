@@ -17,8 +17,7 @@ use crate::{
     catalog::Listed,
     core::{
         call::{
-            Attachment, Batch, Completion, FailurePolicy, MAX_ID_BYTES, MAX_NAME_BYTES, ToolCall,
-            ToolName,
+            Batch, Completion, FailurePolicy, MAX_ID_BYTES, MAX_NAME_BYTES, ToolCall, ToolName,
         },
         error::{CallError, Effect, Reason, Violation},
     },
@@ -100,7 +99,6 @@ pub fn parse_request(
         wanted => wanted.min(limits.concurrency_limit),
     };
     let batch = Batch {
-        attachment: Attachment::default(),
         calls: calls.into(),
         refused,
         failure_policy,

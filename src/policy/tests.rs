@@ -11,10 +11,10 @@ use crate::{
     config::{HedgeDelay, Service},
     core::{
         buffered::Buffered,
-        call::{Attachment, Batch, FailurePolicy, Outcome, ToolCall},
+        call::{Batch, FailurePolicy, Outcome, ToolCall},
         deadline::Deadline,
         error::{Effect, Limit, Reason, ToolStatus},
-        fanout::{FanOut, Tool},
+        fanout::{FanOut, Surroundings, Tool},
         status::Code,
     },
 };
@@ -174,7 +174,6 @@ async fn run(script: Script) -> (Outcome, Instant, Instant) {
         refused: Vec::new(),
         failure_policy: FailurePolicy::default(),
         concurrency_limit: 1,
-        attachment: Attachment::default(),
     };
     let now = Instant::now();
     let deadline = Deadline {
@@ -183,8 +182,12 @@ async fn run(script: Script) -> (Outcome, Instant, Instant) {
         limit: Limit::Request,
     };
     let tool: Arc<dyn Tool> = Arc::new(Shared(Arc::clone(&scripted)));
-    let (buffered, stop) = (Buffered::new(1 << 20), std::future::pending().boxed());
-    let mut batch = FanOut::start(batch, vec![Some(tool)], deadline, buffered, stop);
+    let surroundings = Surroundings {
+        buffered: Buffered::new(1 << 20),
+        observer: None,
+        stop: std::future::pending().boxed(),
+    };
+    let mut batch = FanOut::start(batch, vec![Some(tool)], deadline, surroundings);
     let start = Instant::now();
     let mut failures = others
         .into_iter()

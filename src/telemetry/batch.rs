@@ -1,13 +1,12 @@
 //! The calls of one request: an INTERNAL span, metrics and for a failure a line in
-//! the log for each, when its outcome is known. Those that have none when the
-//! request is dropped were cancelled with it.
+//! the log for each, when it has ended.
 
 mod line;
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -15,35 +14,25 @@ use std::{
 use opentelemetry::KeyValue;
 use tokio::time::Instant;
 
-use super::{content, metrics::ToolGauges, names, rpc::Record, span::Span};
+use super::{attempt, content, metrics::ToolGauges, names, rpc::Record, span::Span};
 use crate::core::{
-    call::{Attachment, Completion, ToolCall},
-    error::{CallError, Effect, Reason},
-    fanout::Invocation,
+    call::{Completion, ToolCall},
+    error::Reason,
+    observer::{AttemptObserver, AttemptReport, CallReport, Context, Observer, Outlasting},
 };
 
 /// Calls that waited less did not wait for each other.
 const LEAST_WAIT: Duration = Duration::from_micros(100);
 
-/// How far a call is.
-const QUEUED: u8 = 0;
-const ACTIVE: u8 = 1;
-const ENDED: u8 = 2;
-
 /// The calls of a running request.
 #[derive(Debug)]
 pub(crate) struct BatchTelemetry {
-    trace: Option<Arc<BatchTrace>>,
-    sum: Duration,
-}
-
-/// What travels with the calls to where their tools are called.
-#[derive(Debug)]
-pub(crate) struct BatchTrace {
     pub(super) record: Arc<Record>,
     calls: Arc<[ToolCall]>,
     states: Box<[CallState]>,
     started: Instant,
+    /// How long the calls took that have ended, one after the other, in nanoseconds.
+    sum: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -51,139 +40,43 @@ pub(super) struct CallState {
     pub(super) gauges: Arc<ToolGauges>,
     /// `None` if the request is not sampled.
     pub(super) span: Option<Span>,
-    stage: AtomicU8,
-    /// Of a call that nobody will report: its attempts, and the nanoseconds that
-    /// it waited for its turn.
-    attempts: AtomicU32,
-    queued: AtomicU64,
 }
+
+/// A stream that is with its tool although its call has ended. Counted until this is
+/// dropped.
+struct StillActive(Arc<ToolGauges>);
 
 impl BatchTelemetry {
-    /// Of `calls`, which belong to the RPC of `record`; of nothing without.
-    pub(crate) fn start(record: Option<&Arc<Record>>, calls: &Arc<[ToolCall]>) -> Self {
-        let trace = record.map(|record| {
-            let telemetry = &record.telemetry.0;
-            let _ = record.batch_size.set(calls.len());
-            let request = record.trace.span.as_ref();
-            let started = Instant::now();
-            let begins = record.wall(started);
-            let state = |call: &ToolCall| {
-                let gauges = Arc::clone(telemetry.tools.get(&call.name));
-                gauges.queued.fetch_add(1, Ordering::Relaxed);
-                CallState {
-                    span: request.and_then(|span| span.internal(&gauges.span_name, begins)),
-                    stage: AtomicU8::new(QUEUED),
-                    attempts: AtomicU32::new(0),
-                    queued: AtomicU64::new(0),
-                    gauges,
-                }
-            };
-            if let Some(metrics) = &telemetry.metrics {
-                let method = [KeyValue::new(names::RPC_METHOD, record.method())];
-                metrics.batch_size.record(calls.len() as u64, &method);
+    /// Of `calls`, which belong to the RPC of `record`, and are queued from now on.
+    pub(crate) fn start(record: &Arc<Record>, calls: &Arc<[ToolCall]>) -> Self {
+        let telemetry = &record.telemetry.0;
+        let _ = record.batch_size.set(calls.len());
+        let request = record.trace.span.as_ref();
+        let started = Instant::now();
+        let begins = record.wall(started);
+        let state = |call: &ToolCall| {
+            let gauges = Arc::clone(telemetry.tools.get(&call.name));
+            gauges.queued.fetch_add(1, Ordering::Relaxed);
+            CallState {
+                span: request.and_then(|span| span.internal(&gauges.span_name, begins)),
+                gauges,
             }
-            Arc::new(BatchTrace {
-                record: Arc::clone(record),
-                calls: Arc::clone(calls),
-                states: calls.iter().map(state).collect(),
-                started,
-            })
-        });
-        Self {
-            trace,
-            sum: Duration::ZERO,
-        }
-    }
-
-    /// What is to travel with the calls.
-    pub(crate) fn attachment(&self) -> Attachment {
-        match &self.trace {
-            Some(trace) => Attachment::new(Arc::clone(trace)),
-            None => Attachment::default(),
-        }
-    }
-
-    /// Notes that a call has ended.
-    pub(crate) fn completed(&mut self, completion: &Completion) {
-        let Some(trace) = &self.trace else { return };
-        if completion.outcome.is_ok() {
-            trace.record.succeeded.fetch_add(1, Ordering::Relaxed);
-        }
-        self.sum += completion.end.saturating_duration_since(trace.started);
-        trace.end(completion, false);
-    }
-}
-
-impl Drop for BatchTelemetry {
-    fn drop(&mut self) {
-        let Some(trace) = self.trace.take() else {
-            return;
         };
-        let now = Instant::now();
-        for (index, state) in trace.states.iter().enumerate() {
-            let queued = match state.stage.load(Ordering::Relaxed) {
-                QUEUED => now.saturating_duration_since(trace.started),
-                ACTIVE => Duration::from_nanos(state.queued.load(Ordering::Relaxed)),
-                _ => continue,
-            };
-            let attempts = state.attempts.load(Ordering::Relaxed);
-            let effect = match attempts {
-                0 => Effect::NotStarted,
-                _ => Effect::Maybe,
-            };
-            let message = "the caller is gone";
-            let error = CallError::new(Reason::Cancelled, effect, false, message);
-            let completion = Completion {
-                index,
-                outcome: Err(error),
-                end: now,
-                queued,
-                attempts,
-            };
-            trace.end(&completion, true);
-        }
-        let record = &trace.record;
-        if let Some(metrics) = &record.telemetry.0.metrics {
-            let wall = now.duration_since(trace.started);
-            let saved = self.sum.saturating_sub(wall).as_secs_f64();
+        if let Some(metrics) = &telemetry.metrics {
             let method = [KeyValue::new(names::RPC_METHOD, record.method())];
-            metrics.saved_time.add(saved, &method);
+            metrics.batch_size.record(calls.len() as u64, &method);
         }
-    }
-}
-
-impl BatchTrace {
-    /// Of the batch that a call belongs to.
-    pub(super) fn of(invocation: &Invocation) -> Option<&Self> {
-        invocation.attachment().get()
+        Self {
+            record: Arc::clone(record),
+            calls: Arc::clone(calls),
+            states: calls.iter().map(state).collect(),
+            started,
+            sum: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn state(&self, index: usize) -> &CallState {
         &self.states[index]
-    }
-
-    /// Notes that an attempt has ended, and how often the tool was asked by now.
-    pub(super) fn attempted(&self, index: usize, first_start: Option<Instant>, attempts: u32) {
-        let state = self.state(index);
-        state.attempts.store(attempts, Ordering::Relaxed);
-        if let Some(start) = first_start {
-            let queued = start.saturating_duration_since(self.started).as_nanos();
-            let queued = u64::try_from(queued).unwrap_or(u64::MAX);
-            state.queued.store(queued, Ordering::Relaxed);
-        }
-    }
-
-    fn end(&self, completion: &Completion, caller_is_gone: bool) {
-        let state = &self.states[completion.index];
-        let gauges = &state.gauges;
-        match state.stage.swap(ENDED, Ordering::Relaxed) {
-            QUEUED => gauges.queued.fetch_sub(1, Ordering::Relaxed),
-            ACTIVE => gauges.active.fetch_sub(1, Ordering::Relaxed),
-            _ => 0,
-        };
-        self.measure(gauges, completion);
-        line::write(self, completion, caller_is_gone);
-        self.trace_end(state, completion);
     }
 
     fn measure(&self, gauges: &ToolGauges, completion: &Completion) {
@@ -266,33 +159,64 @@ impl BatchTrace {
     }
 }
 
-/// Notes that a call's turn has come: it is with its tool from here on.
-pub(crate) fn started(invocation: &Invocation) {
-    if let Some(trace) = BatchTrace::of(invocation) {
-        let state = trace.state(invocation.index());
-        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-        if state
-            .stage
-            .compare_exchange(QUEUED, ACTIVE, set, fetch)
-            .is_ok()
-        {
-            state.gauges.queued.fetch_sub(1, Ordering::Relaxed);
-            state.gauges.active.fetch_add(1, Ordering::Relaxed);
+impl Observer for BatchTelemetry {
+    fn call_started(&self, call: usize) {
+        let gauges = &self.states[call].gauges;
+        gauges.queued.fetch_sub(1, Ordering::Relaxed);
+        gauges.active.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn call_ended(&self, call: &CallReport<'_>) {
+        let completion = call.completion;
+        let state = &self.states[completion.index];
+        let gauge = if call.was_started {
+            &state.gauges.active
+        } else {
+            &state.gauges.queued
+        };
+        gauge.fetch_sub(1, Ordering::Relaxed);
+        if !call.is_abandoned {
+            if completion.outcome.is_ok() {
+                self.record.succeeded.fetch_add(1, Ordering::Relaxed);
+            }
+            let duration = completion.end.saturating_duration_since(self.started);
+            let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+            self.sum.fetch_add(nanos, Ordering::Relaxed);
+        }
+        self.measure(&state.gauges, completion);
+        line::write(self, completion, call.is_abandoned);
+        self.trace_end(state, completion);
+    }
+
+    fn batch_ended(&self) {
+        if let Some(metrics) = &self.record.telemetry.0.metrics {
+            let sum = Duration::from_nanos(self.sum.load(Ordering::Relaxed));
+            let saved = sum.saturating_sub(self.started.elapsed()).as_secs_f64();
+            let method = [KeyValue::new(names::RPC_METHOD, self.record.method())];
+            metrics.saved_time.add(saved, &method);
         }
     }
-}
 
-/// A stream that is with its tool although its call has ended. Counted until this is
-/// dropped.
-#[derive(Debug)]
-pub(crate) struct StillActive(Arc<ToolGauges>);
+    fn attempt_started(&self, call: usize, start: Instant) -> Option<Box<dyn AttemptObserver>> {
+        let call = self.states[call].span.as_ref()?;
+        let span = call.client(names::CALL_TOOL, self.record.wall(start))?;
+        let record = Arc::clone(&self.record);
+        Some(Box::new(attempt::AttemptSpan { span, record }))
+    }
 
-impl StillActive {
-    /// Of a call whose stream is still to be reset.
-    pub(crate) fn of(invocation: &Invocation) -> Option<Self> {
-        let gauges = &BatchTrace::of(invocation)?.state(invocation.index()).gauges;
+    fn attempt_ended(&self, attempt: &AttemptReport<'_>) {
+        attempt::ended(self, attempt);
+    }
+
+    fn context(&self) -> Option<&dyn Context> {
+        let is_something = self.record.trace.headers.is_something();
+        is_something.then_some(&*self.record as &dyn Context)
+    }
+
+    fn stream_outlasts_call(&self, call: usize) -> Option<Outlasting> {
+        let gauges = &self.states[call].gauges;
         gauges.active.fetch_add(1, Ordering::Relaxed);
-        Some(Self(Arc::clone(gauges)))
+        Some(Outlasting::new(StillActive(Arc::clone(gauges))))
     }
 }
 

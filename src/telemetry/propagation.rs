@@ -6,6 +6,7 @@
 //! (Netty above 10 KiB): one caller's context would then fail the calls of others. So a
 //! header that exceeds W3C's limits, or what the service accepts, is left out.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
     Context,
@@ -15,11 +16,11 @@ use opentelemetry::{
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
 use super::settings::Propagators;
-use crate::transport::frames::FIELD_BYTES;
+use crate::core::observer::Carrier;
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+const BAGGAGE: &str = "baggage";
 
 /// As much must be propagated; more need not be (<https://www.w3.org/TR/baggage/#limits>).
 const BAGGAGE_LIMITS: Limits = Limits {
@@ -49,9 +50,9 @@ pub(super) struct Incoming {
 /// The context as headers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Headers {
-    pub(super) traceparent: Option<HeaderValue>,
-    tracestate: Option<HeaderValue>,
-    baggage: Option<HeaderValue>,
+    pub(super) traceparent: Option<Bytes>,
+    tracestate: Option<Bytes>,
+    baggage: Option<Bytes>,
     over_limits: LeftOut,
 }
 
@@ -67,9 +68,9 @@ impl LeftOut {
     /// Their names.
     pub(super) fn names(self) -> impl Iterator<Item = &'static str> {
         let headers = [
-            (self.traceparent, "traceparent"),
-            (self.tracestate, "tracestate"),
-            (self.baggage, "baggage"),
+            (self.traceparent, TRACEPARENT),
+            (self.tracestate, TRACESTATE),
+            (self.baggage, BAGGAGE),
         ];
         headers
             .into_iter()
@@ -79,9 +80,9 @@ impl LeftOut {
 
 impl Limits {
     /// The header, unless it exceeds them; `over` says whether it does.
-    fn hold(&self, header: Option<HeaderValue>, over: &mut bool) -> Option<HeaderValue> {
+    fn hold(&self, header: Option<Bytes>, over: &mut bool) -> Option<Bytes> {
         header.filter(|list| {
-            let members = || list.as_bytes().iter().filter(|&&b| b == b',').count() + 1;
+            let members = || list.iter().filter(|&&b| b == b',').count() + 1;
             *over = list.len() > self.bytes || members() > self.members;
             !*over
         })
@@ -100,16 +101,16 @@ impl Propagators {
                 .extract_with_context(&Context::new(), &Fields(headers));
             if caller.has_active_span() {
                 incoming.caller = caller;
-                incoming.headers.traceparent = headers.get(TRACEPARENT).cloned();
+                incoming.headers.traceparent = joined(headers, TRACEPARENT);
                 incoming.headers.tracestate = TRACESTATE_LIMITS.hold(
-                    joined(headers, &TRACESTATE),
+                    joined(headers, TRACESTATE),
                     &mut incoming.headers.over_limits.tracestate,
                 );
             }
         }
         if self.baggage {
             incoming.headers.baggage = BAGGAGE_LIMITS.hold(
-                joined(headers, &BAGGAGE),
+                joined(headers, BAGGAGE),
                 &mut incoming.headers.over_limits.baggage,
             );
         }
@@ -131,7 +132,8 @@ impl Headers {
     pub(super) fn state(&self) -> TraceState {
         let state = self.tracestate.as_ref();
         let members = state
-            .and_then(|state| state.to_str().ok())
+            .and_then(|state| std::str::from_utf8(state).ok())
+            .filter(|state| state.is_ascii())
             .unwrap_or_default();
         let members = members
             .split(',')
@@ -140,39 +142,29 @@ impl Headers {
     }
 
     /// Writes them, with `traceparent` instead of the caller's if given, as far as there is
-    /// `room`: first the ids of the trace, then what goes with them. Returns what is left out.
-    pub(super) fn inject(
-        &self,
-        traceparent: Option<HeaderValue>,
-        mut room: usize,
-        into: &mut HeaderMap,
-    ) -> LeftOut {
-        let traceparent = traceparent.or_else(|| self.traceparent.clone());
+    /// room: first the ids of the trace, then what goes with them. Returns what is left out.
+    pub(super) fn inject(&self, traceparent: Option<&Bytes>, carrier: &mut dyn Carrier) -> LeftOut {
+        let traceparent = traceparent.or(self.traceparent.as_ref());
         let mut left_out = self.over_limits;
         for (name, value, is_left_out) in [
             (TRACEPARENT, traceparent, &mut left_out.traceparent),
             (
                 TRACESTATE,
-                self.tracestate.clone(),
+                self.tracestate.as_ref(),
                 &mut left_out.tracestate,
             ),
-            (BAGGAGE, self.baggage.clone(), &mut left_out.baggage),
+            (BAGGAGE, self.baggage.as_ref(), &mut left_out.baggage),
         ] {
-            let Some(value) = value else { continue };
-            let size = name.as_str().len() + value.len() + FIELD_BYTES;
-            if size > room {
-                *is_left_out = true;
-                continue;
+            if let Some(value) = value {
+                *is_left_out |= !carrier.set(name, value);
             }
-            room -= size;
-            into.insert(name, value);
         }
         left_out
     }
 }
 
 /// The `traceparent` of a span.
-pub(super) fn traceparent(trace: TraceId, span: SpanId, sampled: bool) -> HeaderValue {
+pub(super) fn traceparent(trace: TraceId, span: SpanId, sampled: bool) -> Bytes {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
     let mut write = |at: usize, bytes: &[u8]| {
@@ -184,23 +176,18 @@ pub(super) fn traceparent(trace: TraceId, span: SpanId, sampled: bool) -> Header
     write(3, &trace.to_bytes());
     write(36, &span.to_bytes());
     write(53, &[u8::from(sampled)]);
-    // Digits and dashes are a valid value.
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
+    Bytes::copy_from_slice(&text)
 }
 
 /// A list may be spread over several headers: the same as one header with commas.
-fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next()?;
-    let mut all = match values.next() {
-        None => return Some(first.clone()),
-        Some(second) => [first.as_bytes(), second.as_bytes()].join(&b","[..]),
-    };
+fn joined(headers: &HeaderMap, name: &str) -> Option<Bytes> {
+    let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let mut all = values.next()?.to_vec();
     for value in values {
         all.push(b',');
-        all.extend_from_slice(value.as_bytes());
+        all.extend_from_slice(value);
     }
-    HeaderValue::from_bytes(&all).ok()
+    Some(all.into())
 }
 
 struct Fields<'a>(&'a HeaderMap);
@@ -234,13 +221,36 @@ mod tests {
         headers
     }
 
+    /// Takes fields of so many bytes, each of which has 32 beside name and value.
+    struct Room {
+        fields: HeaderMap,
+        left: usize,
+    }
+
+    impl Room {
+        fn new(left: usize) -> Self {
+            let fields = HeaderMap::new();
+            Self { fields, left }
+        }
+    }
+
+    impl Carrier for Room {
+        fn set(&mut self, name: &'static str, value: &Bytes) -> bool {
+            let left = self.left.checked_sub(name.len() + value.len() + 32);
+            if let Some(left) = left {
+                self.left = left;
+                let value = HeaderValue::from_bytes(value).unwrap();
+                self.fields.insert(name, value);
+            }
+            left.is_some()
+        }
+    }
+
     fn passed_on(propagators: Propagators, headers: &HeaderMap) -> HeaderMap {
-        let mut into = HeaderMap::new();
-        propagators
-            .extract(headers)
-            .headers
-            .inject(None, usize::MAX, &mut into);
-        into
+        let mut room = Room::new(usize::MAX);
+        let context = propagators.extract(headers);
+        context.headers.inject(None, &mut room);
+        room.fields
     }
 
     #[test]
@@ -295,10 +305,12 @@ mod tests {
     }
 
     fn left_out(headers: &Headers, room: usize) -> Vec<&'static str> {
-        let mut into = HeaderMap::new();
-        let left_out = headers.inject(None, room, &mut into);
+        let mut room = Room::new(room);
+        let left_out = headers.inject(None, &mut room);
         let all = ["traceparent", "tracestate", "baggage"];
-        let went = all.into_iter().filter(|name| into.contains_key(*name));
+        let went = all
+            .into_iter()
+            .filter(|name| room.fields.contains_key(*name));
         assert_eq!(went.count() + left_out.names().count(), 3);
         left_out.names().collect()
     }

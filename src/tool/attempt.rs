@@ -8,15 +8,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
 use tokio::time::Instant;
-use tonic::Code;
 
 use crate::{
-    core::{buffered::Buffered, call::ToolCall, deadline::Deadline, fanout::Invocation},
+    core::{
+        buffered::Buffered,
+        call::ToolCall,
+        deadline::Deadline,
+        fanout::{self, Invocation},
+        observer::{Context, Target},
+    },
     net::{Address, Answers, Linger, Lingers, Terms},
     policy::{Failure, Policy},
-    telemetry::{self, attempt::Target, batch::StillActive},
 };
 
 /// What the attempts at one call have in common.
@@ -31,7 +34,7 @@ pub(super) struct Call<'a> {
 /// One attempt at a call.
 pub(crate) struct Attempt<'a> {
     call: &'a Call<'a>,
-    observed: telemetry::attempt::Attempt<'a>,
+    observed: fanout::Attempt<'a>,
 }
 
 impl<'a> Call<'a> {
@@ -47,7 +50,7 @@ impl<'a> Call<'a> {
 impl Lingers for Call<'_> {
     fn linger(&self, now: Instant) -> Linger {
         let permit = self.policy.bulkhead().linger(now);
-        Linger::of((permit, StillActive::of(self.invocation)))
+        Linger::of((permit, self.invocation.stream_outlasts()))
     }
 }
 
@@ -56,7 +59,7 @@ impl<'a> Attempt<'a> {
     pub(super) fn start(call: &'a Call<'a>, target: &'a Target) -> Self {
         Self {
             call,
-            observed: telemetry::attempt::Attempt::start(call.invocation, target),
+            observed: fanout::Attempt::start(call.invocation, target),
         }
     }
 
@@ -95,32 +98,26 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Whether there is context for the tool.
-    pub(crate) fn has_context(&self) -> bool {
-        self.observed.has_context()
-    }
-
-    /// Writes the context that the tool gets, for which there is so much `room`.
-    pub(crate) fn inject(&self, headers: &mut HeaderMap, room: usize) {
-        self.observed.inject(headers, room);
+    /// What the tool is to learn with it.
+    pub(crate) fn context(&self) -> Option<&dyn Context> {
+        self.observed.context()
     }
 
     /// Notes that it was sent, over a connection that works, to that address if there is
     /// one: from here on the tool may have run.
     pub(crate) fn sent(&mut self, address: Option<&Address>) {
-        self.call.invocation.sent();
+        self.observed.sent(address.map(Address::peer));
         self.call.policy.reached();
         if let Some(address) = address {
             let last = self.call.last_address.lock();
             *last.unwrap_or_else(PoisonError::into_inner) = Some(address.socket());
-            self.observed.sent_to(address.peer());
         }
     }
 
     /// Whether the time of the call is about over.
     pub(crate) fn is_near_deadline(&self) -> bool {
         self.deadline()
-            .is_near(self.observed.began(), Instant::now())
+            .is_near(self.observed.started(), Instant::now())
     }
 
     /// Ends it as every call that runs out of time ends: by our own timer.
@@ -129,12 +126,12 @@ impl<'a> Attempt<'a> {
     }
 
     /// Notes how it ended.
-    pub(super) fn ended(mut self, result: &Result<Bytes, Failure>) {
+    pub(super) fn ended(self, result: &Result<Bytes, Failure>) {
         match result {
-            Ok(_) => self.observed.end(Code::Ok, String::new),
+            Ok(_) => self.observed.succeeded(),
             Err(failure) => {
-                let code = Code::from_i32(failure.code.number());
-                self.observed.end(code, || failure.message.clone());
+                let message = || failure.message.clone();
+                self.observed.failed(failure.code, &message);
             }
         }
     }

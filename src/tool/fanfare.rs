@@ -17,11 +17,10 @@ use super::{
     protocol::Protocol,
 };
 use crate::{
-    core::buffered::Buffered,
+    core::{buffered::Buffered, observer::Target},
     net::{Answers, InFlight, Upstream},
     pb,
     policy::Failure,
-    telemetry::attempt::Target,
 };
 
 static CALL_TOOL: PathAndQuery = PathAndQuery::from_static("/fanfare.v1.ToolService/CallTool");
@@ -69,8 +68,6 @@ impl Protocol for Fanfare {
     async fn attempt(&self, attempt: &mut Attempt<'_>) -> Result<Bytes, Failure> {
         let request = |uri, max_header_list| {
             let message = message::framed(attempt.call(), attempt.number());
-            let inject = |headers: &mut _, room| attempt.inject(headers, room);
-            let inject = attempt.has_context().then_some(inject);
             let gzip = self.upstream.gzip();
             request::request(
                 uri,
@@ -78,7 +75,7 @@ impl Protocol for Fanfare {
                 attempt.deadline(),
                 message,
                 gzip,
-                inject,
+                attempt.context(),
             )
         };
         let terms = attempt.terms(&self.answers);

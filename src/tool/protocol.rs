@@ -9,16 +9,16 @@ use super::attempt::Attempt;
 use crate::{
     core::{
         error::{Effect, Reason},
+        observer::Target,
         status::Code,
     },
     net::NoConnection,
     policy::{Failure, Stage},
-    telemetry::attempt::Target,
 };
 
 /// A protocol, as one tool speaks it.
 pub(crate) trait Protocol: Send + Sync + 'static {
-    /// What telemetry calls the service while none of its addresses was asked.
+    /// What observers are told of where an attempt goes while it has no address.
     fn target(&self) -> &Target;
 
     /// Makes one attempt at a call. Dropping the future cancels it on the wire.

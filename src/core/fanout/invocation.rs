@@ -12,8 +12,9 @@ use futures_util::future::BoxFuture;
 
 use crate::core::{
     buffered::Buffered,
-    call::{Attachment, Outcome, ToolCall},
+    call::{Outcome, ToolCall},
     deadline::Deadline,
+    observer::{Observer, Outlasting},
 };
 
 /// Something that can be called. The fan-out enforces the deadline and catches
@@ -42,24 +43,42 @@ pub struct Invocation {
 pub(super) struct Shared {
     pub(super) calls: Arc<[ToolCall]>,
     pub(super) progress: Box<[Progress]>,
-    pub(super) attachment: Attachment,
+    pub(super) observer: Option<Arc<dyn Observer>>,
     pub(super) buffered: Buffered,
 }
 
 /// How far a call has come, for the case that it never ends by itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Progress {
     attempts: AtomicU32,
     /// How many of them were refused unseen.
     refused: AtomicU32,
-    /// How long the call waited at its tool, in nanoseconds; [`WAITING`] until
-    /// its turn comes.
+    /// How long the call waited at its tool before it started, in nanoseconds;
+    /// [`NOT_STARTED`] or [`WAITING`] until then.
     waited: AtomicU64,
 }
 
+/// It has not started, and its tool has not said that it waits.
+const NOT_STARTED: u64 = u64::MAX - 1;
+/// It waits for its turn at the tool.
 const WAITING: u64 = u64::MAX;
 
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            attempts: AtomicU32::new(0),
+            refused: AtomicU32::new(0),
+            waited: AtomicU64::new(NOT_STARTED),
+        }
+    }
+}
+
 impl Progress {
+    /// Whether the call is with its tool, or was.
+    pub(super) fn was_started(&self) -> bool {
+        self.waited.load(Ordering::Relaxed) < NOT_STARTED
+    }
+
     pub(super) fn attempts(&self) -> u32 {
         self.attempts.load(Ordering::Relaxed)
     }
@@ -72,8 +91,11 @@ impl Progress {
 
     /// How long the call has waited at its tool; `None` if it still does.
     pub(super) fn waited(&self) -> Option<Duration> {
-        let waited = self.waited.load(Ordering::Relaxed);
-        (waited != WAITING).then(|| Duration::from_nanos(waited))
+        match self.waited.load(Ordering::Relaxed) {
+            WAITING => None,
+            NOT_STARTED => Some(Duration::ZERO),
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
     }
 }
 
@@ -88,9 +110,8 @@ impl Invocation {
         self.index
     }
 
-    /// What travels with the batch.
-    pub fn attachment(&self) -> &Attachment {
-        &self.shared.attachment
+    pub(super) fn observer(&self) -> Option<&dyn Observer> {
+        self.shared.observer.as_deref()
     }
 
     /// Out of what the observation is held while it is read.
@@ -114,10 +135,19 @@ impl Invocation {
         self.progress().waited.store(WAITING, Ordering::Relaxed);
     }
 
-    /// Notes that its turn has come, after so long.
-    pub fn has_waited(&self, wait: Duration) {
-        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(WAITING - 1);
+    /// Notes that it is with its tool from here on, for which it `waited` so long.
+    pub fn started(&self, waited: Duration) {
+        let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = nanos.min(NOT_STARTED - 1);
         self.progress().waited.store(nanos, Ordering::Relaxed);
+        if let Some(observer) = self.observer() {
+            observer.call_started(self.index);
+        }
+    }
+
+    /// Notes that a stream of it remains to be reset although the call is about to end.
+    pub(crate) fn stream_outlasts(&self) -> Option<Outlasting> {
+        self.observer()?.stream_outlasts_call(self.index)
     }
 
     /// The number of the next attempt. The first is 1.

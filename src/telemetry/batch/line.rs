@@ -3,16 +3,16 @@
 
 use tracing::Level;
 
-use super::BatchTrace;
+use super::BatchTelemetry;
 use crate::core::{
     call::Completion,
     error::{Effect, Reason},
 };
 
 /// Writes it if it is wanted. `caller_is_gone`: the RPC's own line is enough for most.
-pub(super) fn write(trace: &BatchTrace, completion: &Completion, caller_is_gone: bool) {
-    let duration = completion.end.saturating_duration_since(trace.started);
-    let slow = trace.record.telemetry.0.slow_call.get();
+pub(super) fn write(batch: &BatchTelemetry, completion: &Completion, caller_is_gone: bool) {
+    let duration = completion.end.saturating_duration_since(batch.started);
+    let slow = batch.record.telemetry.0.slow_call.get();
     let (level, message) = match &completion.outcome {
         Err(_) if caller_is_gone => (Level::DEBUG, "a call was cancelled"),
         Err(_) => (Level::INFO, "a call failed"),
@@ -23,8 +23,8 @@ pub(super) fn write(trace: &BatchTrace, completion: &Completion, caller_is_gone:
     if level == Level::DEBUG && !tracing::enabled!(target: "fanfare::access", Level::DEBUG) {
         return;
     }
-    let call = &trace.calls[completion.index];
-    let state = &trace.states[completion.index];
+    let call = &batch.calls[completion.index];
+    let state = &batch.states[completion.index];
     let error = completion.outcome.as_ref().err();
     let reason = error.map(|error| error.reason.as_str());
     let limit = match error.map(|error| &error.reason) {
@@ -33,7 +33,7 @@ pub(super) fn write(trace: &BatchTrace, completion: &Completion, caller_is_gone:
     };
     let about = match &state.span {
         Some(span) => span.context(),
-        None => trace.record.context(),
+        None => batch.record.context(),
     };
     let _about = about.clone().attach();
     macro_rules! line {

@@ -12,7 +12,10 @@ use http::{
 use tokio::time::Instant;
 
 use crate::{
-    core::deadline::Deadline,
+    core::{
+        deadline::Deadline,
+        observer::{Carrier, Context},
+    },
     net::Outgoing,
     transport::{
         frames::FIELD_BYTES,
@@ -34,8 +37,8 @@ pub(crate) const PREFIX_BYTES: usize = 5;
 
 /// A request to `uri` with a framed `message`, in one piece or two, made now, which tells
 /// the tool that it has time until `deadline`; compressed if `gzip`, and if that makes it
-/// shorter.
-/// `add_headers` learns how much the peer takes beside what is there, of header lists of
+/// shorter. Of `context` it carries what the peer takes beside the other headers, in header
+/// lists of
 /// `max_header_list` bytes (RFC 9113, 6.5.2).
 pub(crate) fn request(
     uri: Uri,
@@ -43,7 +46,7 @@ pub(crate) fn request(
     deadline: Deadline,
     message: (Bytes, Option<Bytes>),
     gzip: bool,
-    add_headers: Option<impl FnOnce(&mut HeaderMap, usize)>,
+    context: Option<&dyn Context>,
 ) -> Outgoing {
     let made = Instant::now();
     let mut head = head(uri, deadline.remaining(made));
@@ -60,15 +63,37 @@ pub(crate) fn request(
         }
         None => message,
     };
-    if let Some(add_headers) = add_headers {
+    if let Some(context) = context {
         let room = room(&head, max_header_list);
-        add_headers(head.headers_mut(), room);
+        let headers = head.headers_mut();
+        context.inject(&mut Headers { headers, room });
     }
     Outgoing {
         made,
         head,
         body,
         rest,
+    }
+}
+
+/// Headers, and how much may be added to them.
+struct Headers<'a> {
+    headers: &'a mut HeaderMap,
+    room: usize,
+}
+
+impl Carrier for Headers<'_> {
+    fn set(&mut self, name: &'static str, value: &Bytes) -> bool {
+        let size = name.len() + value.len() + FIELD_BYTES;
+        let Some(room) = self.room.checked_sub(size) else {
+            return false;
+        };
+        let Ok(value) = HeaderValue::from_maybe_shared(value.clone()) else {
+            return false;
+        };
+        self.room = room;
+        self.headers.insert(HeaderName::from_static(name), value);
+        true
     }
 }
 

@@ -13,14 +13,14 @@ use super::*;
 use crate::{
     core::{
         buffered::Buffered,
-        call::{Attachment, Batch, FailurePolicy, ToolCall},
+        call::{Batch, FailurePolicy, ToolCall},
         deadline::Deadline,
         error::{Effect, Limit, Reason},
-        fanout::FanOut,
+        fanout::{FanOut, PlannedCall, Surroundings},
+        observer::Target,
         status::Code,
     },
     policy::{Failure, Resend, ServicePolicy, Stage},
-    telemetry::attempt::Target,
 };
 
 /// What an attempt comes to.
@@ -106,10 +106,8 @@ async fn call(
     };
     let batch = Batch {
         calls: [call].into(),
-        refused: Vec::new(),
         failure_policy: FailurePolicy::default(),
         concurrency_limit: 1,
-        attachment: Attachment::default(),
     };
     let start = Instant::now();
     let deadline = Deadline {
@@ -118,14 +116,16 @@ async fn call(
         limit: Limit::Request,
     };
     let remote: Arc<dyn Tool> = Arc::new(RemoteTool::new(fake, breakers, &tool));
-    let stop = std::future::pending().boxed();
-    let mut batch = FanOut::start(
-        batch,
-        vec![Some(remote)],
-        deadline,
-        Buffered::new(1 << 20),
-        stop,
-    );
+    let surroundings = Surroundings {
+        buffered: Buffered::new(1 << 20),
+        observer: None,
+        stop: std::future::pending().boxed(),
+    };
+    let planned = PlannedCall {
+        tool: Ok(remote),
+        deadline: deadline.of_call(None, tool.timeout),
+    };
+    let mut batch = FanOut::start(batch, vec![planned], surroundings);
     let completion = batch.next().await.expect("a completion");
     let numbers = numbers.lock().unwrap().clone();
     (completion.outcome, numbers, start.elapsed())
