@@ -1,6 +1,7 @@
-//! The RPCs of `OrchestratorService`: decode, admit, fan out, encode. The work is
-//! done by the modules that these methods name.
+//! The RPCs of `OrchestratorService`. A request is planned, which changes nothing, then
+//! started, which takes it on and runs its calls; both RPCs make their answer of the run.
 
+pub(crate) mod plan;
 pub mod run;
 pub mod stream;
 pub mod wire;
@@ -11,12 +12,10 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use self::{
+    plan::Plan,
     run::{Run, Wanted},
     stream::CompletionStream,
-    wire::{
-        RequestLimits,
-        status::{draining, no_time_left, overloaded},
-    },
+    wire::status::{draining, no_time_left, overloaded},
 };
 use crate::{
     catalog::Registry,
@@ -49,13 +48,47 @@ pub struct Orchestrator {
 /// What the edge knows of a request, for its service.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestContext {
-    pub(crate) record: Arc<Record>,
+    /// Where telemetry keeps what it knows of it.
+    pub(crate) record: Option<Arc<Record>>,
     /// As it was when the request arrived.
     pub(crate) deadline: Deadline,
     /// What was received for it.
-    pub(crate) received: InProgress,
+    pub(crate) received: Option<InProgress>,
     /// Where the edge looks for what it has to give back once it was handed on.
     pub(crate) undelivered: Undelivered,
+}
+
+impl RequestContext {
+    /// Of a request that arrived at no edge, `now`.
+    fn unknown(now: Instant, limits: &Limits) -> Self {
+        Self {
+            record: None,
+            deadline: Deadline::of_request(now, None, limits.max_request_timeout),
+            received: None,
+            undelivered: Undelivered::default(),
+        }
+    }
+
+    /// Notes why the request is not taken on.
+    fn reject(&self, reason: &'static str) {
+        if let Some(record) = &self.record {
+            record.reject(reason);
+        }
+    }
+
+    /// Has large arguments, which are slices of what was received, hold it.
+    fn keep_arguments(&self, request: &mut pb::ExecuteToolsRequest) {
+        let Some(received) = &self.received else {
+            return;
+        };
+        let arguments = request
+            .calls
+            .iter_mut()
+            .filter_map(|call| call.arguments.as_mut());
+        for large in arguments.filter(|it| it.len() >= UNCOPIED_BYTES) {
+            *large = received.keep(std::mem::take(large));
+        }
+    }
 }
 
 impl Orchestrator {
@@ -76,90 +109,66 @@ impl Orchestrator {
         &self.admission
     }
 
-    /// Starts a request; also returns where its place goes with what it answers.
+    /// Plans a request and starts it; also returns where its place goes with what it
+    /// answers.
     fn accept(
         &self,
         mut request: Request<pb::ExecuteToolsRequest>,
         streams: bool,
     ) -> Result<(Run, Undelivered), Status> {
         let now = Instant::now();
-        let context: Option<RequestContext> = request.extensions_mut().remove();
-        let (record, deadline, received, undelivered) = match context {
-            Some(it) => (
-                Some(it.record),
-                it.deadline,
-                Some(it.received),
-                it.undelivered,
-            ),
-            None => {
-                let deadline = Deadline::of_request(now, None, self.limits.max_request_timeout);
-                (None, deadline, None, Undelivered::default())
-            }
-        };
-        let rejected = |reason| {
-            if let Some(record) = &record {
-                record.reject(reason);
-            }
-        };
+        let context = request.extensions_mut().remove::<RequestContext>();
+        let context = context.unwrap_or_else(|| RequestContext::unknown(now, &self.limits));
         if self.drain.is_refusing() {
-            rejected("draining");
+            context.reject("draining");
             return Err(draining());
         }
-        if deadline.remaining(now).is_zero() {
-            rejected("expired");
+        if context.deadline.remaining(now).is_zero() {
+            context.reject("expired");
             return Err(no_time_left());
         }
-        let limits = RequestLimits {
-            max_calls: self.limits.max_calls_per_request,
-            concurrency_limit: self.limits.concurrency_limit,
-            max_response_bytes: self.limits.max_response_bytes,
-        };
         let mut request = request.into_inner();
-        if let Some(received) = &received {
-            for call in &mut request.calls {
-                let large = call.arguments.as_mut();
-                if let Some(arguments) = large.filter(|it| it.len() >= UNCOPIED_BYTES) {
-                    *arguments = received.keep(std::mem::take(arguments));
-                }
-            }
-        }
-        let (batch, view) =
-            wire::parse_request(request, limits).inspect_err(|_| rejected("invalid"))?;
+        context.keep_arguments(&mut request);
+        let plan = Plan::new(request, context.deadline, now, &self.limits, &self.registry)
+            .inspect_err(|_| context.reject("invalid"))?;
+        let undelivered = context.undelivered.clone();
+        Ok((self.start(plan, context, streams)?, undelivered))
+    }
+
+    /// Starts what was planned, if there is room for it.
+    fn start(&self, plan: Plan, context: RequestContext, streams: bool) -> Result<Run, Status> {
+        let calls = Arc::clone(&plan.batch.calls);
         let permit = self
             .admission
-            .admit(batch.calls.len())
-            .inspect_err(|_| rejected("overloaded"))?;
+            .admit(calls.len())
+            .inspect_err(|_| context.reject("overloaded"))?;
         let held = self
             .buffered
-            .try_hold(REQUEST_BYTES + batch.calls.len().saturating_mul(CALL_BYTES));
+            .try_hold(REQUEST_BYTES + calls.len().saturating_mul(CALL_BYTES));
         let held = held.ok_or_else(|| {
-            rejected("buffers_full");
+            context.reject("buffers_full");
             overloaded()
         })?;
-        let place = Reservation::new(permit, held);
-        let tools = batch
-            .calls
-            .iter()
-            .map(|call| self.registry.get(&call.name))
-            .collect();
-        let calls = Arc::clone(&batch.calls);
-        let observer = record.as_ref().map(|record| {
+        let observer = context.record.as_ref().map(|record| {
             let telemetry = BatchTelemetry::start(record, &calls);
             Arc::new(telemetry) as Arc<dyn Observer>
         });
-        let for_tools = deadline.less_reply_margin(now, self.limits.reply_margin);
         let surroundings = Surroundings {
             buffered: self.buffered.clone(),
             observer,
             stop: self.drain.aborted(),
         };
-        let fan_out = FanOut::start(batch, tools, for_tools, surroundings);
-        let wanted = Wanted {
-            max_bytes: self.limits.max_response_bytes,
-            summary: streams && view == pb::AggregateView::Summary,
-        };
-        let run = Run::new(calls, fan_out, place, received, deadline, wanted);
-        Ok((run, undelivered))
+        Ok(Run::new(
+            calls,
+            FanOut::start(plan.batch, plan.calls, surroundings),
+            Reservation::new(permit, held),
+            context.received,
+            context.deadline,
+            Wanted {
+                max_bytes: plan.max_response_bytes,
+                summary: streams && plan.aggregate_view == pb::AggregateView::Summary,
+            },
+        ))
     }
 }
 

@@ -110,8 +110,6 @@ pub enum FailurePolicy {
 pub struct Batch {
     /// The calls, in the caller's order. Shared with the tasks that run them.
     pub calls: Arc<[ToolCall]>,
-    /// The calls that can't be made, by index in ascending order, and why.
-    pub refused: Vec<(usize, CallError)>,
     /// What one failure means for the rest.
     pub failure_policy: FailurePolicy,
     /// How many of the calls may run at a time; at least 1.

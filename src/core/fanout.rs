@@ -53,6 +53,14 @@ pub struct FanOut {
     ended: VecDeque<Completion>,
 }
 
+/// How one call of a batch is to be made.
+pub struct PlannedCall {
+    /// Its tool, or why it can't be made.
+    pub tool: Result<Arc<dyn Tool>, CallError>,
+    /// When it ends at the latest.
+    pub deadline: Deadline,
+}
+
 /// What a batch runs in.
 pub struct Surroundings {
     /// Out of what observations are held.
@@ -77,33 +85,21 @@ enum State {
 }
 
 impl FanOut {
-    /// Starts the calls of `batch`, each to the tool at the same place in
-    /// `tools` (`None`: there is no such tool), under `deadline`. Those that
-    /// can't be made have ended before any begins.
-    pub fn start(
-        batch: Batch,
-        tools: Vec<Option<Arc<dyn Tool>>>,
-        deadline: Deadline,
-        surroundings: Surroundings,
-    ) -> Self {
+    /// Starts the calls of `batch`, each as planned at the same place in `planned`. Those
+    /// that can't be made have ended before any begins.
+    pub fn start(batch: Batch, planned: Vec<PlannedCall>, surroundings: Surroundings) -> Self {
         let Surroundings {
             buffered,
             observer,
             stop,
         } = surroundings;
-        let slots: Vec<Slot> = batch
-            .calls
-            .iter()
-            .zip(tools)
-            .map(|(call, tool)| Slot {
-                deadline: match &tool {
-                    Some(tool) => deadline.of_call(call.timeout, tool.timeout()),
-                    None => deadline,
-                },
-                tool,
-                state: State::Waiting,
-            })
-            .collect();
+        let mut refused = Vec::new();
+        let slot = |(index, call): (usize, PlannedCall)| Slot {
+            tool: call.tool.map_err(|error| refused.push((index, error))).ok(),
+            deadline: call.deadline,
+            state: State::Waiting,
+        };
+        let slots: Vec<Slot> = planned.into_iter().enumerate().map(slot).collect();
         let mut expiry: Vec<usize> = (0..slots.len()).collect();
         expiry.sort_by_key(|&index| std::cmp::Reverse(slots[index].deadline.at));
 
@@ -127,7 +123,12 @@ impl FanOut {
             members,
             ended: VecDeque::new(),
         };
-        fan_out.refuse(batch.refused);
+        for (index, error) in refused {
+            // One that failed may have cancelled the rest.
+            if fan_out.slots[index].state == State::Waiting {
+                fan_out.end(index, Err(error));
+            }
+        }
         fan_out.start_waiting();
         fan_out.set_timer();
         fan_out
@@ -158,23 +159,6 @@ impl FanOut {
                     self.set_timer();
                 }
                 Event::Stop => self.cancel_rest("the server is shutting down"),
-            }
-        }
-    }
-
-    fn refuse(&mut self, refused: Vec<(usize, CallError)>) {
-        let mut refused = refused.into_iter().peekable();
-        for index in 0..self.slots.len() {
-            let error = match refused.next_if(|(refused, _)| *refused == index) {
-                Some((_, error)) => error,
-                None if self.slots[index].tool.is_some() => continue,
-                None => {
-                    let message = format!("no tool is named {}", self.shared.calls[index].name);
-                    CallError::new(Reason::UnknownTool, Effect::NotStarted, false, message)
-                }
-            };
-            if self.slots[index].state == State::Waiting {
-                self.end(index, Err(error));
             }
         }
     }
@@ -361,6 +345,15 @@ impl Drop for FanOut {
             self.tell(completion, position >= ended);
         }
         observer.batch_ended();
+    }
+}
+
+impl std::fmt::Debug for PlannedCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PlannedCall")
+            .field("error", &self.tool.as_ref().err())
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
     }
 }
 

@@ -62,34 +62,27 @@ impl Run {
         }
     }
 
-    /// When the request must be answered.
+    /// By when the request must be answered.
     pub fn deadline(&self) -> Deadline {
         self.deadline
     }
 
-    /// The next completion, with the place of its call; `None` after the last.
-    pub async fn next(&mut self) -> Option<(Completion, Reservation)> {
+    /// The next completion, which the answer has as well; `None` after the last.
+    pub async fn next(&mut self) -> Option<Completion> {
         let completion = self.fan_out.next().await?;
         self.aggregate.fill(completion.clone());
-        Some((completion, self.place.split_one()))
+        Some(completion)
     }
 
-    /// Runs all calls to their end; the answer, and its place.
+    /// The result of one completion, for the stream, and the place of its call.
+    pub fn result(&mut self, completion: Completion) -> (pb::ToolExecutionResult, Reservation) {
+        let result = wire::result(&self.calls, completion, self.arrival, false);
+        (result, self.place.split_one())
+    }
+
+    /// Runs what has not ended to its end; the answer, and the place that is left for it.
     pub async fn finish(mut self) -> (pb::ExecuteToolsResponse, Reservation) {
-        while let Some(completion) = self.fan_out.next().await {
-            self.aggregate.fill(completion);
-        }
-        self.response()
-    }
-
-    /// The result of one completion, for the stream.
-    pub fn result(&self, completion: Completion) -> pb::ToolExecutionResult {
-        wire::result(&self.calls, completion, self.arrival, false)
-    }
-
-    /// The answer, once [`next`](Self::next) has said that all calls have ended,
-    /// and the place that is left for it.
-    pub fn response(self) -> (pb::ExecuteToolsResponse, Reservation) {
+        while self.next().await.is_some() {}
         let completions = self.aggregate.finish();
         let response = wire::response(&self.calls, completions, self.arrival, self.summary);
         (response, self.place)

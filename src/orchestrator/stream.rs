@@ -175,11 +175,12 @@ async fn produce(mut run: Run, outbox: SharedOutbox) {
     // Runs when this task panics as well.
     let guard = EndGuard(outbox);
     let outbox = &guard.0;
-    while let Some((completion, place)) = run.next().await {
-        outbox.push(Event::Completion(run.result(completion)), place);
+    while let Some(completion) = run.next().await {
+        let (result, place) = run.result(completion);
+        outbox.push(Event::Completion(result), place);
     }
     let deadline = run.deadline();
-    let (aggregate, place) = run.response();
+    let (aggregate, place) = run.finish().await;
     outbox.push(Event::Aggregate(aggregate), place);
     outbox.end(Ok(()));
     if timeout_at(deadline.at, outbox.emptied()).await.is_err() {

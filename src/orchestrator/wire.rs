@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     catalog::Listed,
+    config::Limits,
     core::{
         call::{
             Batch, Completion, FailurePolicy, MAX_ID_BYTES, MAX_NAME_BYTES, ToolCall, ToolName,
@@ -28,23 +29,22 @@ use crate::{
 
 use status::Violations;
 
-/// What bounds a request beside the size of its message.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestLimits {
-    /// How many calls a request may have.
-    pub max_calls: usize,
-    /// How many of them may run at a time.
-    pub concurrency_limit: usize,
-    /// How large the response may become. Ids come back in it: a small one has
-    /// no room for the longest.
-    pub max_response_bytes: usize,
-}
-
 /// What a result takes beside its id, with the longest name and without its
 /// observation.
 const RESULT_BYTES: usize = 768;
 /// There is always room for ids of this length: the configuration sees to it.
 const LEAST_ID_BYTES: usize = 256;
+
+/// A request that was read.
+#[derive(Debug)]
+pub struct Parsed {
+    /// Its calls.
+    pub batch: Batch,
+    /// Those that can't be made, by index in ascending order, and why.
+    pub refused: Vec<(usize, CallError)>,
+    /// What the aggregate of a stream is to have.
+    pub aggregate_view: pb::AggregateView,
+}
 
 /// Parses a request. What is wrong with one call is an error of that call.
 ///
@@ -53,14 +53,14 @@ const LEAST_ID_BYTES: usize = 256;
 /// naming its field.
 pub fn parse_request(
     request: pb::ExecuteToolsRequest,
-    limits: RequestLimits,
-) -> Result<(Batch, pb::AggregateView), Violations> {
+    limits: &Limits,
+) -> Result<Parsed, Violations> {
     let mut violations = Violations::default();
     let count = request.calls.len();
     if count == 0 {
         violations.add("calls", "must not be empty");
-    } else if count > limits.max_calls {
-        let max = limits.max_calls;
+    } else if count > limits.max_calls_per_request {
+        let max = limits.max_calls_per_request;
         violations.add(
             "calls",
             format!("must be at most {max} calls (limits.max_calls_per_request), are {count}"),
@@ -100,11 +100,14 @@ pub fn parse_request(
     };
     let batch = Batch {
         calls: calls.into(),
-        refused,
         failure_policy,
         concurrency_limit,
     };
-    Ok((batch, aggregate_view))
+    Ok(Parsed {
+        batch,
+        refused,
+        aggregate_view,
+    })
 }
 
 fn parse_failure_policy(value: i32, violations: &mut Violations) -> FailurePolicy {

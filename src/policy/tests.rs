@@ -14,7 +14,7 @@ use crate::{
         call::{Batch, FailurePolicy, Outcome, ToolCall},
         deadline::Deadline,
         error::{Effect, Limit, Reason, ToolStatus},
-        fanout::{FanOut, Surroundings, Tool},
+        fanout::{FanOut, PlannedCall, Surroundings, Tool},
         status::Code,
     },
 };
@@ -171,7 +171,6 @@ async fn run(script: Script) -> (Outcome, Instant, Instant) {
     };
     let batch = Batch {
         calls: [call].into(),
-        refused: Vec::new(),
         failure_policy: FailurePolicy::default(),
         concurrency_limit: 1,
     };
@@ -187,7 +186,11 @@ async fn run(script: Script) -> (Outcome, Instant, Instant) {
         observer: None,
         stop: std::future::pending().boxed(),
     };
-    let mut batch = FanOut::start(batch, vec![Some(tool)], deadline, surroundings);
+    let planned = PlannedCall {
+        tool: Ok(tool),
+        deadline: deadline.of_call(None, TIMEOUT),
+    };
+    let mut batch = FanOut::start(batch, vec![planned], surroundings);
     let start = Instant::now();
     let mut failures = others
         .into_iter()

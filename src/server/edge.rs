@@ -243,9 +243,9 @@ fn serve(
                 let held = InProgress::new(received.held, running);
                 in_progress = Some(held.clone());
                 head.extensions.insert(RequestContext {
-                    record: Arc::clone(&record),
+                    record: Some(Arc::clone(&record)),
                     deadline,
-                    received: held,
+                    received: Some(held),
                     undelivered,
                 });
                 edge.services.call(Request::from_parts(head, received.body))

@@ -17,7 +17,7 @@ use crate::core::{
     call::{Batch, FailurePolicy, Outcome, ToolCall},
     deadline::Deadline,
     error::{CallError, Effect},
-    fanout::{Attempt, FanOut, Invocation, Surroundings, Tool},
+    fanout::{Attempt, FanOut, Invocation, PlannedCall, Surroundings, Tool},
     observer::{
         AttemptObserver, AttemptReport, CallReport, Carrier, Context, Observer, Outlasting, Peer,
         Target,
@@ -221,7 +221,7 @@ impl Context for Recorder {
 /// A batch, and what happens to it.
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
-    /// `None`: there is no such tool.
+    /// `None`: it can't be made.
     pub(super) calls: Vec<Option<Script>>,
     pub(super) failure_policy: FailurePolicy,
     pub(super) concurrency_limit: usize,
@@ -262,12 +262,18 @@ impl Scenario {
         };
         let batch = Batch {
             calls: vec![call; self.calls.len()].into(),
-            refused: Vec::new(),
             failure_policy: self.failure_policy,
             concurrency_limit: self.concurrency_limit,
         };
-        let tools = self.calls.into_iter().map(|it| it.map(Script::tool));
         let deadline = Deadline::of_request(Instant::now(), None, DEADLINE);
+        let planned = self.calls.into_iter().map(|script| PlannedCall {
+            tool: match script {
+                Some(script) => Ok(script.tool()),
+                None => Err(CallError::internal(Effect::NotStarted)),
+            },
+            deadline,
+        });
+        let planned = planned.collect();
         let recorder = Recorder {
             keeps_attempts: self.keeps_attempts,
             ..Recorder::default()
@@ -285,7 +291,7 @@ impl Scenario {
         };
         let mut outcomes = 0;
         let all = async {
-            let mut fan_out = FanOut::start(batch, tools.collect(), deadline, surroundings);
+            let mut fan_out = FanOut::start(batch, planned, surroundings);
             while fan_out.next().await.is_some() {
                 outcomes += 1;
             }

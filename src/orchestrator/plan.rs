@@ -1,0 +1,79 @@
+//! What a request comes to before anything is done for it: which tool each call goes to,
+//! how long it may take, and which calls can't be made. Planning calls nothing and takes
+//! nothing up.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::wire::{self, Parsed, status::Violations};
+use crate::{
+    catalog::Registry,
+    config::Limits,
+    core::{
+        call::{Batch, ToolCall},
+        deadline::Deadline,
+        error::{CallError, Effect, Reason},
+        fanout::PlannedCall,
+    },
+    pb,
+};
+
+/// A request that can be started.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) batch: Batch,
+    /// One for each call of the batch.
+    pub(crate) calls: Vec<PlannedCall>,
+    pub(crate) aggregate_view: pb::AggregateView,
+    pub(crate) max_response_bytes: usize,
+}
+
+impl Plan {
+    /// What `request` comes to `now`, under `deadline`.
+    ///
+    /// # Errors
+    /// If the request as a whole is wrong: in all these ways. What is wrong with one call
+    /// is the error of that call.
+    pub(crate) fn new(
+        request: pb::ExecuteToolsRequest,
+        deadline: Deadline,
+        now: Instant,
+        limits: &Limits,
+        registry: &Registry,
+    ) -> Result<Self, Violations> {
+        let Parsed {
+            batch,
+            refused,
+            aggregate_view,
+        } = wire::parse_request(request, limits)?;
+        let deadline = deadline.less_reply_margin(now, limits.reply_margin);
+        let mut refused = refused.into_iter().peekable();
+        let calls = batch.calls.iter().enumerate().map(|(index, call)| {
+            let error = refused.next_if(|(refused, _)| *refused == index);
+            let tool = match error {
+                Some((_, error)) => Err(error),
+                None => registry.get(&call.name).ok_or_else(|| unknown_tool(call)),
+            };
+            let deadline = match &tool {
+                Ok(tool) => deadline.of_call(call.timeout, tool.timeout()),
+                Err(_) => deadline,
+            };
+            PlannedCall { tool, deadline }
+        });
+        Ok(Self {
+            calls: calls.collect(),
+            batch,
+            aggregate_view,
+            max_response_bytes: limits.max_response_bytes,
+        })
+    }
+}
+
+fn unknown_tool(call: &ToolCall) -> CallError {
+    let message = format!("no tool is named {}", call.name);
+    CallError::new(Reason::UnknownTool, Effect::NotStarted, false, message)
+}
+
+#[cfg(test)]
+mod tests;
