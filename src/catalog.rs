@@ -1,5 +1,10 @@
 //! Which tools there are, and how each is called.
 
+mod gauges;
+pub mod snapshot;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
@@ -8,8 +13,8 @@ use crate::{
     config::{self, Config},
     core::{call::ToolName, fanout::Tool},
     net::{Connect, Connectivity, Internet, Network, OneAddress, Upstream},
-    policy::{Breaker, BreakerState, Breakers, ServicePolicy},
-    telemetry::{BreakerGauges, ServiceGauges},
+    policy::{BreakerState, Breakers, ServicePolicy},
+    telemetry::ToolGauges,
     tool::{fanfare::Fanfare, remote::RemoteTool},
 };
 
@@ -18,7 +23,7 @@ const CONNECTING_AT_A_TIME: usize = 16;
 
 /// The tools, by name.
 #[derive(Clone, Default)]
-pub struct Registry {
+pub struct Catalog {
     tools: BTreeMap<ToolName, Entry>,
     /// The tool services, by name.
     services: BTreeMap<String, Service>,
@@ -34,6 +39,7 @@ struct Service {
 struct Entry {
     description: String,
     tool: Arc<dyn Tool>,
+    gauges: Arc<ToolGauges>,
     /// If a tool service runs it.
     remote: Option<Remote>,
 }
@@ -62,9 +68,9 @@ pub struct Listed<'a> {
     pub connectivity: Option<Connectivity>,
 }
 
-impl Registry {
+impl Catalog {
     /// The tools of `config`, reached over TCP. Connects to none of them yet: see
-    /// [`Registry::connect`].
+    /// [`Catalog::connect`].
     pub fn new(config: &Config) -> Self {
         Self::with_network(config, |service| Arc::new(Internet::of(service)))
     }
@@ -83,17 +89,17 @@ impl Registry {
         config: &Config,
         network: impl Fn(&config::Service) -> Arc<dyn Network>,
     ) -> Self {
-        let mut registry = Self::default();
+        let mut catalog = Self::default();
         for (name, config) in &config.services {
             let service = Service {
                 upstream: Arc::new(Upstream::new(name, network(config), config)),
                 breakers: Arc::new(ServicePolicy::new(name, config)),
             };
-            registry.services.insert(name.clone(), service);
+            catalog.services.insert(name.clone(), service);
         }
         for (name, tool) in &config.tools {
             // The configuration was checked: its tools name services it has.
-            if let Some(Service { upstream, breakers }) = registry.services.get(&tool.service) {
+            if let Some(Service { upstream, breakers }) = catalog.services.get(&tool.service) {
                 let max_result_bytes = config.limits.max_result_bytes;
                 let remote = Remote {
                     upstream: Arc::clone(upstream),
@@ -104,12 +110,13 @@ impl Registry {
                 let entry = Entry {
                     description: tool.description.clone(),
                     tool: Arc::new(remote_tool),
+                    gauges: Arc::new(ToolGauges::new(name)),
                     remote: Some(remote),
                 };
-                registry.tools.insert(name.clone(), entry);
+                catalog.tools.insert(name.clone(), entry);
             }
         }
-        registry
+        catalog
     }
 
     /// Adds a tool, or replaces the one of that name.
@@ -117,14 +124,16 @@ impl Registry {
         let entry = Entry {
             description,
             tool,
+            gauges: Arc::new(ToolGauges::new(&name)),
             remote: None,
         };
         self.tools.insert(name, entry);
     }
 
-    /// The tool of that name.
-    pub fn get(&self, name: &str) -> Option<Arc<dyn Tool>> {
-        self.tools.get(name).map(|entry| Arc::clone(&entry.tool))
+    /// The tool of that name, and where its calls are counted.
+    pub(crate) fn get(&self, name: &str) -> Option<(Arc<dyn Tool>, Arc<ToolGauges>)> {
+        let entry = self.tools.get(name)?;
+        Some((Arc::clone(&entry.tool), Arc::clone(&entry.gauges)))
     }
 
     /// All tools, sorted by name.
@@ -152,60 +161,9 @@ impl Registry {
                 .await;
         }
     }
-
-    /// What there is to see of each tool service, for metrics.
-    pub fn gauges(&self) -> impl Iterator<Item = ServiceGauges> {
-        self.services.iter().map(|(name, service)| {
-            let read = |what: fn(&Upstream) -> u64| -> Box<dyn Fn() -> u64 + Send + Sync> {
-                let upstream = Arc::clone(&service.upstream);
-                Box::new(move || what(&upstream))
-            };
-            ServiceGauges {
-                breaker: breaker_gauges(name, &service.breakers, ServicePolicy::breaker),
-                connections: read(|upstream| upstream.connections() as u64),
-                connectivity: read(|upstream| match upstream.connectivity() {
-                    Connectivity::Idle => 1,
-                    Connectivity::Connecting => 2,
-                    Connectivity::Ready => 3,
-                    Connectivity::TransientFailure => 4,
-                }),
-                ejected: read(|upstream| upstream.ejected() as u64),
-                worn: read(Upstream::worn),
-            }
-        })
-    }
-
-    /// What there is to see of each tool's own circuit breaker, for metrics.
-    pub fn breaker_gauges(&self) -> impl Iterator<Item = BreakerGauges> {
-        self.tools.iter().filter_map(|(name, entry)| {
-            let remote = entry.remote.as_ref()?;
-            Some(breaker_gauges(
-                name.as_str(),
-                &remote.breakers,
-                Breakers::breaker,
-            ))
-        })
-    }
 }
 
-fn breaker_gauges<G: Send + Sync + 'static>(
-    name: &str,
-    breakers: &Arc<G>,
-    breaker: fn(&G) -> &Breaker,
-) -> BreakerGauges {
-    let (state, openings) = (Arc::clone(breakers), Arc::clone(breakers));
-    BreakerGauges {
-        name: Arc::from(name),
-        state: Box::new(move || match breaker(&state).state() {
-            BreakerState::Closed => 0,
-            BreakerState::HalfOpen => 1,
-            BreakerState::Open => 2,
-        }),
-        openings: Box::new(move || breaker(&openings).times_opened()),
-    }
-}
-
-impl std::fmt::Debug for Registry {
+impl std::fmt::Debug for Catalog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.tools.keys()).finish()
     }

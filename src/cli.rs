@@ -18,7 +18,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::{self, Config},
     demo::{self, scenario, style::Style, tools::DemoTools, view::View},
     logging::{self, LogFormat},
@@ -148,16 +148,15 @@ fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
 async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
     log_to(io::stdout(), format, "info")?;
     open_files::raise_limit(&mut config);
-    let telemetry = Telemetry::start(&Settings::from_env()?, config.tools.keys());
+    let telemetry = Telemetry::start(&Settings::from_env()?, config.tools.len());
     let listener = server::bind(config.server.listen).await?;
     let admin = match config.server.admin_listen {
         Some(address) => Some(admin::bind(address).await?),
         None => None,
     };
-    let registry = Registry::new(&config);
-    telemetry.watch(registry.gauges(), registry.breaker_gauges());
-    let connecting = registry.connect();
-    let server = Server::orchestrator(&config, registry)
+    let catalog = Catalog::new(&config);
+    let connecting = catalog.connect();
+    let server = Server::orchestrator(&config, catalog)
         .await
         .with_telemetry(telemetry.clone());
     let shutdown = signal()?;
@@ -246,12 +245,10 @@ impl Demo {
         let tools = server::bind(any_port()).await?;
         let config = Config::parse(&demo::config_toml(tools.local_addr()?))?;
         let telemetry = match settings {
-            Some(settings) => Telemetry::start(settings, config.tools.keys()),
+            Some(settings) => Telemetry::start(settings, config.tools.len()),
             None => Telemetry::default(),
         };
-        let registry = Registry::new(&config);
-        telemetry.watch(registry.gauges(), registry.breaker_gauges());
-        let orchestrator = Server::orchestrator(&config, registry)
+        let orchestrator = Server::orchestrator(&config, Catalog::new(&config))
             .await
             .with_telemetry(telemetry.clone());
         let mut demo = Self {

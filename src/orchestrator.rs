@@ -18,7 +18,7 @@ use self::{
     wire::status::{draining, no_time_left, overloaded},
 };
 use crate::{
-    catalog::Registry,
+    catalog::snapshot::Snapshots,
     config::Limits,
     core::{
         admission::Admission,
@@ -38,8 +38,7 @@ use crate::{
 /// Serves `OrchestratorService`.
 #[derive(Debug)]
 pub struct Orchestrator {
-    registry: Registry,
-    limits: Limits,
+    snapshots: Snapshots,
     admission: Admission,
     buffered: Buffered,
     drain: Drain,
@@ -92,13 +91,14 @@ impl RequestContext {
 }
 
 impl Orchestrator {
-    /// Serves the tools of `registry` within `limits`, until `drain` says so.
+    /// Serves the tools of the snapshot in force, within its limits, until `drain` says so.
     /// What requests hold comes out of `buffered`.
-    pub fn new(registry: Registry, limits: Limits, buffered: Buffered, drain: Drain) -> Self {
+    pub fn new(snapshots: Snapshots, buffered: Buffered, drain: Drain) -> Self {
+        // Of all requests, whichever snapshot each has: it stays as it is at the start.
+        let max_in_flight_calls = snapshots.current().limits.max_in_flight_calls;
         Self {
-            registry,
-            admission: Admission::new(limits.max_in_flight_calls),
-            limits,
+            snapshots,
+            admission: Admission::new(max_in_flight_calls),
             buffered,
             drain,
         }
@@ -117,8 +117,9 @@ impl Orchestrator {
         streams: bool,
     ) -> Result<(Run, Undelivered), Status> {
         let now = Instant::now();
+        let snapshot = self.snapshots.current();
         let context = request.extensions_mut().remove::<RequestContext>();
-        let context = context.unwrap_or_else(|| RequestContext::unknown(now, &self.limits));
+        let context = context.unwrap_or_else(|| RequestContext::unknown(now, &snapshot.limits));
         if self.drain.is_refusing() {
             context.reject("draining");
             return Err(draining());
@@ -129,7 +130,7 @@ impl Orchestrator {
         }
         let mut request = request.into_inner();
         context.keep_arguments(&mut request);
-        let plan = Plan::new(request, context.deadline, now, &self.limits, &self.registry)
+        let plan = Plan::new(request, context.deadline, now, &snapshot)
             .inspect_err(|_| context.reject("invalid"))?;
         let undelivered = context.undelivered.clone();
         Ok((self.start(plan, context, streams)?, undelivered))
@@ -150,7 +151,7 @@ impl Orchestrator {
             overloaded()
         })?;
         let observer = context.record.as_ref().map(|record| {
-            let telemetry = BatchTelemetry::start(record, &calls);
+            let telemetry = BatchTelemetry::start(record, &calls, plan.gauges);
             Arc::new(telemetry) as Arc<dyn Observer>
         });
         let surroundings = Surroundings {
@@ -198,7 +199,8 @@ impl OrchestratorService for Orchestrator {
         &self,
         _: Request<pb::ListToolsRequest>,
     ) -> Result<Response<pb::ListToolsResponse>, Status> {
-        let tools = self.registry.iter().map(wire::tool).collect();
+        let snapshot = self.snapshots.current();
+        let tools = snapshot.catalog.iter().map(wire::tool).collect();
         Ok(Response::new(pb::ListToolsResponse { tools }))
     }
 }

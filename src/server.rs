@@ -34,7 +34,10 @@ use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    catalog::Registry,
+    catalog::{
+        Catalog,
+        snapshot::{Snapshot, Snapshots},
+    },
     config::{self, Config},
     core::{
         admission::Admission,
@@ -72,8 +75,8 @@ pub struct Server {
     service: &'static str,
     controller: DrainController,
     drain: Drain,
-    /// Of the orchestrator, for telemetry.
-    admission: Option<Admission>,
+    /// What telemetry sees of an orchestrator.
+    orchestrator: Option<(Admission, Snapshots)>,
 }
 
 /// Whether new connections are accepted.
@@ -90,13 +93,20 @@ pub enum Readiness {
 }
 
 impl Server {
-    /// Serves `OrchestratorService` with the tools of `registry`, health, and
+    /// Serves `OrchestratorService` with the tools of `catalog`, health, and
     /// reflection if configured.
-    pub async fn orchestrator(config: &Config, registry: Registry) -> Self {
+    pub async fn orchestrator(config: &Config, catalog: Catalog) -> Self {
+        let limits = config.limits.clone();
+        let snapshots = Snapshots::fixed(Snapshot { limits, catalog });
+        Self::following(config, snapshots).await
+    }
+
+    /// The same with the tools and the limits of requests of whichever snapshot is in
+    /// force. What is not of one request stays as it is in `config`.
+    pub async fn following(config: &Config, snapshots: Snapshots) -> Self {
         let (controller, drain) = drain();
         let buffered = Buffered::new(config.limits.max_buffered_bytes);
-        let limits = config.limits.clone();
-        let orchestrator = Orchestrator::new(registry, limits, buffered.clone(), drain.clone());
+        let orchestrator = Orchestrator::new(snapshots.clone(), buffered.clone(), drain.clone());
         let admission = orchestrator.admission().clone();
         let mut service = OrchestratorServiceServer::new(orchestrator)
             .max_decoding_message_size(config.limits.max_request_bytes);
@@ -105,7 +115,7 @@ impl Server {
         }
         let mut server =
             Self::new(Services::new(service), config, buffered, controller, drain).await;
-        server.admission = Some(admission);
+        server.orchestrator = Some((admission, snapshots));
         server
     }
 
@@ -148,7 +158,7 @@ impl Server {
             service,
             controller,
             drain,
-            admission: None,
+            orchestrator: None,
         };
         // tonic-health begins with SERVING.
         server.set_health(ServingStatus::NotServing).await;
@@ -158,8 +168,9 @@ impl Server {
     /// Has `telemetry` observe the requests.
     #[must_use]
     pub fn with_telemetry(mut self, telemetry: Telemetry) -> Self {
-        if let Some(admission) = &self.admission {
+        if let Some((admission, snapshots)) = &self.orchestrator {
             telemetry.watch_admission(admission);
+            telemetry.watch(snapshots.clone());
         }
         telemetry.watch_buffered(self.edge.buffered());
         telemetry.watch_connections(&self.connections);

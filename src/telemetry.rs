@@ -1,10 +1,9 @@
 //! Telemetry: spans, metrics and the trace context, wrapped around both edges.
 //!
-//! `rpc` observes a request from its arrival to the end of its response,
-//! `batch` its calls as they complete, `attempt` each attempt at a tool. They
-//! write to `spans` and `metrics`, under the names in [`names`], what [`settings`]
-//! asks for. The fan-out between them knows nothing of it: the trace travels with
-//! the batch as an attachment that the core does not open.
+//! `rpc` observes a request from its arrival to the end of its response, `batch` its
+//! calls, `attempt` each attempt at a tool. They write to `spans` and `metrics`, under the
+//! names in [`names`], what [`settings`] asks for. Of calls and attempts they learn as the
+//! core's [`Observer`](crate::core::observer::Observer).
 //!
 //! Nothing here waits for a collector: spans go into a bounded queue, metrics are
 //! counters, and what does not get through is counted.
@@ -33,11 +32,10 @@ use std::{
 use opentelemetry_sdk::metrics::PeriodicReader;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use crate::core::{
-    admission::Admission, buffered::Buffered, call::ToolName, connections::Connections,
-};
-pub use metrics::services::{BreakerGauges, ServiceGauges};
-use metrics::{Metrics, Readers, Running, Tools};
+use crate::core::{admission::Admission, buffered::Buffered, connections::Connections};
+pub use metrics::gauges::{Gauge, GaugeSource};
+pub(crate) use metrics::tool::ToolGauges;
+use metrics::{Metrics, Readers, Running};
 use push::Push;
 use settings::{Propagators, Settings};
 use spans::Spans;
@@ -55,18 +53,18 @@ struct Inner {
     capture_content: Option<usize>,
     /// From when on a call is slow; if ever.
     slow_call: OnceLock<Duration>,
-    tools: Arc<Tools>,
+    /// Of calls whose names no tool has.
+    other_tools: Arc<ToolGauges>,
     running: Arc<Running>,
 }
 
 impl Telemetry {
-    /// Starts what `settings` ask for, for a server with these tools; calls of
-    /// other names are counted together. Does not wait for a collector. Tells the log
-    /// what of the environment is ignored.
+    /// Starts what `settings` ask for, for a server with about so many tools. Does not wait
+    /// for a collector. Tells the log what of the environment is ignored.
     ///
     /// # Panics
     /// Outside of a Tokio runtime.
-    pub fn start<'a>(settings: &Settings, tools: impl IntoIterator<Item = &'a ToolName>) -> Self {
+    pub fn start(settings: &Settings, tools: usize) -> Self {
         for ignored in &settings.ignored {
             let (variable, problem) = (&*ignored.key, &*ignored.problem);
             tracing::warn!(variable, problem, "a setting of telemetry is ignored");
@@ -83,15 +81,15 @@ impl Telemetry {
             otlp,
             ignored_settings: settings.ignored.len(),
         };
-        let (tools, running) = (Arc::new(Tools::new(tools)), Arc::default());
+        let running = Arc::default();
         let backlog = spans.as_ref().map(|spans| Arc::clone(spans.backlog()));
         Self(Arc::new(Inner {
             propagators: settings.propagators,
-            metrics: Metrics::new(readers, resource, &tools, &running, backlog),
+            metrics: Metrics::new(readers, resource, tools, &running, backlog),
             spans,
             capture_content: settings.capture_content,
             slow_call: OnceLock::new(),
-            tools,
+            other_tools: Arc::new(ToolGauges::other()),
             running,
         }))
     }
@@ -126,15 +124,10 @@ impl Telemetry {
         let _ = self.0.slow_call.set(least);
     }
 
-    /// Has the metrics report on these tool services, and the circuit breakers of
-    /// these tools, too.
-    pub fn watch(
-        &self,
-        services: impl IntoIterator<Item = ServiceGauges>,
-        tools: impl IntoIterator<Item = BreakerGauges>,
-    ) {
+    /// Has the metrics report on the tools and tool services that `source` knows, too.
+    pub fn watch(&self, source: impl GaugeSource + 'static) {
         if let Some(metrics) = &self.0.metrics {
-            metrics.watch(services.into_iter().collect(), tools.into_iter().collect());
+            metrics.watch(&(Arc::new(source) as Arc<dyn GaugeSource>));
         }
     }
 
@@ -179,7 +172,7 @@ impl Default for Telemetry {
             metrics: None,
             capture_content: None,
             slow_call: OnceLock::new(),
-            tools: Arc::new(Tools::new(&[] as &[ToolName])),
+            other_tools: Arc::new(ToolGauges::other()),
             running: Arc::default(),
         }))
     }

@@ -8,8 +8,7 @@ use tokio::time::Instant;
 
 use super::wire::{self, Parsed, status::Violations};
 use crate::{
-    catalog::Registry,
-    config::Limits,
+    catalog::snapshot::Snapshot,
     core::{
         call::{Batch, ToolCall},
         deadline::Deadline,
@@ -17,6 +16,7 @@ use crate::{
         fanout::PlannedCall,
     },
     pb,
+    telemetry::ToolGauges,
 };
 
 /// A request that can be started.
@@ -25,12 +25,14 @@ pub(crate) struct Plan {
     pub(crate) batch: Batch,
     /// One for each call of the batch.
     pub(crate) calls: Vec<PlannedCall>,
+    /// Where each call is counted; `None` if its name is no tool's.
+    pub(crate) gauges: Vec<Option<Arc<ToolGauges>>>,
     pub(crate) aggregate_view: pb::AggregateView,
     pub(crate) max_response_bytes: usize,
 }
 
 impl Plan {
-    /// What `request` comes to `now`, under `deadline`.
+    /// What `request` comes to `now` in that snapshot, under `deadline`.
     ///
     /// # Errors
     /// If the request as a whole is wrong: in all these ways. What is wrong with one call
@@ -39,8 +41,7 @@ impl Plan {
         request: pb::ExecuteToolsRequest,
         deadline: Deadline,
         now: Instant,
-        limits: &Limits,
-        registry: &Registry,
+        Snapshot { limits, catalog }: &Snapshot,
     ) -> Result<Self, Violations> {
         let Parsed {
             batch,
@@ -49,21 +50,26 @@ impl Plan {
         } = wire::parse_request(request, limits)?;
         let deadline = deadline.less_reply_margin(now, limits.reply_margin);
         let mut refused = refused.into_iter().peekable();
-        let calls = batch.calls.iter().enumerate().map(|(index, call)| {
+        let mut calls = Vec::with_capacity(batch.calls.len());
+        let mut gauges = Vec::with_capacity(batch.calls.len());
+        for (index, call) in batch.calls.iter().enumerate() {
+            let (tool, counted) = catalog.get(&call.name).unzip();
             let error = refused.next_if(|(refused, _)| *refused == index);
             let tool = match error {
                 Some((_, error)) => Err(error),
-                None => registry.get(&call.name).ok_or_else(|| unknown_tool(call)),
+                None => tool.ok_or_else(|| unknown_tool(call)),
             };
             let deadline = match &tool {
                 Ok(tool) => deadline.of_call(call.timeout, tool.timeout()),
                 Err(_) => deadline,
             };
-            PlannedCall { tool, deadline }
-        });
+            calls.push(PlannedCall { tool, deadline });
+            gauges.push(counted);
+        }
         Ok(Self {
-            calls: calls.collect(),
             batch,
+            calls,
+            gauges,
             aggregate_view,
             max_response_bytes: limits.max_response_bytes,
         })

@@ -14,7 +14,7 @@ use std::{
 use opentelemetry::KeyValue;
 use tokio::time::Instant;
 
-use super::{attempt, content, metrics::ToolGauges, names, rpc::Record, span::Span};
+use super::{attempt, content, metrics::tool::ToolGauges, names, rpc::Record, span::Span};
 use crate::core::{
     call::{Completion, ToolCall},
     error::Reason,
@@ -47,18 +47,23 @@ pub(super) struct CallState {
 struct StillActive(Arc<ToolGauges>);
 
 impl BatchTelemetry {
-    /// Of `calls`, which belong to the RPC of `record`, and are queued from now on.
-    pub(crate) fn start(record: &Arc<Record>, calls: &Arc<[ToolCall]>) -> Self {
+    /// Of `calls`, which belong to the RPC of `record` and are queued from now on, each
+    /// counted in the `gauges` at its place, if its name is that of a tool.
+    pub(crate) fn start(
+        record: &Arc<Record>,
+        calls: &Arc<[ToolCall]>,
+        gauges: Vec<Option<Arc<ToolGauges>>>,
+    ) -> Self {
         let telemetry = &record.telemetry.0;
         let _ = record.batch_size.set(calls.len());
         let request = record.trace.span.as_ref();
         let started = Instant::now();
         let begins = record.wall(started);
-        let state = |call: &ToolCall| {
-            let gauges = Arc::clone(telemetry.tools.get(&call.name));
-            gauges.queued.fetch_add(1, Ordering::Relaxed);
+        let state = |gauges: Option<Arc<ToolGauges>>| {
+            let gauges = gauges.unwrap_or_else(|| Arc::clone(&telemetry.other_tools));
+            gauges.add_queued(1);
             CallState {
-                span: request.and_then(|span| span.internal(&gauges.span_name, begins)),
+                span: request.and_then(|span| span.internal(gauges.span_name(), begins)),
                 gauges,
             }
         };
@@ -69,7 +74,7 @@ impl BatchTelemetry {
         Self {
             record: Arc::clone(record),
             calls: Arc::clone(calls),
-            states: calls.iter().map(state).collect(),
+            states: gauges.into_iter().map(state).collect(),
             started,
             sum: AtomicU64::new(0),
         }
@@ -86,7 +91,7 @@ impl BatchTelemetry {
         };
         let duration = completion.end.saturating_duration_since(self.started);
         let error = completion.outcome.as_ref().err();
-        let name = || KeyValue::new(names::TOOL_NAME, Arc::clone(&gauges.name));
+        let name = || KeyValue::new(names::TOOL_NAME, Arc::clone(gauges.name()));
         let error_type = error.map_or("", |error| error.reason.as_str());
         let attributes = [
             name(),
@@ -162,19 +167,18 @@ impl BatchTelemetry {
 impl Observer for BatchTelemetry {
     fn call_started(&self, call: usize) {
         let gauges = &self.states[call].gauges;
-        gauges.queued.fetch_sub(1, Ordering::Relaxed);
-        gauges.active.fetch_add(1, Ordering::Relaxed);
+        gauges.add_queued(-1);
+        gauges.add_active(1);
     }
 
     fn call_ended(&self, call: &CallReport<'_>) {
         let completion = call.completion;
         let state = &self.states[completion.index];
-        let gauge = if call.was_started {
-            &state.gauges.active
+        if call.was_started {
+            state.gauges.add_active(-1);
         } else {
-            &state.gauges.queued
-        };
-        gauge.fetch_sub(1, Ordering::Relaxed);
+            state.gauges.add_queued(-1);
+        }
         if !call.is_abandoned {
             if completion.outcome.is_ok() {
                 self.record.succeeded.fetch_add(1, Ordering::Relaxed);
@@ -215,13 +219,13 @@ impl Observer for BatchTelemetry {
 
     fn stream_outlasts_call(&self, call: usize) -> Option<Outlasting> {
         let gauges = &self.states[call].gauges;
-        gauges.active.fetch_add(1, Ordering::Relaxed);
+        gauges.add_active(1);
         Some(Outlasting::new(StillActive(Arc::clone(gauges))))
     }
 }
 
 impl Drop for StillActive {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.0.add_active(-1);
     }
 }

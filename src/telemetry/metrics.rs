@@ -1,19 +1,17 @@
 //! The instruments: what is measured, and the two ways out of them, a page for
 //! Prometheus and pushes to a collector.
 //!
-//! Labels are bounded: tools are those of the configuration, and methods those
-//! that are served; anything else is `_OTHER`. Gauges are plain counters that are
+//! Labels are bounded: tools are those of the catalogue, and methods those that are
+//! served; anything else is `_OTHER`. Gauges are plain counters that are
 //! read when somebody asks.
 
-pub(super) mod services;
+pub(super) mod gauges;
 mod target_info;
+pub(super) mod tool;
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
 };
 
 use opentelemetry::{
@@ -33,10 +31,7 @@ use super::{
     push::Push,
 };
 use crate::{
-    core::{
-        admission::Admission, buffered::Buffered, call::ToolName, connections::Connections,
-        overflow,
-    },
+    core::{admission::Admission, buffered::Buffered, connections::Connections, overflow},
     logging,
 };
 
@@ -54,7 +49,8 @@ const BATCH_CALLS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256
 
 /// More than the ways in which calls of one tool end. Beyond so many series of one
 /// metric, of all tools, the SDK would throw the rest into one; by default beyond
-/// 2000.
+/// 2000. It never forgets the series of a tool that is gone: there is room for twice as
+/// many tools as there are at the start.
 const SERIES_OF_A_TOOL: usize = 20;
 const LEAST_TOOLS: usize = 100;
 
@@ -84,69 +80,8 @@ struct Page {
     target_info: MetricFamily,
 }
 
-/// What is counted of a tool, with the labels ready.
-#[derive(Debug)]
-pub(super) struct ToolGauges {
-    pub(super) name: Arc<str>,
-    pub(super) span_name: String,
-    pub(super) queued: AtomicI64,
-    pub(super) active: AtomicI64,
-}
-
-/// The tools, by name, and one for names that are none.
-#[derive(Debug)]
-pub(super) struct Tools {
-    by_name: HashMap<ToolName, Arc<ToolGauges>>,
-    other: Arc<ToolGauges>,
-}
-
 /// The RPCs that run, in the order of [`names::METHODS`].
 pub(super) type Running = [AtomicI64; names::METHODS.len()];
-
-impl Tools {
-    pub(super) fn new<'a>(names: impl IntoIterator<Item = &'a ToolName>) -> Self {
-        let gauges = |name: &str| {
-            Arc::new(ToolGauges {
-                name: Arc::from(name),
-                span_name: format!("{} {name}", names::EXECUTE_TOOL),
-                queued: AtomicI64::new(0),
-                active: AtomicI64::new(0),
-            })
-        };
-        Self {
-            by_name: names
-                .into_iter()
-                .map(|name| (name.clone(), gauges(name.as_str())))
-                .collect(),
-            other: gauges(names::OTHER),
-        }
-    }
-
-    pub(super) fn get(&self, name: &str) -> &Arc<ToolGauges> {
-        self.by_name.get(name).unwrap_or(&self.other)
-    }
-
-    fn observe(
-        self: &Arc<Self>,
-        meter: &Meter,
-        metric: &Metric,
-        value: fn(&ToolGauges) -> &AtomicI64,
-    ) {
-        let tools = Arc::clone(self);
-        meter
-            .i64_observable_up_down_counter(metric.name)
-            .with_unit(metric.unit)
-            .with_description(metric.meaning)
-            .with_callback(move |observer| {
-                for gauges in tools.by_name.values() {
-                    let value = value(gauges).load(Ordering::Relaxed);
-                    let name = Arc::clone(&gauges.name);
-                    observer.observe(value, &[KeyValue::new(names::TOOL_NAME, name)]);
-                }
-            })
-            .build();
-    }
-}
 
 /// Where metrics go.
 #[derive(Debug)]
@@ -158,18 +93,18 @@ pub(super) struct Readers {
 }
 
 impl Metrics {
-    /// `None` if they go nowhere.
+    /// With room for the series of so many tools; `None` if they go nowhere.
     pub(super) fn new(
         readers: Readers,
         resource: Resource,
-        tools: &Arc<Tools>,
+        tools: usize,
         running: &Arc<Running>,
         spans: Option<Arc<Backlog>>,
     ) -> Option<Self> {
         if !readers.prometheus && readers.otlp.is_none() {
             return None;
         }
-        let series = SERIES_OF_A_TOOL * tools.by_name.len().max(LEAST_TOOLS);
+        let series = SERIES_OF_A_TOOL * tools.saturating_mul(2).max(LEAST_TOOLS);
         let target_info = target_info::family(&resource);
         let mut provider = SdkMeterProvider::builder()
             .with_resource(resource)
@@ -202,8 +137,6 @@ impl Metrics {
         observe_requests(&meter, running);
         let ignored = readers.ignored_settings as u64;
         observe(&meter, &names::IGNORED_SETTINGS, move || ignored);
-        tools.observe(&meter, &names::ACTIVE_CALLS, |gauges| &gauges.active);
-        tools.observe(&meter, &names::QUEUE_LENGTH, |gauges| &gauges.queued);
         if let Some(backlog) = spans {
             observe_losses(&meter, &names::DROPPED_SPANS, move || backlog.lost());
         }
@@ -286,6 +219,7 @@ impl Metrics {
     pub(super) fn page(&self) -> Option<Result<String, prometheus::Error>> {
         let page = self.page.as_ref()?;
         let mut families = page.registry.gather();
+        gauges::forget_removed_tools(&mut families);
         families.push(page.target_info.clone());
         Some(TextEncoder::new().encode_to_string(&families))
     }

@@ -15,7 +15,7 @@ use crate::support::{
     observed::Observed,
     pipes::{self, Client},
     request, seen,
-    tools::{Scripted, registry},
+    tools::{Scripted, catalog},
 };
 
 /// Any calls, well-formed or not.
@@ -29,8 +29,8 @@ async fn client(config: &fanfare::config::Config) -> (Client, Arc<AtomicUsize>) 
         counted.fetch_add(1, Ordering::SeqCst);
         async { Ok(bytes::Bytes::new()) }
     });
-    let registry = registry([("tool", tool)]);
-    (pipes::client(config, registry).await, calls)
+    let catalog = catalog([("tool", tool)]);
+    (pipes::client(config, catalog).await, calls)
 }
 
 fn with_timeout(seconds: i64, nanos: i32) -> pb::ToolCall {

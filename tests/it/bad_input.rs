@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use fanfare::{catalog::Registry, demo::tools::DemoTools, pb, server::Server};
+use fanfare::{catalog::Catalog, demo::tools::DemoTools, pb, server::Server};
 use http::StatusCode;
 use prost_types::Duration;
 use tokio::{
@@ -23,17 +23,17 @@ use crate::support::{
     process::PATIENCE,
     raw::{Answer, EXECUTE, RawClient, STREAM, framed, framed_bytes, loopback, post, post_with},
     request, seen,
-    tools::{Scripted, registry},
+    tools::{Scripted, catalog},
 };
 
 /// A tool named `tool` that returns its arguments; counts its calls.
-fn echo(calls: &Arc<AtomicUsize>) -> Registry {
+fn echo(calls: &Arc<AtomicUsize>) -> Catalog {
     let calls = calls.clone();
     let tool = Scripted::new(move |invocation| {
         calls.fetch_add(1, Ordering::SeqCst);
         async move { Ok(invocation.call().arguments.clone().unwrap_or_default()) }
     });
-    registry([("tool", tool)])
+    catalog([("tool", tool)])
 }
 
 /// A raw client over a pipe, and how many calls the server's tool has had.

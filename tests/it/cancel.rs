@@ -6,7 +6,7 @@ use tonic::Code;
 
 use crate::support::{
     SECOND, Seen, call, config, failed, length, ms, pipes, request, seen,
-    tools::{Running, Scripted, registry},
+    tools::{Running, Scripted, catalog},
 };
 
 /// Waits until `running` is at `count`, for at most 250 ms.
@@ -24,8 +24,8 @@ async fn settles_at(running: &Running, count: usize) {
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_cancels_ends_its_calls() {
     let running = Running::default();
-    let registry = registry([("hangs", Scripted::hangs(&running))]);
-    let mut client = pipes::client(&config(), registry).await;
+    let catalog = catalog([("hangs", Scripted::hangs(&running))]);
+    let mut client = pipes::client(&config(), catalog).await;
     let calls: Vec<_> = (0..100).map(|_| call("", "hangs")).collect();
 
     let mut rpc = client.execute_tools(request(calls)).boxed();
@@ -42,11 +42,11 @@ async fn a_caller_that_cancels_ends_its_calls() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_drops_its_stream_ends_its_calls() {
     let running = Running::default();
-    let registry = registry([
+    let catalog = catalog([
         ("hangs", Scripted::hangs(&running)),
         ("fast", Scripted::answers_after(ms(1))),
     ]);
-    let mut client = pipes::client(&config(), registry).await;
+    let mut client = pipes::client(&config(), catalog).await;
     let mut calls: Vec<_> = (0..99).map(|_| call("", "hangs")).collect();
     calls.push(call("", "fast"));
 
@@ -62,8 +62,8 @@ async fn a_caller_that_drops_its_stream_ends_its_calls() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_breaks_ends_its_calls() {
     let running = Running::default();
-    let registry = registry([("hangs", Scripted::hangs(&running))]);
-    let server = Arc::new(Server::orchestrator(&config(), registry).await);
+    let catalog = catalog([("hangs", Scripted::hangs(&running))]);
+    let server = Arc::new(Server::orchestrator(&config(), catalog).await);
     let mut client = pipes::client_of(&server).await;
     let calls: Vec<_> = (0..10).map(|_| call("", "hangs")).collect();
 
@@ -78,12 +78,12 @@ async fn a_connection_that_breaks_ends_its_calls() {
 #[tokio::test(start_paused = true)]
 async fn the_first_failure_cancels_the_rest_if_asked_to() {
     let running = Running::default();
-    let registry = registry([
+    let catalog = catalog([
         ("hangs", Scripted::hangs(&running)),
         ("fails", Scripted::fails_after(SECOND)),
         ("fast", Scripted::answers_after(ms(1))),
     ]);
-    let mut client = pipes::client(&config(), registry).await;
+    let mut client = pipes::client(&config(), catalog).await;
     let calls = vec![
         call("a", "hangs"),
         call("b", "fails"),

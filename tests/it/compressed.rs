@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::{Compression, Config},
     json,
     pb::{self, tool_execution_result::Outcome, tool_service_server::ToolService},
@@ -148,10 +148,10 @@ async fn requests_are_compressed_where_that_is_asked_for_and_helps() {
         let mut config = Config::parse(toml).unwrap();
         config.services.get_mut("a").unwrap().compression = compression;
         let understood =
-            Registry::with_connect(&config, |_| Arc::new(PipeConnect(Arc::clone(&echo))));
+            Catalog::with_connect(&config, |_| Arc::new(PipeConnect(Arc::clone(&echo))));
         let understood = pipes::client(&config, understood).await;
         let noted = Timed::new(answer_with(framed(0, 0, b"")), ms(1));
-        let noting = Registry::with_connect(&config, |_| Arc::new(noted.clone()));
+        let noting = Catalog::with_connect(&config, |_| Arc::new(noted.clone()));
         let noting = pipes::client(&config, noting).await;
         for bytes in [1, 500, 100_000] {
             // Opaque to us: any Value will do.

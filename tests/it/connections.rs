@@ -9,7 +9,7 @@ use std::{
 };
 
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::Config,
     net::{Connect as _, Io, Network},
     pb,
@@ -203,8 +203,8 @@ async fn a_name_is_asked_for_anew_after_a_time_without_calls() {
     });
     let keys = "connection_idle_timeout = '4s'\ndns_refresh_interval = '1h'";
     let config = Config::parse(&demo_service("http://tools.test", keys)).unwrap();
-    let registry = Registry::with_network(&config, |_| Arc::clone(&network) as _);
-    let client = pipes::client(&config, registry).await;
+    let catalog = Catalog::with_network(&config, |_| Arc::clone(&network) as _);
+    let client = pipes::client(&config, catalog).await;
     assert_eq!(calls(&client, 1, SECOND).await, ms(1010));
     network.port.store(2, Ordering::SeqCst);
     assert_eq!(calls(&client, 1, SECOND).await, SECOND);

@@ -11,7 +11,7 @@ use tonic_types::StatusExt as _;
 
 use crate::support::{
     SECOND, Seen, call, call_with, config, error_info, expired, length, ms, pipes, request, seen,
-    tools::{Running, Scripted, registry},
+    tools::{Running, Scripted, catalog},
 };
 
 fn with_grpc_timeout<T>(message: T, value: &str) -> Request<T> {
@@ -25,11 +25,11 @@ fn with_grpc_timeout<T>(message: T, value: &str) -> Request<T> {
 #[tokio::test(start_paused = true)]
 async fn a_hanging_tool_costs_its_own_result_and_the_answer_comes_in_time() {
     let running = Running::default();
-    let registry = registry([
+    let catalog = catalog([
         ("hangs", Scripted::hangs(&running)),
         ("fast", Scripted::answers_after(ms(200))),
     ]);
-    let mut client = pipes::client(&config(), registry).await;
+    let mut client = pipes::client(&config(), catalog).await;
     let calls = vec![call("a", "hangs"), call("b", "fast")];
     let start = Instant::now();
 
@@ -46,13 +46,13 @@ async fn a_hanging_tool_costs_its_own_result_and_the_answer_comes_in_time() {
 #[tokio::test(start_paused = true)]
 async fn the_shortest_of_all_limits_ends_a_call_and_is_named() {
     let running = Running::default();
-    let registry = registry([
+    let catalog = catalog([
         ("hangs", Scripted::hangs(&running)),
         ("impatient", Scripted::hangs(&running).timeout(2 * SECOND)),
     ]);
     let mut config = config();
     config.limits.max_request_timeout = 20 * SECOND;
-    let mut client = pipes::client(&config, registry).await;
+    let mut client = pipes::client(&config, catalog).await;
     let calls = vec![
         pb::ToolCall {
             timeout: Some(prost_types::Duration {
@@ -97,8 +97,8 @@ async fn the_shortest_of_all_limits_ends_a_call_and_is_named() {
 
 #[tokio::test(start_paused = true)]
 async fn the_clock_runs_while_a_call_waits_for_its_turn() {
-    let registry = registry([("slow", Scripted::answers_after(10 * SECOND))]);
-    let mut client = pipes::client(&config(), registry).await;
+    let catalog = catalog([("slow", Scripted::answers_after(10 * SECOND))]);
+    let mut client = pipes::client(&config(), catalog).await;
     let short = pb::ToolCall {
         timeout: Some(prost_types::Duration {
             seconds: 2,
@@ -197,8 +197,8 @@ async fn a_tool_that_hangs_is_cut_off_over_grpc_too() {
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_request_calls_no_tool() {
-    let registry = registry([("never", Scripted::new(|_| async { panic!("was called") }))]);
-    let mut client = pipes::client(&config(), registry).await;
+    let catalog = catalog([("never", Scripted::new(|_| async { panic!("was called") }))]);
+    let mut client = pipes::client(&config(), catalog).await;
 
     for value in ["0n", "0S"] {
         let request = with_grpc_timeout(request(vec![call("", "never")]), value);
@@ -213,8 +213,8 @@ async fn an_expired_request_calls_no_tool() {
 
 #[tokio::test(start_paused = true)]
 async fn a_malformed_timeout_is_refused_and_never_unlimited() {
-    let registry = registry([("never", Scripted::new(|_| async { panic!("was called") }))]);
-    let mut client = pipes::client(&config(), registry).await;
+    let catalog = catalog([("never", Scripted::new(|_| async { panic!("was called") }))]);
+    let mut client = pipes::client(&config(), catalog).await;
 
     for value in ["bogus", "", "123456789S", "-1S", "1s", "1.5S"] {
         let request = with_grpc_timeout(request(vec![call("", "never")]), value);

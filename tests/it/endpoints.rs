@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use fanfare::{catalog::Registry, config::Config, pb};
+use fanfare::{catalog::Catalog, config::Config, pb};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
@@ -20,7 +20,7 @@ use crate::support::{
 /// A client of a server whose demo tools are at these endpoints.
 async fn client_of<const N: usize>(endpoints: [String; N], keys: &str) -> Client {
     let config = Config::parse(&demo_service(&list(endpoints), keys)).unwrap();
-    pipes::client(&config, Registry::new(&config)).await
+    pipes::client(&config, Catalog::new(&config)).await
 }
 
 fn list<const N: usize>(endpoints: [String; N]) -> String {
@@ -116,7 +116,7 @@ async fn an_endpoint_that_breaks_calls_is_left_alone() {
     let endpoints = [healthy.address, breaking.address].map(|address| address.to_string());
     let toml = demo_service(&list(endpoints), keys) + "[tools.hostile]\nservice = 'demo'";
     let config = Config::parse(&toml).unwrap();
-    let client = pipes::client(&config, Registry::new(&config)).await;
+    let client = pipes::client(&config, Catalog::new(&config)).await;
 
     let mut broken = 0;
     for _ in 0..300 {

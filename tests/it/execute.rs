@@ -4,17 +4,17 @@ use tonic::Code;
 
 use crate::support::{
     SECOND, Seen, call, config, failed, length, ms, pipes, request, seen,
-    tools::{Running, Scripted, registry},
+    tools::{Running, Scripted, catalog},
 };
 
 #[tokio::test(start_paused = true)]
 async fn a_request_takes_as_long_as_its_slowest_tool() {
-    let registry = registry([
+    let catalog = catalog([
         ("three", Scripted::answers_after(3 * SECOND)),
         ("one", Scripted::answers_after(SECOND)),
         ("two", Scripted::answers_after(2 * SECOND)),
     ]);
-    let mut client = pipes::client(&config(), registry).await;
+    let mut client = pipes::client(&config(), catalog).await;
     let start = Instant::now();
 
     let calls = vec![call("a", "three"), call("b", "one"), call("c", "two")];
@@ -40,8 +40,8 @@ async fn a_request_takes_as_long_as_its_slowest_tool() {
 
 #[tokio::test(start_paused = true)]
 async fn times_are_told_by_both_clocks() {
-    let registry = registry([("one", Scripted::answers_after(SECOND))]);
-    let mut client = pipes::client(&config(), registry).await;
+    let catalog = catalog([("one", Scripted::answers_after(SECOND))]);
+    let mut client = pipes::client(&config(), catalog).await;
 
     let response = client.execute_tools(request(vec![call("", "one")])).await;
 
@@ -57,8 +57,8 @@ async fn times_are_told_by_both_clocks() {
 
 #[tokio::test(start_paused = true)]
 async fn the_concurrency_limit_makes_calls_wait_in_order() {
-    let registry = registry([("one", Scripted::answers_after(SECOND))]);
-    let mut client = pipes::client(&config(), registry).await;
+    let catalog = catalog([("one", Scripted::answers_after(SECOND))]);
+    let mut client = pipes::client(&config(), catalog).await;
     let calls = (0..5).map(|_| call("", "one")).collect();
     let request = pb::ExecuteToolsRequest {
         concurrency_limit: 2,
@@ -103,7 +103,7 @@ async fn the_servers_concurrency_limit_is_the_upper_one() {
     };
     let mut config = config();
     config.limits.concurrency_limit = 3;
-    let mut client = pipes::client(&config, registry([("one", tool)])).await;
+    let mut client = pipes::client(&config, catalog([("one", tool)])).await;
     let calls = (0..9).map(|_| call("", "one")).collect();
     let request = pb::ExecuteToolsRequest {
         concurrency_limit: 100,
@@ -118,7 +118,7 @@ async fn the_servers_concurrency_limit_is_the_upper_one() {
 
 #[tokio::test(start_paused = true)]
 async fn failures_are_data_beside_the_other_results() {
-    let registry = registry([
+    let catalog = catalog([
         ("ok", Scripted::answers_after(SECOND)),
         ("fails", Scripted::fails_after(ms(1))),
         (
@@ -126,7 +126,7 @@ async fn failures_are_data_beside_the_other_results() {
             Scripted::new(|_| async { panic!("a bug in a tool client") }),
         ),
     ]);
-    let mut client = pipes::client(&config(), registry).await;
+    let mut client = pipes::client(&config(), catalog).await;
     let calls = vec![
         call("a", "fails"),
         call("b", "ok"),
@@ -150,12 +150,12 @@ async fn failures_are_data_beside_the_other_results() {
 
 #[tokio::test(start_paused = true)]
 async fn tools_are_listed_by_name() {
-    let registry = registry([
+    let catalog = catalog([
         ("zeta", Scripted::answers_after(SECOND).timeout(7 * SECOND)),
         ("alpha", Scripted::answers_after(SECOND)),
         ("Mid", Scripted::answers_after(SECOND)),
     ]);
-    let mut client = pipes::client(&config(), registry).await;
+    let mut client = pipes::client(&config(), catalog).await;
 
     let tools = client.list_tools(pb::ListToolsRequest {}).await.unwrap();
 

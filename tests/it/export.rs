@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use fanfare::{catalog::Registry, core::call::ToolName, pb, server::Server, telemetry::Telemetry};
+use fanfare::{catalog::Catalog, pb, server::Server, telemetry::Telemetry};
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, timeout};
 use tonic::Code;
@@ -51,8 +51,8 @@ async fn observe_an_rpc(environment: &[(&str, &str)]) -> Telemetry {
     // The first of equal names counts.
     environment.push(("OTEL_METRICS_EXPORTER", "otlp,prometheus"));
     environment.push(("OTEL_BSP_SCHEDULE_DELAY", "1"));
-    let telemetry = Telemetry::start(&settings(&environment), &[] as &[ToolName]);
-    let server = Server::orchestrator(&config(), Registry::default()).await;
+    let telemetry = Telemetry::start(&settings(&environment), 0);
+    let server = Server::orchestrator(&config(), Catalog::default()).await;
     let server = Arc::new(server.with_telemetry(telemetry.clone()));
     let mut client = pipes::client_of(&server).await;
     client.list_tools(pb::ListToolsRequest {}).await.unwrap();

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use fanfare::{catalog::Registry, config::Config, pb};
+use fanfare::{catalog::Catalog, config::Config, pb};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -26,7 +26,7 @@ async fn client(endpoints: &[String], keys: &str) -> Client {
         endpoints.join(", ")
     );
     let config = Config::parse(&toml).expect("a configuration");
-    pipes::client(&config, Registry::new(&config)).await
+    pipes::client(&config, Catalog::new(&config)).await
 }
 
 fn within(time: Duration) -> pb::ToolCall {

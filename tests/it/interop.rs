@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::Config,
     demo::tools::DemoTools,
     json::value_from_json,
@@ -274,7 +274,7 @@ async fn a_tools_message_survives_with_its_whitespace_and_unicode() {
 /// asked for, and what there is.
 #[tokio::test(start_paused = true)]
 async fn unknown_methods_are_unimplemented() {
-    let server = Arc::new(Server::orchestrator(&config(), Registry::default()).await);
+    let server = Arc::new(Server::orchestrator(&config(), Catalog::default()).await);
     let caller = RawClient::of_server(&server).await;
     let long = format!("/{}", "x".repeat(1000));
     for path in [
@@ -300,11 +300,11 @@ async fn unknown_methods_are_unimplemented() {
 /// An endpoint that leads to a Fanfare instead of to tools.
 #[tokio::test(start_paused = true)]
 async fn a_tool_service_that_is_none_says_what_it_is() {
-    let other = Arc::new(Server::orchestrator(&config(), Registry::default()).await);
+    let other = Arc::new(Server::orchestrator(&config(), Catalog::default()).await);
     let toml = "[services.s]\nendpoint = 'http://s'\n[tools.tool]\nservice = 's'\n";
     let config = Config::parse(toml).expect("a configuration");
-    let registry = Registry::with_connect(&config, |_| Arc::new(PipeConnect(Arc::clone(&other))));
-    let client = pipes::client(&config, registry).await;
+    let catalog = Catalog::with_connect(&config, |_| Arc::new(PipeConnect(Arc::clone(&other))));
+    let client = pipes::client(&config, catalog).await;
     let results = results(&client, vec![call("", "tool")]).await;
     let failed = error(&results[0]);
     assert_eq!(failed.code, Code::Unimplemented as i32);

@@ -1,6 +1,6 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
-use fanfare::{catalog::Registry, config::Config, pb};
+use fanfare::{catalog::Catalog, config::Config, pb};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -35,8 +35,8 @@ async fn client(strict: &Strict, keys: &str) -> Client {
          [tools.tool]\nservice = 'tools'\ntimeout = '2h'\n"
     );
     let config = Config::parse(&toml).expect("a configuration");
-    let registry = Registry::with_connect(&config, |_| Arc::new(strict.clone()));
-    pipes::client(&config, registry).await
+    let catalog = Catalog::with_connect(&config, |_| Arc::new(strict.clone()));
+    pipes::client(&config, catalog).await
 }
 
 /// Calls of such a length, with nothing else on their connection.

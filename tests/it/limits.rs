@@ -17,7 +17,7 @@ use crate::support::{
     raw::{EXECUTE, RawClient, framed, post, post_with},
     request, seen,
     service::Service,
-    tools::{Running, Scripted, registry},
+    tools::{Running, Scripted, catalog},
 };
 
 /// Bytes of one connection or of its headers, and how long it lasts.
@@ -29,10 +29,10 @@ mod sizes;
 
 #[tokio::test(start_paused = true)]
 async fn a_request_may_have_so_many_calls() {
-    let registry = registry([("tool", Scripted::answers_after(ms(1)))]);
+    let catalog = catalog([("tool", Scripted::answers_after(ms(1)))]);
     let mut config = config();
     config.limits.max_calls_per_request = 3;
-    let mut client = pipes::client(&config, registry).await;
+    let mut client = pipes::client(&config, catalog).await;
 
     let response = client
         .execute_tools(request(vec![call("", "tool"); 3]))
@@ -59,8 +59,8 @@ async fn the_reply_margin_is_a_setting_and_at_most_a_tenth() {
         (ms(0), "10S", 10 * SECOND),
     ] {
         config.limits.reply_margin = margin;
-        let registry = registry([("hangs", Scripted::hangs(&running))]);
-        let server = Arc::new(Server::orchestrator(&config, registry).await);
+        let catalog = catalog([("hangs", Scripted::hangs(&running))]);
+        let server = Arc::new(Server::orchestrator(&config, catalog).await);
         let client = RawClient::of_server(&server).await;
         let start = Instant::now();
 

@@ -98,6 +98,8 @@ mod retries;
 mod shutdown;
 /// A caller that does not read its stream.
 mod slow_reader;
+/// A new generation of tools and limits beside requests of the one before.
+mod snapshots;
 /// What keeps it from starting, named by `fanfare check` before that.
 mod starting;
 /// Each completion at the moment it is known, then the aggregate.

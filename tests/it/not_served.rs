@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use fanfare::{
-    catalog::Registry, config::Config, demo::tools::DemoTools, net::Connect as _, server::Server,
+    catalog::Catalog, config::Config, demo::tools::DemoTools, net::Connect as _, server::Server,
 };
 use http::Request;
 use serde_json::json;
@@ -24,7 +24,7 @@ use crate::support::{
     pipes::{PipeConnect, service},
     raw::{Answer, EXECUTE, RawClient, STREAM, framed, framed_bytes, post, post_with},
     request,
-    tools::{Scripted, registry},
+    tools::{Scripted, catalog},
 };
 
 /// Code, reason, may a tool have run, does the same request sent again have a chance?
@@ -58,13 +58,13 @@ fn small() -> Config {
 }
 
 /// `tool` counts its calls.
-fn counting(calls: &Arc<AtomicUsize>) -> Registry {
+fn counting(calls: &Arc<AtomicUsize>) -> Catalog {
     let calls = Arc::clone(calls);
     let tool = Scripted::new(move |_| {
         calls.fetch_add(1, Ordering::SeqCst);
         ready(Ok(Bytes::new()))
     });
-    registry([("tool", tool)])
+    catalog([("tool", tool)])
 }
 
 fn of_calls(count: usize) -> Bytes {
@@ -262,8 +262,8 @@ async fn a_server_that_drains_says_so() {
 #[tokio::test(start_paused = true)]
 async fn what_was_begun_does_not_say_that_it_was_not() {
     let names = ["payload"];
-    let (config, registry) = service(config(), DemoTools::default(), &names).await;
-    let server = Arc::new(Server::orchestrator(&config, registry).await);
+    let (config, catalog) = service(config(), DemoTools::default(), &names).await;
+    let server = Arc::new(Server::orchestrator(&config, catalog).await);
     let pipe = PipeConnect(Arc::clone(&server)).connect().await.unwrap();
     let client = RawClient::over(pipe, &h2::client::Builder::new()).await;
     let payload = call_with("", "payload", json!({"bytes": 500_000}));

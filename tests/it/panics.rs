@@ -1,7 +1,7 @@
 use std::{future::Pending, sync::Arc, time::Duration};
 
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     core::{
         call::{Outcome, ToolName},
         fanout::{Invocation, Tool},
@@ -15,18 +15,18 @@ use tonic_types::{ErrorDetail, StatusExt as _};
 
 use crate::support::{
     SECOND, Seen, call, config, error, failed, ms, pipes, request, seen,
-    tools::{Running, Scripted, registry},
+    tools::{Running, Scripted, catalog},
 };
 
 /// What the process takes: the largest request here is of as many calls, and is
 /// admitted only if nothing else is in flight.
 const MAX_CALLS: usize = 4;
 
-async fn client(registry: Registry) -> pipes::Client {
+async fn client(catalog: Catalog) -> pipes::Client {
     let mut config = config();
     config.limits.max_calls_per_request = MAX_CALLS;
     config.limits.max_in_flight_calls = MAX_CALLS;
-    pipes::client(&config, registry).await
+    pipes::client(&config, catalog).await
 }
 
 /// All messages of a stream, and the status if it did not end well.
@@ -105,16 +105,16 @@ impl Tool for Buggy {
 }
 
 /// `buggy`, and `well` which answers.
-fn beside(buggy: Buggy) -> Registry {
-    let mut registry = registry([("well", Scripted::answers_after(ms(1)))]);
+fn beside(buggy: Buggy) -> Catalog {
+    let mut catalog = catalog([("well", Scripted::answers_after(ms(1)))]);
     let name = ToolName::try_new("buggy".to_owned()).expect("a tool name");
-    registry.insert(name, String::new(), Arc::new(buggy));
-    registry
+    catalog.insert(name, String::new(), Arc::new(buggy));
+    catalog
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_panics_fails_alone() {
-    let registry = registry([
+    let catalog = catalog([
         ("well", Scripted::answers_after(SECOND)),
         (
             "when_made",
@@ -132,7 +132,7 @@ async fn a_call_that_panics_fails_alone() {
             }),
         ),
     ]);
-    let mut client = client(registry).await;
+    let mut client = client(catalog).await;
     let calls = ["when_made", "well", "when_polled", "later"].map(|tool| call(tool, tool));
     let panicked = failed(Code::Internal, "INTERNAL", "maybe");
     let well = Seen::Ok(serde_json::Value::Null);
@@ -186,16 +186,16 @@ async fn a_panic_in_the_handler_is_an_answer_and_no_reset() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_a_streams_producer_is_no_clean_end() {
     let running = Running::default();
-    let mut registry = beside(Buggy {
+    let mut catalog = beside(Buggy {
         idempotent: || panic!("in the producer"),
         ..Buggy::HANGS
     });
-    registry.insert(
+    catalog.insert(
         ToolName::try_new("hangs".to_owned()).expect("a tool name"),
         String::new(),
         Arc::new(Scripted::hangs(&running)),
     );
-    let mut client = client(registry).await;
+    let mut client = client(catalog).await;
     let calls = vec![call("a", "buggy"), call("b", "well"), call("c", "hangs")];
 
     let (events, end) = read(&mut client, calls.clone()).await;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::Config,
     net::{Connect, Io},
     pb::{self, ConnectivityState},
@@ -113,23 +113,23 @@ async fn who_can_not_be_reached_is_told_before_any_call() {
     assert_eq!(warned.len(), 1, "{warned:?}");
 }
 
-/// The registry of a service `tools` with one `tool`.
-fn registry_of(service: &Service, keys: &str) -> (Config, Registry) {
+/// The catalog of a service `tools` with one `tool`.
+fn catalog_of(service: &Service, keys: &str) -> (Config, Catalog) {
     let toml = format!(
         "[services.tools]\nendpoint = \"http://tools\"\n{keys}\n[tools.tool]\nservice = \"tools\"\n"
     );
     let config = Config::parse(&toml).expect("a configuration");
-    let registry = Registry::with_connect(&config, |_| Arc::new(service.clone()));
-    (config, registry)
+    let catalog = Catalog::with_connect(&config, |_| Arc::new(service.clone()));
+    (config, catalog)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_comes_later_is_found_without_a_call() {
     let service = Service::start(|_| async { Ok(()) }).await;
     service.kill();
-    let (config, registry) = registry_of(&service, "connection_idle_timeout = \"2m\"");
-    let connecting = registry.connect();
-    let client = pipes::client(&config, registry).await;
+    let (config, catalog) = catalog_of(&service, "connection_idle_timeout = \"2m\"");
+    let connecting = catalog.connect();
+    let client = pipes::client(&config, catalog).await;
     assert_eq!(state(&client).await, ConnectivityState::Idle);
     connecting.await;
     assert_eq!(state(&client).await, ConnectivityState::TransientFailure);
@@ -156,9 +156,9 @@ async fn a_service_that_comes_later_is_found_without_a_call() {
 #[tokio::test(start_paused = true)]
 async fn the_first_call_takes_the_connection_that_is_there() {
     let service = Service::start(|_| async { Ok(()) }).await;
-    let (config, registry) = registry_of(&service, "");
-    registry.connect().await;
-    let client = pipes::client(&config, registry).await;
+    let (config, catalog) = catalog_of(&service, "");
+    catalog.connect().await;
+    let client = pipes::client(&config, catalog).await;
     assert_eq!(state(&client).await, ConnectivityState::Ready);
     results(&client, vec![call("", "tool")]).await;
     assert_eq!(service.dials(), 1);
@@ -202,16 +202,16 @@ async fn hundreds_of_services_are_not_dialed_all_at_once() {
     let toml = sections.collect::<String>();
     let config = Config::parse(&toml).expect("a configuration");
     let nowhere = Arc::new(Nowhere::default());
-    let registry = Registry::with_connect(&config, |_| Arc::new(Dials(Arc::clone(&nowhere))));
+    let catalog = Catalog::with_connect(&config, |_| Arc::new(Dials(Arc::clone(&nowhere))));
     let start = Instant::now();
 
-    registry.connect().await;
+    catalog.connect().await;
 
     assert_eq!(nowhere.most.load(Ordering::SeqCst), 16);
     // Each takes a second, of which 16 pass together.
     let took = start.elapsed();
     assert!((20 * SECOND..21 * SECOND).contains(&took), "{took:?}");
-    let client = pipes::client(&config, registry).await;
+    let client = pipes::client(&config, catalog).await;
     for (name, state) in states(&client).await {
         assert_eq!(state, ConnectivityState::TransientFailure, "{name}");
     }

@@ -28,7 +28,7 @@ use crate::support::{
     pipes::PipeConnect,
     raw::{Answer, EXECUTE, RawClient, STREAM, framed, framed_bytes, post, post_with},
     request,
-    tools::{Scripted, registry},
+    tools::{Scripted, catalog},
 };
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -48,7 +48,7 @@ impl Setup {
             calls.fetch_add(1, Ordering::SeqCst);
             async move { Ok(invocation.call().arguments.clone().unwrap_or_default()) }
         });
-        let server = Server::orchestrator(config, registry([("tool", tool)])).await;
+        let server = Server::orchestrator(config, catalog([("tool", tool)])).await;
         Self {
             server: Arc::new(server),
             tool_calls,

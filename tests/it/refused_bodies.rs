@@ -10,7 +10,7 @@ use crate::support::{
     pipes::PipeConnect,
     raw::{EXECUTE, STREAM, framed},
     request,
-    tools::{Scripted, registry},
+    tools::{Scripted, catalog},
     wiretap::RST_STREAM,
 };
 
@@ -23,7 +23,7 @@ const BODY_BYTES: usize = 64 << 10;
 async fn connection() -> (Arc<Server>, ByHand) {
     let mut config = config();
     config.limits.max_request_timeout = 3600 * SECOND;
-    let tools = registry([("slow", Scripted::answers_after(20 * SECOND))]);
+    let tools = catalog([("slow", Scripted::answers_after(20 * SECOND))]);
     let server = Arc::new(Server::orchestrator(&config, tools).await);
     let pipe = PipeConnect(Arc::clone(&server)).connect().await.unwrap();
     (server, ByHand::over(pipe).await)

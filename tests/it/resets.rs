@@ -6,7 +6,7 @@ use std::{
 };
 
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::Config,
     pb::{
         self, CallToolRequest, CallToolResponse, FailurePolicy,
@@ -87,7 +87,7 @@ impl Tonic {
             toml.push_str(&format!("[tools.{tool}]\nservice = 'tools'\n"));
         }
         let config = Config::parse(&toml).expect("a configuration");
-        pipes::client(&config, Registry::new(&config)).await
+        pipes::client(&config, Catalog::new(&config)).await
     }
 }
 
@@ -289,8 +289,8 @@ async fn no_more_are_with_a_tool_than_may_be_while_cancelled_ones_wait_for_their
     .await;
     let bounded = ONE_CONNECTION.replacen("timeout", "max_concurrency = 400\ntimeout", 1);
     let config = Config::parse(&bounded).expect("a configuration");
-    let registry = Registry::with_connect(&config, |_| Arc::new(service.clone()));
-    let observed = Observed::of(&config, registry, &[]).await;
+    let catalog = Catalog::with_connect(&config, |_| Arc::new(service.clone()));
+    let observed = Observed::of(&config, catalog, &[]).await;
     let with_tool = || {
         let page = observed.observer.page();
         page.value("fanfare_tool_active_calls", &[("gen_ai_tool_name", "hang")])

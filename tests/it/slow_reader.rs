@@ -18,7 +18,7 @@ use crate::support::{
     process::PATIENCE,
     raw::{Answer, EXECUTE, RawClient, STREAM, framed, loopback, next_data, post},
     request,
-    tools::{Scripted, registry},
+    tools::{Scripted, catalog},
 };
 
 const CALLS: usize = 20_000;
@@ -50,9 +50,9 @@ impl Server {
                 }
             })
         };
-        let registry = registry([("tool", tool), ("fast", Scripted::answers_with(0))]);
+        let catalog = catalog([("tool", tool), ("fast", Scripted::answers_with(0))]);
         Self {
-            address: loopback(&roomy(), registry).await,
+            address: loopback(&roomy(), catalog).await,
             gates,
             ended,
         }

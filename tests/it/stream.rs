@@ -10,7 +10,7 @@ use tonic::Code;
 
 use crate::support::{
     SECOND, call, call_with, config, ms, pipes, request, seen,
-    tools::{Scripted, registry},
+    tools::{Scripted, catalog},
 };
 
 /// All messages of a stream, each with its time since `start`.
@@ -103,11 +103,11 @@ async fn a_summary_leaves_out_what_was_streamed() {
 #[tokio::test(start_paused = true)]
 async fn nothing_gives_way_in_a_summary() {
     const BIG: usize = 900_000;
-    let registry = registry([
+    let catalog = catalog([
         ("big", Scripted::answers_with(BIG)),
         ("fails", Scripted::fails_after(ms(1))),
     ]);
-    let mut client = pipes::client(&config(), registry).await;
+    let mut client = pipes::client(&config(), catalog).await;
     let mut calls = vec![call("", "big"); 8];
     calls.push(call("", "fails"));
     let request = |view: pb::AggregateView| pb::ExecuteToolsRequest {
@@ -172,7 +172,7 @@ async fn tools_do_not_wait_for_a_slow_reader() {
     };
     let mut config = config();
     config.limits.max_response_bytes = 64 << 20;
-    let mut client = pipes::client(&config, registry([("big", tool)])).await;
+    let mut client = pipes::client(&config, catalog([("big", tool)])).await;
     let calls: Vec<_> = (0..200).map(|_| call("", "big")).collect();
     let request = pb::ExecuteToolsRequest {
         concurrency_limit: 20,
@@ -196,7 +196,7 @@ async fn what_is_not_read_by_the_deadline_is_dropped() {
     let config = config();
     let server = fanfare::server::Server::orchestrator(
         &config,
-        registry([("big", Scripted::answers_with(900_000))]),
+        catalog([("big", Scripted::answers_with(900_000))]),
     )
     .await;
     let server = Arc::new(server);

@@ -1,7 +1,7 @@
 use std::{fs, future::pending, io, net::SocketAddr, sync::Arc};
 
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::Config,
     net::{Connect, Io},
     pb,
@@ -296,8 +296,8 @@ impl Connect for Nowhere {
 async fn the_deadline_holds_while_a_connection_is_made() {
     let address = "127.0.0.1:1".parse().unwrap();
     let config = Config::parse(&service("nowhere", address, "", &["echo"])).unwrap();
-    let registry = Registry::with_connect(&config, |_| Arc::new(Nowhere));
-    let mut client = pipes::client(&config, registry).await;
+    let catalog = Catalog::with_connect(&config, |_| Arc::new(Nowhere));
+    let mut client = pipes::client(&config, catalog).await;
     let start = Instant::now();
 
     let mut request = Request::new(request(vec![echo()]));

@@ -1,6 +1,6 @@
 use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use fanfare::{catalog::Registry, config::Config, demo::tools::DemoTools, pb, server::Server};
+use fanfare::{catalog::Catalog, config::Config, demo::tools::DemoTools, pb, server::Server};
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use serde_json::json;
 use tempfile::TempDir;
@@ -164,7 +164,7 @@ async fn assert_refused(endpoint: &str, tls: &str, why: &str) {
 
 async fn result(endpoint: &str, tls: &str) -> pb::ToolExecutionResult {
     let config = Config::parse(&toml(endpoint, tls)).unwrap();
-    let mut client = pipes::client(&config, Registry::new(&config)).await;
+    let mut client = pipes::client(&config, Catalog::new(&config)).await;
     let call = call_with("", "echo", json!({"a": 1}));
     let response = client.execute_tools(request(vec![call])).await.unwrap();
     let result = response.into_inner().results.remove(0);

@@ -12,7 +12,7 @@ use crate::support::{
     process::PATIENCE,
     raw::{Answer, EXECUTE, RawClient, STREAM, framed, framed_bytes, post, post_with},
     request,
-    tools::{Scripted, registry},
+    tools::{Scripted, catalog},
     wiretap::{HEADERS, RST_STREAM, Tape},
 };
 
@@ -58,7 +58,7 @@ async fn assert_one_frame(
 
 async fn server(config: &Config) -> Server {
     let hangs = Scripted::answers_after(3600 * SECOND);
-    let tools = registry([("tool", Scripted::answers_with(1)), ("hangs", hangs)]);
+    let tools = catalog([("tool", Scripted::answers_with(1)), ("hangs", hangs)]);
     Server::orchestrator(config, tools).await
 }
 

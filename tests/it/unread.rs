@@ -32,8 +32,8 @@ const MARGIN: Duration = Duration::from_secs(2);
 
 async fn server(config: Config) -> Arc<Server> {
     let names = ["payload", "echo", "sleep"];
-    let (config, registry) = service(config, DemoTools::default(), &names).await;
-    Arc::new(Server::orchestrator(&config, registry).await)
+    let (config, catalog) = service(config, DemoTools::default(), &names).await;
+    Arc::new(Server::orchestrator(&config, catalog).await)
 }
 
 /// A caller that lets each stream send so many bytes.

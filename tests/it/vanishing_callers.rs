@@ -23,7 +23,7 @@ use crate::support::{
     raw::{EXECUTE, RawClient, framed, post_with},
     request, seen,
     stalled::Stall,
-    tools::{Running, Scripted, registry},
+    tools::{Running, Scripted, catalog},
 };
 
 /// All that the server takes; each request here is of as many calls, so one that
@@ -174,8 +174,8 @@ async fn a_caller_that_falls_silent_keeps_its_calls_for_two_keepalive_times() {
     let mut config = config();
     config.server.keepalive_interval = ms(300);
     config.server.keepalive_timeout = ms(300);
-    let registry = registry([("hangs", Scripted::hangs(&running))]);
-    let server = Arc::new(Server::orchestrator(&config, registry).await);
+    let catalog = catalog([("hangs", Scripted::hangs(&running))]);
+    let server = Arc::new(Server::orchestrator(&config, catalog).await);
     let pipe = PipeConnect(Arc::clone(&server)).connect().await.unwrap();
     let stall = Arc::new(Stall::default());
     let client = RawClient::over(stall.on(pipe), &h2::client::Builder::new()).await;

@@ -9,11 +9,15 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 
 use super::*;
-use crate::core::{
-    buffered::Buffered,
-    call::{Outcome, ToolName},
-    error::Limit,
-    fanout::{FanOut, Invocation, Surroundings, Tool},
+use crate::{
+    catalog::Catalog,
+    config::Limits,
+    core::{
+        buffered::Buffered,
+        call::{Outcome, ToolName},
+        error::Limit,
+        fanout::{FanOut, Invocation, Surroundings, Tool},
+    },
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -40,17 +44,20 @@ impl Tool for Hangs {
 }
 
 /// The tools `short` and `long`, which count their calls.
-fn registry(calls: &Arc<AtomicUsize>) -> Registry {
-    let mut registry = Registry::default();
+fn snapshot(calls: &Arc<AtomicUsize>) -> Snapshot {
+    let mut catalog = Catalog::default();
     for (name, seconds) in [("short", 2), ("long", 60)] {
         let tool = Hangs {
             timeout: seconds * SECOND,
             calls: Arc::clone(calls),
         };
         let name = ToolName::try_new(name.to_owned()).unwrap();
-        registry.insert(name, String::new(), Arc::new(tool));
+        catalog.insert(name, String::new(), Arc::new(tool));
     }
-    registry
+    Snapshot {
+        limits: Limits::default(),
+        catalog,
+    }
 }
 
 fn call(id: &str, name: &str, seconds: Option<i64>) -> pb::ToolCall {
@@ -91,12 +98,11 @@ fn told(plan: &Plan, now: Instant) -> Vec<Result<(Limit, u128), &'static str>> {
 #[tokio::test(start_paused = true)]
 async fn a_plan_says_what_binds_each_call_and_calls_nothing() {
     let calls = Arc::default();
-    let registry = registry(&calls);
+    let snapshot = snapshot(&calls);
     let now = Instant::now();
-    let limits = Limits::default();
     let plan = |timeout: Option<Duration>| {
         let deadline = Deadline::of_request(now, timeout, 20 * SECOND);
-        Plan::new(request(), deadline, now, &limits, &registry).unwrap()
+        Plan::new(request(), deadline, now, &snapshot).unwrap()
     };
     let bad = [
         Err("UNKNOWN_TOOL"),
@@ -104,7 +110,7 @@ async fn a_plan_says_what_binds_each_call_and_calls_nothing() {
         Err("INVALID_ARGUMENTS"),
         Err("INVALID_ARGUMENTS"),
     ];
-    let margin = limits.reply_margin.as_millis();
+    let margin = snapshot.limits.reply_margin.as_millis();
     for (timeout, limit, ms) in [
         (Some(5 * SECOND), Limit::Request, 5_000),
         (None, Limit::Server, 20_000),
@@ -124,8 +130,8 @@ async fn what_is_planned_is_what_runs() {
     let calls = Arc::default();
     let now = Instant::now();
     let deadline = Deadline::of_request(now, Some(5 * SECOND), 20 * SECOND);
-    let registry = registry(&calls);
-    let plan = Plan::new(request(), deadline, now, &Limits::default(), &registry).unwrap();
+    let snapshot = snapshot(&calls);
+    let plan = Plan::new(request(), deadline, now, &snapshot).unwrap();
     let planned = plan.calls.iter();
     let planned: Vec<_> = planned
         .map(|call| (call.deadline, call.tool.as_ref().err().cloned()))
@@ -163,9 +169,9 @@ async fn what_is_planned_is_what_runs() {
 #[test]
 fn a_request_that_is_wrong_as_a_whole_has_no_plan() {
     let calls = Arc::default();
-    let registry = registry(&calls);
+    let snapshot = snapshot(&calls);
     let now = Instant::now();
     let deadline = Deadline::of_request(now, None, SECOND);
     let empty = pb::ExecuteToolsRequest::default();
-    assert!(Plan::new(empty, deadline, now, &Limits::default(), &registry).is_err());
+    assert!(Plan::new(empty, deadline, now, &snapshot).is_err());
 }

@@ -40,7 +40,7 @@ pub(super) fn write(batch: &BatchTelemetry, completion: &Completion, caller_is_g
         ($level:ident) => {
             tracing::$level!(
                 target: "fanfare::access",
-                throttle = format_args!("{} {}", state.gauges.name, reason.unwrap_or_default()),
+                throttle = format_args!("{} {}", state.gauges.name(), reason.unwrap_or_default()),
                 tool = call.name,
                 id = call.id.as_str(),
                 index = completion.index,

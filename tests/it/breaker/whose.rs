@@ -4,7 +4,7 @@
 use std::future::pending;
 
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::Config,
     pb::{self, BreakerState},
 };
@@ -99,7 +99,7 @@ async fn a_tool_that_ends_without_an_answer_leaves_its_siblings_alone() {
             service.address
         );
         let config = Config::parse(&toml).expect("a configuration");
-        let client = pipes::client(&config, Registry::new(&config)).await;
+        let client = pipes::client(&config, Catalog::new(&config)).await;
         // Together they are one failure, as in a restart behind a proxy.
         for count in [50, 1, 1, 1, 1] {
             for result in results(&client, vec![call("", "hostile"); count]).await {

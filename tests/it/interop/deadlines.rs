@@ -2,7 +2,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::{Service, Tool},
     core::call::ToolName,
     net::{Connect, Io},
@@ -22,7 +22,7 @@ use crate::support::{
     call, call_with, config, expired, ledger, ms,
     process::Process,
     request, seen,
-    tools::{Running, Scripted, registry},
+    tools::{Running, Scripted, catalog},
 };
 
 fn encoded(calls: Vec<pb::ToolCall>) -> Option<Vec<u8>> {
@@ -79,8 +79,8 @@ async fn a_sleeping_tool_is_told_and_stopped_and_the_rest_arrives_in_time() {
 /// Seen on the wire, where no client's own timer can be behind it.
 #[tokio::test]
 async fn a_request_without_time_left_is_deadline_exceeded_and_calls_no_tool() {
-    let registry = registry([("never", Scripted::new(|_| async { panic!("was called") }))]);
-    let server = Server::orchestrator(&config(), registry).await;
+    let catalog = catalog([("never", Scripted::new(|_| async { panic!("was called") }))]);
+    let server = Server::orchestrator(&config(), catalog).await;
     let mut caller = Bare::over(bare::pipe_to(&server)).await;
     for timeout in ["0n", "1n", "0H", "00000000S"] {
         let timeout = [("grpc-timeout", timeout)];
@@ -97,7 +97,7 @@ async fn a_request_without_time_left_is_deadline_exceeded_and_calls_no_tool() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_never_ends_is_deadline_exceeded_in_time() {
-    let server = Server::orchestrator(&config(), Registry::default()).await;
+    let server = Server::orchestrator(&config(), Catalog::default()).await;
     let mut caller = Bare::over(bare::pipe_to(&server)).await;
     for (timeout, length) in [("300m", ms(300)), ("10S", 10 * SECOND)] {
         let start = Instant::now();
@@ -177,11 +177,11 @@ async fn an_answer_that_stalls_after_its_headers_is_cut_at_the_deadline() {
             .insert("tools".to_owned(), Service::new(endpoint));
         let name = ToolName::try_new("stalls".to_owned()).unwrap();
         config.tools.insert(name, Tool::new("tools".to_owned()));
-        let registry = Registry::with_connect(&config, |_| {
+        let catalog = Catalog::with_connect(&config, |_| {
             let resets = resets.clone();
             Arc::new(Stalls { body, resets })
         });
-        let server = Server::orchestrator(&config, registry).await;
+        let server = Server::orchestrator(&config, catalog).await;
         let mut caller = Bare::over(bare::pipe_to(&server)).await;
 
         let start = Instant::now();
@@ -202,8 +202,8 @@ async fn an_answer_that_stalls_after_its_headers_is_cut_at_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_whose_time_is_over_leaves_nothing_behind() {
     let running = Running::default();
-    let registry = registry([("hangs", Scripted::hangs(&running))]);
-    let server = Server::orchestrator(&config(), registry).await;
+    let catalog = catalog([("hangs", Scripted::hangs(&running))]);
+    let server = Server::orchestrator(&config(), catalog).await;
     let mut caller = Bare::over(bare::pipe_to(&server)).await;
     let path = "/fanfare.v1.OrchestratorService/StreamExecuteTools";
 

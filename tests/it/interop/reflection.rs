@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use fanfare::{catalog::Registry, config::Config, server::Server};
+use fanfare::{catalog::Catalog, config::Config, server::Server};
 use prost::Message as _;
 use prost_types::{FileDescriptorProto, field_descriptor_proto::Type};
 use tonic::{Code, Status, transport::Channel};
@@ -18,7 +18,7 @@ use crate::support::{bare, config};
 const VERSIONS: [&str; 2] = ["v1", "v1alpha"];
 
 async fn start(config: &Config) -> (Server, Channel) {
-    let server = Server::orchestrator(config, Registry::default()).await;
+    let server = Server::orchestrator(config, Catalog::default()).await;
     let channel = bare::channel_over(bare::pipe_to(&server)).await;
     (server, channel)
 }

@@ -19,7 +19,7 @@ fn body_of(name: &str) -> Bytes {
 }
 
 async fn server_of(config: &Config, tool: Scripted) -> Arc<Server> {
-    Arc::new(Server::orchestrator(config, registry([("tool", tool)])).await)
+    Arc::new(Server::orchestrator(config, catalog([("tool", tool)])).await)
 }
 
 #[tokio::test(start_paused = true)]
@@ -51,7 +51,7 @@ async fn a_connection_may_have_so_many_streams() {
 async fn headers_may_have_so_many_bytes() {
     let mut config = config();
     config.server.max_header_list_bytes = 16 << 10;
-    let address = loopback(&config, registry([("tool", Scripted::answers_with(1))])).await;
+    let address = loopback(&config, catalog([("tool", Scripted::answers_with(1))])).await;
     let client = RawClient::connect(address).await;
     let ask = async |client: &RawClient, bytes: usize| {
         let request = post_with(EXECUTE, "x-custom", "x".repeat(bytes));
@@ -246,7 +246,7 @@ async fn a_connection_must_begin_to_speak_in_time() {
 async fn a_mute_socket_is_closed_in_time() {
     let mut config = config();
     config.server.first_byte_timeout = ms(200);
-    let address = loopback(&config, registry([])).await;
+    let address = loopback(&config, catalog([])).await;
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let start = Instant::now();
 

@@ -60,8 +60,8 @@ async fn what_is_shed_is_a_warning() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_is_taken_on_whole_or_not_at_all() {
-    let registry = registry([("slow", Scripted::answers_after(SECOND))]);
-    let mut client = pipes::client(&at_most(10), registry).await;
+    let catalog = catalog([("slow", Scripted::answers_after(SECOND))]);
+    let mut client = pipes::client(&at_most(10), catalog).await;
     let calls = |count| request(vec![call("", "slow"); count]);
     let mut other = client.clone();
     let eight = tokio::spawn(async move { other.execute_tools(calls(8)).await });
@@ -82,11 +82,11 @@ async fn a_request_is_taken_on_whole_or_not_at_all() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_was_streamed_makes_room_while_its_siblings_run() {
-    let registry = registry([
+    let catalog = catalog([
         ("slow", Scripted::answers_after(10 * SECOND)),
         ("fast", Scripted::answers_after(SECOND)),
     ]);
-    let mut client = pipes::client(&at_most(2), registry).await;
+    let mut client = pipes::client(&at_most(2), catalog).await;
     let mut other = client.clone();
     let both = || request(vec![call("", "slow"), call("", "fast")]);
     let one = || request(vec![call("", "fast")]);
@@ -110,8 +110,8 @@ async fn a_call_that_was_streamed_makes_room_while_its_siblings_run() {
 #[tokio::test(start_paused = true)]
 async fn requests_that_are_cancelled_make_room() {
     let running = Running::default();
-    let registry = registry([("hangs", Scripted::hangs(&running))]);
-    let mut client = pipes::client(&at_most(10), registry).await;
+    let catalog = catalog([("hangs", Scripted::hangs(&running))]);
+    let mut client = pipes::client(&at_most(10), catalog).await;
     let five = || request(vec![call("", "hangs"); 5]);
     let mut other = client.clone();
     let unary = tokio::spawn(async move { other.execute_tools(five()).await });
@@ -131,8 +131,8 @@ async fn requests_that_are_cancelled_make_room() {
 #[tokio::test(start_paused = true)]
 async fn of_200_slow_streams_100_are_taken_on() {
     let running = Running::default();
-    let registry = registry([("hangs", Scripted::hangs(&running))]);
-    let client = pipes::client(&at_most(100), registry).await;
+    let catalog = catalog([("hangs", Scripted::hangs(&running))]);
+    let client = pipes::client(&at_most(100), catalog).await;
     let streams = (0..200).map(|_| {
         let mut client = client.clone();
         async move {
@@ -156,8 +156,8 @@ async fn of_200_slow_streams_100_are_taken_on() {
 #[tokio::test]
 async fn the_bound_is_the_servers_not_the_connections() {
     let running = Running::default();
-    let registry = registry([("hangs", Scripted::hangs(&running))]);
-    let address = loopback(&at_most(100), registry).await;
+    let catalog = catalog([("hangs", Scripted::hangs(&running))]);
+    let address = loopback(&at_most(100), catalog).await;
     let clients = join_all((0..50).map(|_| RawClient::connect(address))).await;
     let body = framed(&request(vec![call("", "hangs")]));
 
@@ -188,11 +188,11 @@ async fn the_bound_is_the_servers_not_the_connections() {
 #[tokio::test(start_paused = true)]
 async fn completions_that_were_not_read_count_as_in_flight() {
     const BIG: usize = 100_000;
-    let registry = registry([
+    let catalog = catalog([
         ("big", Scripted::answers_with(BIG)),
         ("small", Scripted::answers_with(1)),
     ]);
-    let server = Arc::new(Server::orchestrator(&at_most(10), registry).await);
+    let server = Arc::new(Server::orchestrator(&at_most(10), catalog).await);
     // A stream that is not read must not use up the window of its connection.
     let mut builder = h2::client::Builder::new();
     builder.initial_connection_window_size(1 << 20);

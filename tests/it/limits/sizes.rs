@@ -25,8 +25,8 @@ async fn a_request_may_have_so_many_bytes() {
     let mut config = config();
     for limit in [MIB, config.limits.max_request_bytes] {
         config.limits.max_request_bytes = limit;
-        let registry = registry([("tool", Scripted::answers_with(1))]);
-        let mut client = pipes::client(&config, registry).await;
+        let catalog = catalog([("tool", Scripted::answers_with(1))]);
+        let mut client = pipes::client(&config, catalog).await;
 
         client.execute_tools(request_of(limit)).await.unwrap();
 
@@ -79,12 +79,12 @@ async fn an_observation_may_have_so_many_bytes() {
 }
 
 /// A tool for each of `sizes`, that answers with so many bytes; all calls.
-fn sized(sizes: &[(&'static str, usize)]) -> (fanfare::catalog::Registry, Vec<pb::ToolCall>) {
+fn sized(sizes: &[(&'static str, usize)]) -> (fanfare::catalog::Catalog, Vec<pb::ToolCall>) {
     let tools = sizes
         .iter()
         .map(|&(name, bytes)| (name, Scripted::answers_with(bytes)));
     let calls = sizes.iter().map(|(name, _)| call("", name)).collect();
-    (registry(tools), calls)
+    (catalog(tools), calls)
 }
 
 /// Which results have their observation; the others must have given way.
@@ -105,7 +105,7 @@ fn kept(response: &pb::ExecuteToolsResponse) -> Vec<&str> {
 
 #[tokio::test(start_paused = true)]
 async fn the_largest_observations_give_way_to_the_others() {
-    let (registry, calls) = sized(&[
+    let (catalog, calls) = sized(&[
         ("a", MIB),
         ("b", MIB - 1),
         ("c", MIB - 2),
@@ -114,7 +114,7 @@ async fn the_largest_observations_give_way_to_the_others() {
         ("f", MIB / 2),
     ]);
     // As a client of tonic is by default, and those of other libraries.
-    let client = pipes::client(&config(), registry).await;
+    let client = pipes::client(&config(), catalog).await;
     let mut client = client.max_decoding_message_size(4 * MIB);
 
     let response = client.execute_tools(request(calls.clone())).await.unwrap();
@@ -148,8 +148,8 @@ async fn a_response_is_full_before_an_observation_gives_way() {
     // What the configuration reserves for a result beside its observation.
     const BESIDE: usize = 1 << 10;
     for (bytes, expected) in [(2 * MIB - 2 * BESIDE, &["a", "b"][..]), (2 * MIB, &["b"])] {
-        let (registry, calls) = sized(&[("a", bytes), ("b", bytes - 1)]);
-        let mut client = pipes::client(&config(), registry).await;
+        let (catalog, calls) = sized(&[("a", bytes), ("b", bytes - 1)]);
+        let mut client = pipes::client(&config(), catalog).await;
 
         let response = client.execute_tools(request(calls)).await.unwrap();
 
@@ -162,8 +162,8 @@ async fn a_response_of_the_most_calls_with_the_longest_ids_fits() {
     let name = "n".repeat(128);
     let mut config = config();
     config.limits.max_response_bytes = 256 << 10;
-    let registry = registry([("tool", Scripted::answers_with(900))]);
-    let mut client = pipes::client(&config, registry).await;
+    let catalog = catalog([("tool", Scripted::answers_with(900))]);
+    let mut client = pipes::client(&config, catalog).await;
     let calls = (0..256).map(|index| {
         let name = if index % 2 == 0 { "tool" } else { &name };
         call(&format!("{index:0256}"), name)

@@ -1,5 +1,5 @@
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     pb,
     server::{self, Server},
 };
@@ -66,7 +66,7 @@ pub async fn health(channel: &Channel, service: &str) -> Health {
 
 #[tokio::test]
 async fn health_tells_the_truth_from_before_the_start_to_the_end() {
-    let server = Server::orchestrator(&config(), Registry::default()).await;
+    let server = Server::orchestrator(&config(), Catalog::default()).await;
     let channel = bare::channel_over(bare::pipe_to(&server)).await;
     for service in ["", SERVICE] {
         assert_eq!(health(&channel, service).await, NOT_SERVING);
@@ -98,11 +98,11 @@ async fn health_tells_the_truth_from_before_the_start_to_the_end() {
 #[tokio::test(start_paused = true)]
 async fn a_full_server_is_a_healthy_one() {
     let running = tools::Running::default();
-    let registry = tools::registry([("hangs", tools::Scripted::hangs(&running))]);
+    let catalog = tools::catalog([("hangs", tools::Scripted::hangs(&running))]);
     let mut config = config();
     config.limits.max_calls_per_request = 2;
     config.limits.max_in_flight_calls = 2;
-    let server = Server::orchestrator(&config, registry).await;
+    let server = Server::orchestrator(&config, catalog).await;
     let listener = server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let channel = bare::channel_over(bare::pipe_to(&server)).await;
     let _running = tokio::spawn(server.run(listener, std::future::pending()));

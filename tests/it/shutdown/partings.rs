@@ -1,6 +1,6 @@
 //! Peers that do not take their leave: the drain waits for work, not for them.
 
-use fanfare::{catalog::Registry, config::Config, server::Server};
+use fanfare::{catalog::Catalog, config::Config, server::Server};
 use nix::sys::signal::Signal;
 use tokio::{
     io::AsyncWriteExt as _,
@@ -107,7 +107,7 @@ async fn what_waits_for_its_caller_does_not_hold_the_drain() {
 /// drain; how long the connection lasts.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_says_nothing_gets_a_second() {
-    let server = Server::orchestrator(&Config::default(), Registry::default()).await;
+    let server = Server::orchestrator(&Config::default(), Catalog::default()).await;
     let (mut peer, ours) = tokio::io::duplex(64 << 10);
     let connection = tokio::spawn(server.serve_connection(ours));
     peer.write_all(OPENING).await.unwrap();

@@ -1,7 +1,7 @@
 //! One call of a hostile tool amid well-behaved ones of the same service: what
 //! came of it, and that no other suffered.
 
-use fanfare::{catalog::Registry, config::Config, pb};
+use fanfare::{catalog::Catalog, config::Config, pb};
 use tokio::time::timeout;
 
 use super::{
@@ -31,8 +31,8 @@ pub async fn client_of(service: &Hostile, limits: &str) -> Client {
         toml.push_str(&format!("[tools.{tool}]\nservice = \"hostile\"\n"));
     }
     let config = Config::parse(&toml).expect("a configuration");
-    let registry = Registry::new(&config);
-    pipes::client(&config, registry).await
+    let catalog = Catalog::new(&config);
+    pipes::client(&config, catalog).await
 }
 
 /// The result of `hostile`, a call that is answered by `script`. Another call is

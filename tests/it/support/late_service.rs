@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::Config,
     net::{Connect, Io},
 };
@@ -64,8 +64,8 @@ impl LateService {
             max_calls_per_request = 2000
         ";
         let config = Config::parse(config).expect("a configuration");
-        let registry = Registry::with_connect(&config, |_| Arc::new(self.clone()));
-        pipes::client(&config, registry).await
+        let catalog = Catalog::with_connect(&config, |_| Arc::new(self.clone()));
+        pipes::client(&config, catalog).await
     }
 
     /// Waits for so many calls, and returns their streams.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::Config,
     demo::tools::DemoTools,
     net::{Connect, Internet, Io, Network},
@@ -59,8 +59,8 @@ impl Pipes {
             demo_service("http://tools", service)
         );
         let config = Config::parse(&toml).expect("a configuration");
-        let registry = Registry::with_connect(&config, |_| Arc::clone(self) as _);
-        pipes::client(&config, registry).await
+        let catalog = Catalog::with_connect(&config, |_| Arc::clone(self) as _);
+        pipes::client(&config, catalog).await
     }
 
     /// How long a dial takes from now on.
@@ -149,8 +149,8 @@ impl Names {
     /// A client of a server whose service `demo` has these endpoints and keys.
     pub async fn client(self: &Arc<Self>, endpoints: &str, keys: &str) -> Client {
         let config = Config::parse(&demo_service(endpoints, keys)).expect("a configuration");
-        let registry = Registry::with_network(&config, |_| Arc::clone(self) as _);
-        pipes::client(&config, registry).await
+        let catalog = Catalog::with_network(&config, |_| Arc::clone(self) as _);
+        pipes::client(&config, catalog).await
     }
 
     /// Changes an answer.

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use fanfare::{
-    catalog::Registry,
+    catalog::{
+        Catalog,
+        snapshot::{Snapshot, Snapshots},
+    },
     config::{Config, Service, Tool},
     core::call::ToolName,
     demo::tools::DemoTools,
@@ -70,13 +73,13 @@ impl Observed {
         }
         let tools = Arc::new(Server::tools(&config, tools).await);
         let connect = |_: &Service| Arc::new(PipeConnect(Arc::clone(&tools))) as Arc<_>;
-        let registry = Registry::with_connect(&config, connect);
-        Self::of(&config, registry, variables).await
+        let catalog = Catalog::with_connect(&config, connect);
+        Self::of(&config, catalog, variables).await
     }
 
-    /// With the tools of `registry`, under these settings.
-    pub async fn of(config: &Config, registry: Registry, variables: &[(&str, &str)]) -> Self {
-        let (server, observer) = Observer::start(config, registry, variables).await;
+    /// With the tools of `catalog`, under these settings.
+    pub async fn of(config: &Config, catalog: Catalog, variables: &[(&str, &str)]) -> Self {
+        let (server, observer) = Observer::start(config, catalog, variables).await;
         let server = Arc::new(server);
         Self {
             client: pipes::client_of(&server).await,
@@ -92,19 +95,29 @@ impl Observed {
 }
 
 impl Observer {
-    /// A server with the tools of `registry`, under these settings, and who
+    /// A server with the tools of `catalog`, under these settings, and who
     /// observes it.
     pub async fn start(
         config: &Config,
-        registry: Registry,
+        catalog: Catalog,
+        variables: &[(&str, &str)],
+    ) -> (Server, Self) {
+        let limits = config.limits.clone();
+        let snapshots = Snapshots::fixed(Snapshot { limits, catalog });
+        Self::following(config, snapshots, variables).await
+    }
+
+    /// The same with whichever snapshot is in force.
+    pub async fn following(
+        config: &Config,
+        snapshots: Snapshots,
         variables: &[(&str, &str)],
     ) -> (Server, Self) {
         let collector = Collector::start();
         let settings = collector.settings(variables);
-        let names: Vec<_> = registry.iter().map(|tool| tool.name.clone()).collect();
-        let telemetry = Telemetry::start(&settings, &names);
-        telemetry.watch(registry.gauges(), registry.breaker_gauges());
-        let server = Server::orchestrator(config, registry).await;
+        let tools = snapshots.current().catalog.iter().count();
+        let telemetry = Telemetry::start(&settings, tools);
+        let server = Server::following(config, snapshots).await;
         let server = server.with_telemetry(telemetry.clone());
         let observer = Self {
             telemetry,

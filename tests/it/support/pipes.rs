@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::{Config, Service, Tool},
     core::call::ToolName,
     net::{Connect, Io},
@@ -21,8 +21,8 @@ pub type Client = OrchestratorServiceClient<Channel>;
 const PIPE_BYTES: usize = 64 << 10;
 
 /// A client of a server with these tools, over a pipe.
-pub async fn client(config: &Config, registry: Registry) -> Client {
-    let server = Arc::new(Server::orchestrator(config, registry).await);
+pub async fn client(config: &Config, catalog: Catalog) -> Client {
+    let server = Arc::new(Server::orchestrator(config, catalog).await);
     client_of(&server).await
 }
 
@@ -42,8 +42,8 @@ pub async fn client_of(server: &Arc<Server>) -> Client {
 /// A client of a server that calls `tools` over gRPC, through pipes all the way.
 /// Each of `names` is a tool with the default settings.
 pub async fn client_of_service(config: Config, tools: impl ToolService, names: &[&str]) -> Client {
-    let (config, registry) = service(config, tools, names).await;
-    client(&config, registry).await
+    let (config, catalog) = service(config, tools, names).await;
+    client(&config, catalog).await
 }
 
 /// `config` with these tools, and the way to them.
@@ -51,7 +51,7 @@ pub async fn service(
     mut config: Config,
     tools: impl ToolService,
     names: &[&str],
-) -> (Config, Registry) {
+) -> (Config, Catalog) {
     let endpoint = "http://tools".parse().expect("a URL");
     config
         .services
@@ -64,8 +64,8 @@ pub async fn service(
     let mut roomy = config.clone();
     roomy.limits.max_buffered_bytes = 1 << 40;
     let tools = Arc::new(Server::tools(&roomy, tools).await);
-    let registry = Registry::with_connect(&config, |_| Arc::new(PipeConnect(Arc::clone(&tools))));
-    (config, registry)
+    let catalog = Catalog::with_connect(&config, |_| Arc::new(PipeConnect(Arc::clone(&tools))));
+    (config, catalog)
 }
 
 /// Opens pipes to a server.

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use fanfare::{catalog::Registry, net::Connect as _, server::Server};
+use fanfare::{catalog::Catalog, net::Connect as _, server::Server};
 use h2::{
     RecvStream, SendStream,
     client::{Builder, ResponseFuture, SendRequest},
@@ -26,8 +26,8 @@ pub const EXECUTE: &str = "/fanfare.v1.OrchestratorService/ExecuteTools";
 pub const STREAM: &str = "/fanfare.v1.OrchestratorService/StreamExecuteTools";
 
 /// A server in this process, on a real socket; ends with the test.
-pub async fn loopback(config: &fanfare::config::Config, registry: Registry) -> SocketAddr {
-    let server = Server::orchestrator(config, registry).await;
+pub async fn loopback(config: &fanfare::config::Config, catalog: Catalog) -> SocketAddr {
+    let server = Server::orchestrator(config, catalog).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("to bind");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(server.run(listener, std::future::pending()));

@@ -12,7 +12,7 @@ use std::{
 };
 
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::Config,
     net::{Connect, Io},
     pb::{CallToolRequest, CallToolResponse, tool_service_server::ToolService},
@@ -104,8 +104,8 @@ impl Service {
 
     /// The same for a whole configuration.
     pub async fn client_of(&self, config: &Config) -> Client {
-        let registry = Registry::with_connect(config, |_| Arc::new(self.clone()));
-        pipes::client(config, registry).await
+        let catalog = Catalog::with_connect(config, |_| Arc::new(self.clone()));
+        pipes::client(config, catalog).await
     }
 
     /// Serves on a port of its own too, as long as the test runs.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::Config,
     net::{Connect as _, Io, Network},
 };
@@ -40,8 +40,8 @@ impl Replicas {
         let endpoints: Vec<_> = (0..self.0.len()).map(endpoint).collect();
         let toml = toml.replace("ENDPOINTS", &format!("[{}]", endpoints.join(", ")));
         let config = Config::parse(&toml).expect("a configuration");
-        let registry = Registry::with_network(&config, |_| Arc::new(self.clone()));
-        pipes::client(&config, registry).await
+        let catalog = Catalog::with_network(&config, |_| Arc::new(self.clone()));
+        pipes::client(&config, catalog).await
     }
 
     /// Whether nothing comes from that replica.

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     config::Config,
     net::{Connect, Io},
 };
@@ -63,19 +63,19 @@ impl Timed {
     /// A client of a server with the tool `tool` at this service, with these keys of
     /// the tool.
     pub async fn client(&self, tool: &str) -> Client {
-        let (config, registry) = self.registry(tool);
-        pipes::client(&config, registry).await
+        let (config, catalog) = self.catalog(tool);
+        pipes::client(&config, catalog).await
     }
 
     /// The same, before there is a server.
-    pub fn registry(&self, tool: &str) -> (Config, Registry) {
+    pub fn catalog(&self, tool: &str) -> (Config, Catalog) {
         let toml = format!(
             "[services.timed]\nendpoint = \"http://timed\"\n\
              [tools.tool]\nservice = \"timed\"\n{tool}\n"
         );
         let config = Config::parse(&toml).expect("a configuration");
-        let registry = Registry::with_connect(&config, |_| Arc::new(self.clone()));
-        (config, registry)
+        let catalog = Catalog::with_connect(&config, |_| Arc::new(self.clone()));
+        (config, catalog)
     }
 
     /// How many calls have come.

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use fanfare::{
-    catalog::Registry,
+    catalog::Catalog,
     core::{
         call::{Outcome, ToolName},
         error::{CallError, Effect, Reason, ToolStatus},
@@ -129,13 +129,13 @@ impl Drop for Guard {
     }
 }
 
-/// A registry of these tools.
-pub fn registry(tools: impl IntoIterator<Item = (&'static str, Scripted)>) -> Registry {
-    let mut registry = Registry::default();
+/// A catalog of these tools.
+pub fn catalog(tools: impl IntoIterator<Item = (&'static str, Scripted)>) -> Catalog {
+    let mut catalog = Catalog::default();
     for (name, tool) in tools {
         let name = ToolName::try_new(name.to_owned()).expect("a tool name");
         let description = format!("the tool {name}");
-        registry.insert(name, description, Arc::new(tool));
+        catalog.insert(name, description, Arc::new(tool));
     }
-    registry
+    catalog
 }

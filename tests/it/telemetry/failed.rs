@@ -7,7 +7,7 @@ use crate::support::{
     observed::Observed,
     request,
     spans::{Tree, attempt, call, rpc},
-    tools::{Scripted, registry},
+    tools::{Scripted, catalog},
 };
 
 fn no_such_city() -> pb::ToolCall {
@@ -228,8 +228,8 @@ async fn panics_there_and_here_are_told_apart() {
 
     tokio::time::pause();
     let panics = Scripted::new(|_| async { panic!("a bug in a tool client") });
-    let registry = registry([("panics", panics)]);
-    let mut observed = Observed::of(&config(), registry, &[]).await;
+    let catalog = catalog([("panics", panics)]);
+    let mut observed = Observed::of(&config(), catalog, &[]).await;
     let here = vec![tool_call("", "panics")];
     observed.client.execute_tools(request(here)).await.unwrap();
     assert_eq!(

@@ -10,7 +10,7 @@ use crate::support::{
     observed::Observed,
     request,
     spans::{Tree, attempt, call, rpc},
-    tools::{Running, Scripted, registry},
+    tools::{Running, Scripted, catalog},
 };
 
 const GONE: &str = "the caller is gone";
@@ -87,8 +87,8 @@ async fn a_caller_that_drops_its_stream_leaves_none_either() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_does_not_read_its_stream_runs_out_of_time() {
     let tool = Scripted::answers_with(900_000);
-    let registry = registry([("big", tool)]);
-    let mut observed = Observed::of(&config(), registry, &[]).await;
+    let catalog = catalog([("big", tool)]);
+    let mut observed = Observed::of(&config(), catalog, &[]).await;
     // More than the caller's windows hold: the rest waits in the server.
     let calls = (0..40).map(|_| tool_call("", "big")).collect();
     let mut request = Request::new(request(calls));
@@ -119,8 +119,8 @@ async fn a_caller_that_does_not_read_its_stream_runs_out_of_time() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_breaks_cancels_what_runs_on_it() {
     let running = Running::default();
-    let registry = registry([("hangs", Scripted::hangs(&running))]);
-    let observed = Observed::of(&config(), registry, &[]).await;
+    let catalog = catalog([("hangs", Scripted::hangs(&running))]);
+    let observed = Observed::of(&config(), catalog, &[]).await;
     let mut client = observed.client;
 
     let calls = request(vec![tool_call("", "hangs")]);

@@ -20,8 +20,8 @@ fn ok() -> Script {
 /// A server whose tool `tool` is at `service`; without spans of its own, so that what
 /// it passes on is what it got.
 async fn observed(service: &Timed) -> Observed {
-    let (config, registry) = service.registry("");
-    Observed::of(&config, registry, &[("OTEL_TRACES_EXPORTER", "none")]).await
+    let (config, catalog) = service.catalog("");
+    Observed::of(&config, catalog, &[("OTEL_TRACES_EXPORTER", "none")]).await
 }
 
 /// A call by a caller with such a context.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use fanfare::{catalog::Registry, core::call::ToolName, demo::tools::DemoTools, pb};
+use fanfare::{catalog::Catalog, core::call::ToolName, demo::tools::DemoTools, pb};
 use serde_json::json;
 use tonic::Request;
 
@@ -266,14 +266,14 @@ async fn names_that_callers_make_up_add_no_series() {
 #[tokio::test(start_paused = true)]
 async fn each_of_many_tools_has_series_of_its_own() {
     let tools = (0..2500).map(|number| (format!("tool_{number}"), Scripted::answers_with(0)));
-    let mut registry = Registry::default();
+    let mut catalog = Catalog::default();
     for (name, tool) in tools {
         let name = ToolName::try_new(name).unwrap();
-        registry.insert(name, String::new(), Arc::new(tool));
+        catalog.insert(name, String::new(), Arc::new(tool));
     }
     // So many spans would be sent while the clock leaps, and time out.
     let variables = [("OTEL_TRACES_EXPORTER", "none")];
-    let observed = Observed::of(&config(), registry, &variables).await;
+    let observed = Observed::of(&config(), catalog, &variables).await;
     for numbers in (0..2500).collect::<Vec<_>>().chunks(100) {
         let calls = numbers
             .iter()

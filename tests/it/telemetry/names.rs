@@ -29,7 +29,7 @@ async fn everything() -> Seen {
     let tools = Process::demo_tools().await;
     let config = fanfare::config::Config::parse(&fanfare::demo::config_toml(tools.address))
         .expect("a configuration");
-    let mut registry = fanfare::catalog::Registry::new(&config);
+    let mut catalog = fanfare::catalog::Catalog::new(&config);
     // Nothing asks twice by itself.
     let twice = Scripted::new(|invocation| async move {
         invocation.sent();
@@ -37,12 +37,12 @@ async fn everything() -> Seen {
         Ok(bytes::Bytes::new())
     });
     let name = fanfare::core::call::ToolName::try_new("twice".to_owned()).unwrap();
-    registry.insert(name, String::new(), std::sync::Arc::new(twice));
+    catalog.insert(name, String::new(), std::sync::Arc::new(twice));
     let variables = [
         ("OTEL_METRICS_EXPORTER", "otlp,prometheus"),
         ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "true"),
     ];
-    let (server, observer) = Observer::start(&config, registry, &variables).await;
+    let (server, observer) = Observer::start(&config, catalog, &variables).await;
     // Over a socket, to have a peer.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,6 +1,6 @@
 use std::future::ready;
 
-use fanfare::{catalog::Registry, pb};
+use fanfare::{catalog::Catalog, pb};
 use prost::Message as _;
 use tokio::{net::TcpListener, time::timeout};
 use tonic::Code;
@@ -12,7 +12,7 @@ use crate::support::{
     observed::{Observed, Observer},
     request,
     spans::{Tree, rpc},
-    tools::{Scripted, registry},
+    tools::{Scripted, catalog},
 };
 
 const EXECUTE: &str = "/fanfare.v1.OrchestratorService/ExecuteTools";
@@ -30,8 +30,8 @@ async fn rejected(
     let mut config = config();
     config.limits.max_in_flight_calls = 2;
     config.limits.max_request_bytes = 1000;
-    let registry = registry([("never", Scripted::new(|_| async { panic!("was called") }))]);
-    let observed = Observed::of(&config, registry, &[]).await;
+    let catalog = catalog([("never", Scripted::new(|_| async { panic!("was called") }))]);
+    let observed = Observed::of(&config, catalog, &[]).await;
     let mut caller = Bare::over(bare::pipe_to(&observed.server)).await;
 
     let answer = caller.call(path, headers, message).await.unwrap();
@@ -147,7 +147,7 @@ async fn a_method_that_a_caller_made_up_has_no_name() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_drains_says_unavailable() {
-    let (server, observer) = Observer::start(&config(), Registry::default(), &[]).await;
+    let (server, observer) = Observer::start(&config(), Catalog::default(), &[]).await;
     let (pipe, gate) = bare::gated(bare::pipe_to(&server));
     let mut caller = Bare::over(pipe).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -184,7 +184,7 @@ async fn is_counted(observer: &Observer, name: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn http_that_is_no_grpc_is_not_observed() {
-    let observed = Observed::of(&config(), Registry::default(), &[]).await;
+    let observed = Observed::of(&config(), Catalog::default(), &[]).await;
     let caller = crate::support::raw::RawClient::of_server(&observed.server).await;
     let get = http::Request::get("http://fanfare/").body(()).unwrap();
     let (answer, _) = caller.begin(get, true).await.unwrap();
@@ -198,8 +198,8 @@ async fn http_that_is_no_grpc_is_not_observed() {
 async fn a_request_that_there_is_no_memory_for_is_counted() {
     let mut config = config();
     config.limits.max_buffered_bytes = 1000;
-    let registry = registry([("never", Scripted::new(|_| async { panic!("was called") }))]);
-    let mut observed = Observed::of(&config, registry, &[]).await;
+    let catalog = catalog([("never", Scripted::new(|_| async { panic!("was called") }))]);
+    let mut observed = Observed::of(&config, catalog, &[]).await;
 
     let one = request(vec![tool_call("", "never")]);
     let status = observed.client.execute_tools(one).await.unwrap_err();

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use fanfare::{core::call::ToolName, telemetry::Telemetry};
+use fanfare::telemetry::Telemetry;
 
 use crate::support::{collector::settings, page::Page};
 
@@ -11,7 +11,7 @@ fn target_info(attributes: &[(&str, &str)]) -> BTreeMap<String, String> {
         write!(text, "{}={},", encoded(key), encoded(value)).unwrap();
     }
     let settings = settings(&[("OTEL_RESOURCE_ATTRIBUTES", &text)]);
-    let telemetry = Telemetry::start(&settings, &[] as &[ToolName]);
+    let telemetry = Telemetry::start(&settings, 0);
     let page = Page::of(&telemetry);
     let found = page.all("target_info", &[]);
     assert_eq!(found.len(), 1);

@@ -4,7 +4,7 @@ use crate::support::{
     observed::Observed,
     request,
     spans::flat,
-    tools::{Scripted, registry},
+    tools::{Scripted, catalog},
 };
 
 /// How many spans are exported of a request, whether the tool is told that it is
@@ -46,14 +46,14 @@ async fn a_sampler_that_looks_at_no_parent_overrules_the_caller() {
 
 #[tokio::test(start_paused = true)]
 async fn a_trace_is_kept_whole_or_not_at_all() {
-    let registry = registry([("one", Scripted::answers_after(SECOND))]);
+    let catalog = catalog([("one", Scripted::answers_after(SECOND))]);
     let variables = [
         ("OTEL_TRACES_SAMPLER", "traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
         // No batch is full before the clock, which a real socket can't follow, goes on.
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2048"),
     ];
-    let mut observed = Observed::of(&config(), registry, &variables).await;
+    let mut observed = Observed::of(&config(), catalog, &variables).await;
 
     for _ in 0..400 {
         let calls = vec![call("", "one"); 2];

@@ -1,6 +1,6 @@
 use std::{future::pending, sync::Arc};
 
-use fanfare::{catalog::Registry, config::Config, pb};
+use fanfare::{catalog::Catalog, config::Config, pb};
 use tokio::time::sleep;
 
 use crate::support::{
@@ -56,8 +56,8 @@ async fn what_is_left_alone_is_seen_to_be() {
     })
     .await;
     let config = Config::parse(TOML).unwrap();
-    let registry = Registry::with_connect(&config, |_| Arc::new(service.clone()));
-    let observed = Observed::of(&config, registry, &[]).await;
+    let catalog = Catalog::with_connect(&config, |_| Arc::new(service.clone()));
+    let observed = Observed::of(&config, catalog, &[]).await;
     let page = || observed.observer.page();
     let run = |calls| execute(observed.client.clone(), calls);
     assert_eq!(gauges(&page()), [0.0, 0.0, 0.0]);
@@ -113,7 +113,7 @@ async fn addresses_that_fail_are_counted() {
     let toml = demo_service(&format!("[{}]", endpoints.join(", ")), keys);
     let toml = toml + "[tools.hostile]\nservice = 'demo'";
     let config = Config::parse(&toml).unwrap();
-    let observed = Observed::of(&config, Registry::new(&config), &[]).await;
+    let observed = Observed::of(&config, Catalog::new(&config), &[]).await;
     let ejected = || {
         let page = observed.observer.page();
         page.sum("fanfare_tool_service_ejected_addresses", &[])

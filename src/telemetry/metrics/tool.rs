@@ -1,0 +1,69 @@
+//! What is counted of the calls of one tool, with the labels ready.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use crate::{core::call::ToolName, telemetry::names};
+
+/// The calls of one tool that are under way. Whoever has the tool has it, so that it goes
+/// with the tool.
+#[derive(Debug)]
+pub(crate) struct ToolGauges {
+    name: Arc<str>,
+    span_name: String,
+    queued: AtomicI64,
+    active: AtomicI64,
+}
+
+impl ToolGauges {
+    /// Of a tool of that name, of which no call is under way.
+    pub(crate) fn new(name: &ToolName) -> Self {
+        Self::with_label(name.as_str())
+    }
+
+    /// Of all names that no tool has.
+    pub(in crate::telemetry) fn other() -> Self {
+        Self::with_label(names::OTHER)
+    }
+
+    fn with_label(label: &str) -> Self {
+        Self {
+            name: Arc::from(label),
+            span_name: format!("{} {label}", names::EXECUTE_TOOL),
+            queued: AtomicI64::new(0),
+            active: AtomicI64::new(0),
+        }
+    }
+
+    /// How many wait for their turn.
+    pub(crate) fn queued(&self) -> u64 {
+        count(&self.queued)
+    }
+
+    /// How many are with the tool.
+    pub(crate) fn active(&self) -> u64 {
+        count(&self.active)
+    }
+
+    pub(in crate::telemetry) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(in crate::telemetry) fn span_name(&self) -> &str {
+        &self.span_name
+    }
+
+    pub(in crate::telemetry) fn add_queued(&self, calls: i64) {
+        self.queued.fetch_add(calls, Ordering::Relaxed);
+    }
+
+    pub(in crate::telemetry) fn add_active(&self, calls: i64) {
+        self.active.fetch_add(calls, Ordering::Relaxed);
+    }
+}
+
+fn count(counter: &AtomicI64) -> u64 {
+    counter.load(Ordering::Relaxed).try_into().unwrap_or(0)
+}
