@@ -12,11 +12,13 @@ use futures_util::{StreamExt as _, stream};
 use crate::{
     config::{self, Config},
     core::{call::ToolName, fanout::Tool},
-    net::{Connect, Connectivity, Internet, Network, OneAddress, Upstream},
-    policy::{BreakerState, Breakers, ServicePolicy},
+    net::{Connect, Internet, Network, OneAddress, Upstream},
+    policy::{Breakers, ServicePolicy},
     telemetry::ToolGauges,
     tool::{fanfare::Fanfare, remote::RemoteTool},
 };
+
+pub use crate::{net::Connectivity, policy::BreakerState};
 
 /// How many tool services are connected to at a time at the start.
 const CONNECTING_AT_A_TIME: usize = 16;

@@ -17,8 +17,9 @@ mod tests;
 
 use std::{
     collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
+    thread,
 };
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -241,7 +242,8 @@ impl FanOut {
             self.end(index, Err(error));
         }
         if stopped {
-            self.drop_ended_calls();
+            self.drop_calls(false)
+                .unwrap_or_else(|panic| resume_unwind(panic));
         }
     }
 
@@ -258,8 +260,9 @@ impl FanOut {
     }
 
     fn cancel_rest(&mut self, why: &str) {
+        self.drop_calls(true)
+            .unwrap_or_else(|panic| resume_unwind(panic));
         self.members.clear();
-        self.running = 0;
         self.next_to_start = self.slots.len();
         for index in 0..self.slots.len() {
             if self.slots[index].state != State::Ended {
@@ -294,17 +297,21 @@ impl FanOut {
         }
     }
 
-    /// Drops the futures of calls that have ended from outside, which resets
-    /// their streams on the wire.
-    fn drop_ended_calls(&mut self) {
+    /// Drops the futures of calls that were ended from outside, or of all, which resets
+    /// their streams on the wire. One that panics when it is dropped keeps no other from
+    /// it; the panic is returned.
+    fn drop_calls(&mut self, all: bool) -> thread::Result<()> {
+        let mut result = Ok(());
         for member in self.members.iter_mut() {
             if let Member::Call(index, call @ Some(_)) = member
-                && self.slots[*index].state == State::Ended
+                && (all || self.slots[*index].state == State::Ended)
             {
-                *call = None;
                 self.running -= 1;
+                let dropped = catch_unwind(AssertUnwindSafe(|| *call = None));
+                result = result.and(dropped);
             }
         }
+        result
     }
 
     /// One timer serves all calls: it stands at the earliest deadline of those
@@ -322,17 +329,14 @@ impl FanOut {
     }
 }
 
-/// The caller is gone, or a tool has panicked: what has not ended is cancelled. No tool is
-/// asked anything here: a second panic would end the process.
+/// The caller is gone, or a tool has panicked: what has not ended is cancelled. Tools are
+/// asked nothing here: a second panic would end the process.
 impl Drop for FanOut {
     fn drop(&mut self) {
+        let _ = self.drop_calls(true);
         let Some(observer) = self.shared.observer.clone() else {
             return;
         };
-        while !self.members.is_empty() {
-            // A call that panics when it is dropped; the others are dropped all the same.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.members.clear()));
-        }
         let ended = self.ended.len();
         for index in 0..self.slots.len() {
             if self.slots[index].state != State::Ended {

@@ -14,7 +14,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    catalog::Listed,
+    catalog::{BreakerState, Connectivity, Listed},
     config::Limits,
     core::{
         call::{
@@ -22,9 +22,7 @@ use crate::{
         },
         error::{CallError, Effect, Reason, Violation},
     },
-    net::Connectivity,
     pb::{self, tool_execution_result},
-    policy::BreakerState,
 };
 
 use status::Violations;

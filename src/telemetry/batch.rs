@@ -27,7 +27,7 @@ const LEAST_WAIT: Duration = Duration::from_micros(100);
 /// The calls of a running request.
 #[derive(Debug)]
 pub(crate) struct BatchTelemetry {
-    pub(super) record: Arc<Record>,
+    record: Arc<Record>,
     calls: Arc<[ToolCall]>,
     states: Box<[CallState]>,
     started: Instant,
@@ -36,10 +36,10 @@ pub(crate) struct BatchTelemetry {
 }
 
 #[derive(Debug)]
-pub(super) struct CallState {
-    pub(super) gauges: Arc<ToolGauges>,
+struct CallState {
+    gauges: Arc<ToolGauges>,
     /// `None` if the request is not sampled.
-    pub(super) span: Option<Span>,
+    span: Option<Span>,
 }
 
 /// A stream that is with its tool although its call has ended. Counted until this is
@@ -78,10 +78,6 @@ impl BatchTelemetry {
             started,
             sum: AtomicU64::new(0),
         }
-    }
-
-    pub(super) fn state(&self, index: usize) -> &CallState {
-        &self.states[index]
     }
 
     fn measure(&self, gauges: &ToolGauges, completion: &Completion) {
@@ -209,7 +205,8 @@ impl Observer for BatchTelemetry {
     }
 
     fn attempt_ended(&self, attempt: &AttemptReport<'_>) {
-        attempt::ended(self, attempt);
+        let tool = self.states[attempt.call].gauges.name();
+        attempt::ended(&self.record, tool, attempt);
     }
 
     fn context(&self) -> Option<&dyn Context> {

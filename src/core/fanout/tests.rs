@@ -6,7 +6,7 @@ mod scenario;
 use proptest::{collection::vec, prelude::*};
 
 use self::scenario::{AttemptEnd, End, Run, Scenario, Script, Told};
-use crate::core::call::FailurePolicy;
+use crate::core::{call::FailurePolicy, status::Code};
 
 fn script(attempts: &[(u64, AttemptEnd)], end: End) -> Script {
     Script {
@@ -37,10 +37,10 @@ async fn a_call_is_told_from_its_start_to_its_end() {
     let expected = [
         Started(0),
         AttemptStarted(0),
-        AttemptEnded(0, "UNAVAILABLE"),
+        AttemptEnded(0, Code::Unavailable),
         OwnAttemptEnded(0),
         AttemptStarted(0),
-        AttemptEnded(0, "OK"),
+        AttemptEnded(0, Code::Ok),
         OwnAttemptEnded(0),
         ended(0, None, 1),
         BatchEnded,
@@ -77,8 +77,8 @@ async fn a_caller_that_goes_has_what_still_ran_told_as_abandoned() {
         AttemptStarted(1),
         Started(3),
         AttemptStarted(3),
-        AttemptEnded(1, "CANCELLED"),
-        AttemptEnded(3, "CANCELLED"),
+        AttemptEnded(1, Code::Cancelled),
+        AttemptEnded(3, Code::Cancelled),
         abandoned(1, 1, true),
         abandoned(2, 0, false),
         abandoned(3, 1, true),
@@ -96,7 +96,7 @@ async fn a_caller_that_goes_has_what_still_ran_told_as_abandoned() {
 async fn an_attempt_that_runs_out_of_time_says_so() {
     let hangs = script(&[(60_000, AttemptEnd::Answered)], End::Hang);
     let told = Scenario::of([hangs]).run().await.told;
-    let end = Told::AttemptEnded(0, "DEADLINE_EXCEEDED");
+    let end = Told::AttemptEnded(0, Code::DeadlineExceeded);
     assert_eq!(told[2..4], [end, ended(0, Some("DEADLINE_EXCEEDED"), 1)]);
 }
 

@@ -22,6 +22,7 @@ use crate::core::{
         AttemptObserver, AttemptReport, CallReport, Carrier, Context, Observer, Outlasting, Peer,
         Target,
     },
+    status::Code,
 };
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -113,12 +114,12 @@ impl Tool for Scripted {
             for (millis, end) in script.attempts {
                 let mut attempt = Attempt::start(&invocation, &target);
                 if !matches!(end, AttemptEnd::Unsent) {
-                    attempt.sent_to(&peer);
+                    attempt.sent(Some(&peer));
                 }
                 sleep(ms(millis)).await;
                 match end {
-                    AttemptEnd::Answered => attempt.end("OK", None),
-                    AttemptEnd::Unsent => attempt.end("UNAVAILABLE", Some(&String::new)),
+                    AttemptEnd::Answered => attempt.succeeded(),
+                    AttemptEnd::Unsent => attempt.failed(Code::Unavailable, &String::new),
                     AttemptEnd::Dropped => drop(attempt),
                 }
             }
@@ -141,7 +142,7 @@ impl Tool for Scripted {
 pub(super) enum Told {
     Started(usize),
     AttemptStarted(usize),
-    AttemptEnded(usize, &'static str),
+    AttemptEnded(usize, Code),
     /// By the observer of the attempt itself.
     OwnAttemptEnded(usize),
     Ended {
