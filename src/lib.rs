@@ -99,6 +99,8 @@
 //!     again only if it can't have run or may run twice, and within a budget; callers
 //!     are told what they may send again.
 //!     `retries::*`, `hedging::*`, `breaker::*`, `bulkhead::*`, `not_served::*`
+//! 11. **A request sees one generation** of the tools and limits; what is replaced goes
+//!     with the last request that began with it. `snapshots::*`
 //!
 //! # Who may name whom
 //!
