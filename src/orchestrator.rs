@@ -92,7 +92,7 @@ impl RequestContext {
 
 impl Orchestrator {
     /// Serves the tools of the snapshot in force, within its limits, until `drain` says so.
-    /// What requests hold comes out of `buffered`.
+    /// `buffered` is the budget for what requests hold.
     pub fn new(snapshots: Snapshots, buffered: Buffered, drain: Drain) -> Self {
         // Of all requests, whichever snapshot each has: it stays as it is at the start.
         let max_in_flight_calls = snapshots.current().limits.max_in_flight_calls;
@@ -109,7 +109,7 @@ impl Orchestrator {
         &self.admission
     }
 
-    /// Plans a request and starts it; also returns where its place goes with what it
+    /// Plans a request and starts it; also returns where its reservation goes with what it
     /// answers.
     fn accept(
         &self,
@@ -180,8 +180,8 @@ impl OrchestratorService for Orchestrator {
         request: Request<pb::ExecuteToolsRequest>,
     ) -> Result<Response<pb::ExecuteToolsResponse>, Status> {
         let (run, undelivered) = self.accept(request, false)?;
-        let (answer, place) = run.finish().await;
-        undelivered.add(place);
+        let (answer, reservation) = run.finish().await;
+        undelivered.add(reservation);
         Ok(Response::new(answer))
     }
 

@@ -1,4 +1,4 @@
-//! The door: how many calls this process has taken on, and whether it takes any.
+//! Admission control: how many calls this process has in flight, and whether it takes more.
 //!
 //! A call is in flight from the moment its request is accepted, waiting included,
 //! until its outcome was handed on: until then it holds memory.
@@ -15,7 +15,7 @@ pub struct Admission {
     max: usize,
 }
 
-/// The process has as many calls in flight as it takes.
+/// The process has as many calls in flight as it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full {
     /// The bound.
@@ -30,7 +30,7 @@ pub struct Permit {
 }
 
 impl Admission {
-    /// A door for at most `max` calls at a time.
+    /// Admits at most `max` calls at a time.
     pub fn new(max: usize) -> Self {
         Self {
             in_flight: Arc::default(),
@@ -38,8 +38,8 @@ impl Admission {
         }
     }
 
-    /// Takes on `calls` calls, all or none. Never waits: a request that can't
-    /// be served now is better sent elsewhere.
+    /// Admits `calls` calls, all or none. Never waits: a request that can't be served now
+    /// is better sent elsewhere.
     ///
     /// # Errors
     /// If they do not fit under the bound.
@@ -67,7 +67,7 @@ impl Admission {
 }
 
 impl Permit {
-    /// Splits off the right to one call; empty if none is left.
+    /// Splits off the permit of one call; an empty one if none is left.
     pub fn split_one(&mut self) -> Self {
         let calls = self.calls.min(1);
         self.calls -= calls;
@@ -79,7 +79,7 @@ impl Permit {
 }
 
 impl Permit {
-    /// Takes `other` in as well. Both are of one door.
+    /// Adds `other`, which must be of the same [`Admission`].
     pub fn join(&mut self, mut other: Self) {
         debug_assert!(Arc::ptr_eq(&self.in_flight, &other.in_flight));
         self.calls += std::mem::take(&mut other.calls);
@@ -98,15 +98,15 @@ mod tests {
 
     #[test]
     fn takes_on_all_or_none_and_gets_them_back() {
-        let door = Admission::new(10);
-        let mut eight = door.admit(8).unwrap();
-        assert_eq!(door.admit(3).unwrap_err(), Full { max: 10 });
-        assert_eq!(door.in_flight(), 8);
+        let admission = Admission::new(10);
+        let mut eight = admission.admit(8).unwrap();
+        assert_eq!(admission.admit(3).unwrap_err(), Full { max: 10 });
+        assert_eq!(admission.in_flight(), 8);
         drop(eight.split_one());
-        assert_eq!(door.in_flight(), 7);
-        let three = door.admit(3).unwrap();
+        assert_eq!(admission.in_flight(), 7);
+        let three = admission.admit(3).unwrap();
         drop((eight, three));
-        assert_eq!(door.in_flight(), 0);
-        assert!(door.admit(usize::MAX).is_err());
+        assert_eq!(admission.in_flight(), 0);
+        assert!(admission.admit(usize::MAX).is_err());
     }
 }

@@ -90,8 +90,8 @@ impl Aggregate {
         }
     }
 
-    /// The completions in the order of the calls. A call without one would be
-    /// a bug, and gets an error of ours.
+    /// The completions in the order of the calls. A call without one would be a bug, and
+    /// ends in an internal error.
     pub fn finish(self) -> Vec<Completion> {
         let now = tokio::time::Instant::now();
         let lost = |index| Completion {

@@ -36,7 +36,7 @@ impl Buffered {
         }))
     }
 
-    /// Holds so many bytes, or none: `None` if they do not fit.
+    /// Holds `bytes` bytes; `None` if they do not fit.
     pub fn try_hold(&self, bytes: usize) -> Option<Held> {
         self.0.take(bytes).then(|| Held {
             budget: Arc::clone(&self.0),
@@ -44,8 +44,8 @@ impl Buffered {
         })
     }
 
-    /// Holds so many bytes, over the bound if need be: for what is there already
-    /// and is only held under another name.
+    /// Holds `bytes` bytes, over the bound if need be: for what is in memory already and
+    /// only changes its owner.
     #[must_use]
     pub fn hold(&self, bytes: usize) -> Held {
         self.0.held.fetch_add(bytes, Ordering::Relaxed);
@@ -60,7 +60,7 @@ impl Buffered {
         self.0.held.load(Ordering::Relaxed)
     }
 
-    /// How many may be.
+    /// The most that may be held.
     pub fn max(&self) -> usize {
         self.0.max
     }
@@ -80,8 +80,7 @@ impl Budget {
 }
 
 impl Held {
-    /// Holds so many bytes more, or as many as before if they do not fit. Says
-    /// whether they do.
+    /// Holds `bytes` more bytes if they fit, and returns whether they do.
     #[must_use]
     pub fn try_grow(&mut self, bytes: usize) -> bool {
         let fits = self.budget.take(bytes);
@@ -106,12 +105,12 @@ impl Held {
         fits
     }
 
-    /// Gives back so many bytes, at most all.
+    /// Gives back `bytes` bytes, or all if it holds fewer.
     pub fn shrink(&mut self, bytes: usize) {
         drop(self.split(bytes));
     }
 
-    /// Splits off so many bytes, at most all.
+    /// Splits off `bytes` bytes, or all if it holds fewer.
     #[must_use]
     pub fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);
@@ -122,7 +121,7 @@ impl Held {
         }
     }
 
-    /// Holds what `other` held as well. Both are of one budget.
+    /// Adds `other`, which must be of the same budget.
     pub fn join(&mut self, mut other: Self) {
         debug_assert!(Arc::ptr_eq(&self.budget, &other.budget));
         self.bytes += std::mem::take(&mut other.bytes);

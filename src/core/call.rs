@@ -20,7 +20,7 @@ pub const MAX_ID_BYTES: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ToolName(String);
 
-/// Why a string is no [`ToolName`].
+/// Why a string is not a [`ToolName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToolName {
     /// It has no characters.
@@ -85,8 +85,8 @@ impl std::borrow::Borrow<str> for ToolName {
 pub struct ToolCall {
     /// The caller's id, at most [`MAX_ID_BYTES`] long; may be empty.
     pub id: String,
-    /// The tool to call, as the caller wrote it, at most [`MAX_NAME_BYTES`] long:
-    /// no [`ToolName`] unless there is a tool of that name.
+    /// The tool to call, as the caller wrote it, at most [`MAX_NAME_BYTES`] long. It may
+    /// name no tool, and need not be a valid [`ToolName`].
     pub name: String,
     /// The encoded arguments, opaque; `None` if the caller sent none.
     pub arguments: Option<Bytes>,
@@ -130,6 +130,6 @@ pub struct Completion {
     pub end: Instant,
     /// How long the call waited for its turn.
     pub queued: Duration,
-    /// How often the tool was asked.
+    /// How many attempts were sent to the tool.
     pub attempts: u32,
 }

@@ -15,7 +15,7 @@ enum Phase {
 #[derive(Clone, Debug)]
 pub struct Drain(watch::Receiver<Phase>);
 
-/// Leads the drain. If it is dropped, whatever watches is cut short.
+/// Controls the drain. If it is dropped, everything that watches is cut short.
 #[derive(Debug)]
 pub struct DrainController(watch::Sender<Phase>);
 
@@ -43,12 +43,12 @@ impl Drain {
         *self.0.borrow() >= Phase::Refusing
     }
 
-    /// Comes true when new requests are to be refused.
+    /// Completes when new requests are to be refused.
     pub fn refusing(&self) -> BoxFuture<'static, ()> {
         self.reached(Phase::Refusing)
     }
 
-    /// Comes true when what still runs is to be cut short.
+    /// Completes when what still runs is to be cut short.
     pub fn aborted(&self) -> BoxFuture<'static, ()> {
         self.reached(Phase::Cut)
     }

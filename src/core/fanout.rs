@@ -64,11 +64,11 @@ pub struct PlannedCall {
 
 /// What a batch runs in.
 pub struct Surroundings {
-    /// Out of what observations are held.
+    /// The budget that observations are held in.
     pub buffered: Buffered,
     /// Who watches the calls.
     pub observer: Option<Arc<dyn Observer>>,
-    /// When this comes true, the calls that have not ended are cancelled.
+    /// When this completes, the calls that have not ended are cancelled.
     pub stop: BoxFuture<'static, ()>,
 }
 
@@ -165,7 +165,7 @@ impl FanOut {
     }
 
     fn start_waiting(&mut self) {
-        // Of all: starting one is no more than making its future.
+        // One reading for all: starting a call only makes its future.
         let mut now = None;
         while self.running < self.concurrency_limit && self.next_to_start < self.slots.len() {
             let index = self.next_to_start;
@@ -314,8 +314,8 @@ impl FanOut {
         result
     }
 
-    /// One timer serves all calls: it stands at the earliest deadline of those
-    /// that have not ended.
+    /// One timer serves all calls: it is set to the earliest deadline of those that have
+    /// not ended.
     fn set_timer(&mut self) {
         while let Some(&index) = self.expiry.last() {
             if self.slots[index].state == State::Ended {

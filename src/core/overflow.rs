@@ -1,6 +1,6 @@
-//! How often a bound was met where nobody gets an answer that could say so: a
-//! connection, not a request. Whoever meets one logs it as well. Bounds at which a
-//! request or a call is turned away are counted with those.
+//! Counts how often a bound was reached where no answer can say so, since it is about a
+//! connection and not about a request. Whoever reaches one also logs it. Requests and calls
+//! that are turned away at a bound are counted elsewhere, with the other rejections.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,11 +11,11 @@ pub(crate) enum Overflow {
     Connections,
     /// A connection could not be accepted for want of a file descriptor.
     FileDescriptors,
-    /// A connection to the operators' page gave way to a new one.
+    /// A connection to the operators' page was closed in favour of a new one.
     AdminConnections,
-    /// What is left of a refused request was not read: its stream is reset.
+    /// The rest of a refused request was not read: its stream was reset.
     UnreadBodies,
-    /// Some addresses of a name are left out.
+    /// A host name had more addresses than are used.
     ResolvedAddresses,
 }
 
@@ -37,7 +37,7 @@ impl Overflow {
     }
 }
 
-/// How often each was met in the life of this process.
+/// How often each was reached since the process started.
 pub(crate) fn counts() -> [(&'static str, u64); BOUNDS.len()] {
     BOUNDS.map(|(bound, name)| (name, COUNTS[bound as usize].load(Ordering::Relaxed)))
 }

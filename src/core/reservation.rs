@@ -18,7 +18,7 @@ pub const CALL_BYTES: usize = 2048;
 /// What a request takes up besides: its stream, its task, its headers.
 pub const REQUEST_BYTES: usize = 8192;
 
-/// The place of some calls of a request.
+/// What some calls of a request take up.
 #[derive(Debug)]
 pub struct Reservation {
     permit: Permit,
@@ -26,12 +26,12 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// The place of the calls of `permit`, which have `held`.
+    /// That of the calls of `permit`, which hold `held`.
     pub fn new(permit: Permit, held: Held) -> Self {
         Self { permit, held }
     }
 
-    /// Splits off the place of one call.
+    /// Splits off the part of one call.
     pub fn split_one(&mut self) -> Self {
         Self {
             permit: self.permit.split_one(),
@@ -39,12 +39,12 @@ impl Reservation {
         }
     }
 
-    /// Gives back what it holds beyond so many bytes.
+    /// Gives back the bytes that it holds beyond `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         self.held.shrink(self.held.bytes().saturating_sub(bytes));
     }
 
-    /// Takes `other` in as well.
+    /// Adds `other`.
     pub fn join(&mut self, other: Self) {
         self.permit.join(other.permit);
         self.held.join(other.held);
@@ -99,22 +99,22 @@ impl InProgress {
     }
 }
 
-/// The place of what was put into an answer and is still to be handed on. The edge
+/// The reservation of what was put into an answer and is still to be handed on. The edge
 /// sends one along with each request; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Undelivered(Arc<Mutex<Option<Reservation>>>);
 
 impl Undelivered {
-    /// Adds `place`.
-    pub fn add(&self, place: Reservation) {
+    /// Adds `reservation`.
+    pub fn add(&self, reservation: Reservation) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *all {
-            Some(all) => all.join(place),
-            none => *none = Some(place),
+            Some(all) => all.join(reservation),
+            none => *none = Some(reservation),
         }
     }
 
-    /// What was added since it was taken last.
+    /// What was added since the last call.
     pub fn take(&self) -> Option<Reservation> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

@@ -23,7 +23,7 @@ pub struct Run {
     fan_out: FanOut,
     aggregate: Aggregate,
     summary: bool,
-    place: Reservation,
+    reservation: Reservation,
     /// The arguments are slices of it.
     _request: Option<InProgress>,
     arrival: Arrival,
@@ -33,19 +33,19 @@ pub struct Run {
 /// What the answer to a request is to be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
-    /// At most so many bytes.
+    /// At most this many bytes.
     pub(crate) max_bytes: usize,
     /// Without observations.
     pub(crate) summary: bool,
 }
 
 impl Run {
-    /// The run of `calls` by `fan_out`, in their `place`, for an answer as it is
+    /// The run of `calls` by `fan_out`, with their `reservation`, for an answer as it is
     /// `wanted` by `deadline`. Their `request` is held as long as it runs.
     pub(crate) fn new(
         calls: Arc<[ToolCall]>,
         fan_out: FanOut,
-        place: Reservation,
+        reservation: Reservation,
         request: Option<InProgress>,
         deadline: Deadline,
         wanted: Wanted,
@@ -55,7 +55,7 @@ impl Run {
             summary: wanted.summary,
             calls,
             fan_out,
-            place,
+            reservation,
             _request: request,
             arrival: Arrival::at(deadline.arrival),
             deadline,
@@ -74,17 +74,18 @@ impl Run {
         Some(completion)
     }
 
-    /// The result of one completion, for the stream, and the place of its call.
+    /// The result of one completion, for the stream, and the reservation of its call.
     pub fn result(&mut self, completion: Completion) -> (pb::ToolExecutionResult, Reservation) {
         let result = wire::result(&self.calls, completion, self.arrival, false);
-        (result, self.place.split_one())
+        (result, self.reservation.split_one())
     }
 
-    /// Runs what has not ended to its end; the answer, and the place that is left for it.
+    /// Runs what has not ended to its end; the answer, and what is left of the reservation
+    /// for it.
     pub async fn finish(mut self) -> (pb::ExecuteToolsResponse, Reservation) {
         while self.next().await.is_some() {}
         let completions = self.aggregate.finish();
         let response = wire::response(&self.calls, completions, self.arrival, self.summary);
-        (response, self.place)
+        (response, self.reservation)
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The task does not wait for the reader, or a slow reader would stall the tools
 //! and their timers. The outbox holds at most one message per call and one more;
-//! calls whose completion waits in it keep their place. Dropping the response
+//! calls whose completion waits in it still count as in flight. Dropping the response
 //! aborts the task and with it the calls.
 //!
 //! A stream ends well only with its aggregate: a task that breaks off, even by
@@ -34,7 +34,7 @@ use crate::{
     pb::{self, stream_execute_tools_response::Event, tool_execution_result::Outcome},
 };
 
-/// So many messages leave one by one, as they come. After that, small ones are
+/// This many messages leave one by one, as they come. After that, small ones are
 /// gathered: h2 peers charge what unread DATA frames lack to [`GATHER_BYTES`]
 /// against a budget, and close the connection of a caller that does not read when
 /// it is used up. The least budget, 25,600 bytes, lasts for this many.
@@ -66,7 +66,7 @@ struct Outbox {
 struct Message {
     message: pb::StreamExecuteToolsResponse,
     bytes: usize,
-    place: Reservation,
+    reservation: Reservation,
 }
 
 #[derive(Clone, Default)]
@@ -77,7 +77,7 @@ impl SharedOutbox {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, event: Event, place: Reservation) {
+    fn push(&self, event: Event, reservation: Reservation) {
         let bytes = least_bytes(&event);
         let message = pb::StreamExecuteToolsResponse { event: Some(event) };
         let mut outbox = self.lock();
@@ -85,7 +85,7 @@ impl SharedOutbox {
         outbox.messages.push_back(Message {
             message,
             bytes,
-            place,
+            reservation,
         });
         outbox.wake_reader();
     }
@@ -98,7 +98,7 @@ impl SharedOutbox {
         }
     }
 
-    /// Comes true when there is something to take.
+    /// Completes when there is something to take.
     async fn filled(&self) {
         std::future::poll_fn(|context| {
             let mut outbox = self.lock();
@@ -111,7 +111,7 @@ impl SharedOutbox {
         .await;
     }
 
-    /// Comes true when the reader has taken everything.
+    /// Completes when the reader has taken everything.
     async fn emptied(&self) {
         std::future::poll_fn(|context| {
             let mut outbox = self.lock();
@@ -176,12 +176,12 @@ async fn produce(mut run: Run, outbox: SharedOutbox) {
     let guard = EndGuard(outbox);
     let outbox = &guard.0;
     while let Some(completion) = run.next().await {
-        let (result, place) = run.result(completion);
-        outbox.push(Event::Completion(result), place);
+        let (result, reservation) = run.result(completion);
+        outbox.push(Event::Completion(result), reservation);
     }
     let deadline = run.deadline();
-    let (aggregate, place) = run.finish().await;
-    outbox.push(Event::Aggregate(aggregate), place);
+    let (aggregate, reservation) = run.finish().await;
+    outbox.push(Event::Aggregate(aggregate), reservation);
     outbox.end(Ok(()));
     if timeout_at(deadline.at, outbox.emptied()).await.is_err() {
         let mut outbox = outbox.lock();
@@ -206,7 +206,7 @@ pub struct CompletionStream {
     undelivered: Undelivered,
     task: AbortHandle,
     taken: usize,
-    /// Set while small messages wait for company.
+    /// Set while small messages wait for others to leave with.
     gathering: Option<Pin<Box<Sleep>>>,
     /// What was gathered leaves together.
     flushing: bool,
@@ -239,11 +239,11 @@ impl Stream for CompletionStream {
         if let Some(Message {
             message,
             bytes,
-            place,
+            reservation,
         }) = outbox.messages.pop_front()
         {
             outbox.bytes -= bytes;
-            this.undelivered.add(place);
+            this.undelivered.add(reservation);
             this.taken += 1;
             this.flushing = true;
             if outbox.messages.is_empty() {

@@ -47,7 +47,7 @@ pub(super) struct Shared {
     pub(super) buffered: Buffered,
 }
 
-/// How far a call has come, for the case that it never ends by itself.
+/// How far a call has come. Needed if it is ended from outside.
 #[derive(Debug)]
 pub(super) struct Progress {
     attempts: AtomicU32,
@@ -114,7 +114,7 @@ impl Invocation {
         self.shared.observer.as_deref()
     }
 
-    /// Out of what the observation is held while it is read.
+    /// The budget that the observation is held in while it is read.
     pub fn buffered(&self) -> &Buffered {
         &self.shared.buffered
     }
@@ -124,8 +124,7 @@ impl Invocation {
         self.deadline
     }
 
-    /// What tells the calls of one batch from those of another that runs at the
-    /// same time.
+    /// Identifies the batch among those that run at the same time.
     pub fn batch_id(&self) -> usize {
         Arc::as_ptr(&self.shared).addr()
     }
