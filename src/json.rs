@@ -1,17 +1,16 @@
-//! JSON and the payloads of the contract: `google.protobuf.Value` and `Struct`.
+//! Converts payloads, `google.protobuf.Value` and `Struct`, from and to JSON.
 //!
-//! Payloads travel through Fanfare as opaque bytes; this is for the ends of the
-//! path, where somebody writes or reads them. It follows the JSON mapping of
-//! protobuf, so that the demo prints what grpcurl prints.
+//! Payloads pass through Fanfare as opaque bytes; this is for those who write or read
+//! them. It follows protobuf's JSON mapping, so the demo prints what grpcurl prints.
 
 use bytes::Bytes;
 use prost::{DecodeError, Message as _};
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use serde_json::{Map, Number, Value as Json};
 
-/// A value as JSON. Whole numbers up to 2^53 come out without a fraction. What
-/// JSON can't say comes out as the nearest thing: a number that is not finite
-/// as its name in a string, and a value without a kind as null.
+/// A value as JSON. Integers up to 2^53 have no fraction. What JSON can't express becomes
+/// the nearest thing: a number that is not finite a string such as `"NaN"`, a value
+/// without a kind null.
 pub fn value_to_json(value: &Value) -> Json {
     match &value.kind {
         None | Some(Kind::NullValue(_)) => Json::Null,
@@ -32,8 +31,7 @@ pub fn struct_to_json(fields: &Struct) -> Map<String, Json> {
         .collect()
 }
 
-/// JSON as a value. Every number becomes a double, which is all that a `Value`
-/// can hold.
+/// JSON as a value. Every number becomes a double, as a `Value` has no other.
 pub fn value_from_json(json: &Json) -> Value {
     let kind = match json {
         Json::Null => Kind::NullValue(0),
@@ -61,7 +59,7 @@ pub fn struct_from_json(fields: &Map<String, Json>) -> Struct {
 /// Decodes an observation, as `ToolExecutionResult.observation` holds it.
 ///
 /// # Errors
-/// If it is no encoded `Value`, or one that nests too deeply.
+/// If it is not an encoded `Value`, or is nested too deeply.
 pub fn decode_value(encoded: &[u8]) -> Result<Json, DecodeError> {
     Value::decode(encoded).map(|value| value_to_json(&value))
 }
@@ -69,7 +67,7 @@ pub fn decode_value(encoded: &[u8]) -> Result<Json, DecodeError> {
 /// Decodes arguments, as `ToolCall.arguments` holds them.
 ///
 /// # Errors
-/// If they are no encoded `Struct`, or one that nests too deeply.
+/// If they are not an encoded `Struct`, or are nested too deeply.
 pub fn decode_struct(encoded: &[u8]) -> Result<Map<String, Json>, DecodeError> {
     Struct::decode(encoded).map(|fields| struct_to_json(&fields))
 }
@@ -85,7 +83,7 @@ pub fn encode_struct(fields: &Map<String, Json>) -> Bytes {
 }
 
 fn number_to_json(number: f64) -> Json {
-    /// Up to here every whole number has a double of its own.
+    /// 2^53: up to here a double holds every integer exactly.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if number.fract() == 0.0 && number.abs() <= EXACT {
         return Json::from(number as i64);
@@ -110,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_survives_the_way_to_the_wire_and_back() {
+    fn json_survives_a_round_trip() {
         let json = json!({
             "null": null, "flag": true, "text": "grüß\n", "whole": 3, "half": -0.5, "big": 1e300,
             "list": [1, [], {}, "x"], "nested": {"": {"deeper": [null]}},
@@ -121,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_cannot_say_is_shown_all_the_same() {
+    fn values_that_json_cannot_express_become_the_nearest() {
         let shown = |number: f64| value_to_json(&Value::from(number));
         assert_eq!(shown(f64::NAN), json!("NaN"));
         assert_eq!(shown(f64::NEG_INFINITY), json!("-Infinity"));

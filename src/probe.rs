@@ -1,8 +1,6 @@
-//! Asks a gRPC server whether it serves (`grpc.health.v1`): for the probes of
-//! containers that have no other program in them, and for people.
-//!
-//! Kubernetes asks by itself; this is for those who start a command, and it says why
-//! the answer is no.
+//! Checks the health of a gRPC server (`grpc.health.v1`), and says what is wrong: for
+//! people, and for container probes that run a command. Kubernetes has gRPC probes of its
+//! own.
 
 use std::{error::Error, fmt, io, str::FromStr, time::Duration};
 
@@ -15,43 +13,43 @@ use tonic_health::pb::{
 
 use crate::{config::duration_from, transport::endpoint::parse_endpoint};
 
-/// Where a server listens, without TLS: `host:port`, or `http://host:port`.
+/// The address of a server, without TLS: `host:port`, or `http://host:port`.
 #[derive(Clone, Debug)]
 pub struct Address(Uri);
 
 /// Why there is no status.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// No connection: nobody listens there, or the name has no address.
+    /// No connection: nobody listens there, or the name can't be resolved.
     #[error("can't connect: {0}")]
     Unreachable(String),
-    /// The time was over before the answer came.
+    /// The timeout passed before the response arrived.
     #[error("timed out after {}, {doing}", humantime::format_duration(*.after))]
     TimedOut {
-        /// How much time it had.
+        /// The timeout.
         after: Duration,
-        /// What it was doing.
+        /// What was in progress.
         doing: &'static str,
     },
     /// The server has no such service.
     #[error("unknown service {0:?}")]
     UnknownService(String),
-    /// What answers does not speak gRPC, or broke off.
+    /// The server does not speak gRPC, or broke off.
     #[error("not a gRPC server, or one that broke off: {0}")]
     NotGrpc(String),
     /// The health service is not there.
     #[error("the server has no grpc.health.v1.Health")]
     NoHealth,
-    /// The server would not say.
+    /// Another error.
     #[error("the answer is {0:?}: {1}")]
     Failed(Code, String),
 }
 
-/// The status of `service`, or with `""` of the whole server at `address`, which
-/// may take `timeout` from connecting to the answer.
+/// The status of `service`, or with `""` of the whole server, at `address`. `timeout` is
+/// for connecting and the response together.
 ///
 /// # Errors
-/// If there is no answer in time, or no status in it.
+/// If no status arrives in time.
 pub async fn check(
     address: &Address,
     service: &str,
@@ -90,7 +88,7 @@ fn failure(status: &Status, service: &str) -> ProbeError {
     }
 }
 
-/// The innermost error, which says most.
+/// The innermost error, which is the most specific.
 fn cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -103,10 +101,10 @@ fn cause(error: &(dyn Error + 'static)) -> String {
     io.unwrap_or_else(|| cause.to_string())
 }
 
-/// A time from 1 ms to 24 hours, such as `1s`.
+/// Parses a duration from 1 ms to 24 hours, such as `1s`.
 ///
 /// # Errors
-/// What was expected.
+/// With the expected form.
 pub fn parse_timeout(text: &str) -> Result<Duration, String> {
     duration_from(Duration::from_millis(1), text).map_err(|form| format!("expected {form}"))
 }

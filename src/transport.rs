@@ -1,4 +1,4 @@
-//! What both edges need of the wire: URLs, timeouts, HTTP/2 frames as they pass,
+//! What both edges share of the wire formats: URLs, `grpc-timeout`, HTTP/2 frames,
 //! gzip, TLS certificates.
 
 pub(crate) mod endpoint;

@@ -37,7 +37,7 @@ use super::{
     network::Io,
     pool::Load,
 };
-use crate::transport::frames::{Frames, Heard};
+use crate::transport::frames::{FrameObserver, PeerFrames};
 
 /// The limit on a reply's headers and on its trailers. A tool that exceeds it fails only
 /// its own call; at over four times as much, h2 closes the connection under all calls.
@@ -61,7 +61,7 @@ const RESET_STREAM_TIME: Duration = Duration::from_secs(30);
 /// for a peer that does not read. Honest services do reach h2's default of 1,024.
 const MAX_RESETS_BY_H2: usize = 4 * MAX_RESET_STREAMS;
 
-type Wire = Frames<Box<dyn Io>>;
+type Wire = FrameObserver<Box<dyn Io>>;
 
 /// A handle to send calls on. The connection closes once all handles are dropped and its
 /// calls have ended.
@@ -87,7 +87,7 @@ struct State {
     worn: AtomicBool,
     /// To the task that resets their streams.
     cancelled: UnboundedSender<Given>,
-    heard: Arc<Heard>,
+    frames: Arc<PeerFrames>,
     signals: Arc<Signals>,
 }
 
@@ -120,7 +120,7 @@ impl Connection {
         address: Arc<Address>,
         changed: Arc<Notify>,
     ) -> Result<(Self, Driver), String> {
-        let (io, heard) = Frames::of_server(io);
+        let (io, frames) = FrameObserver::of_server(io);
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -135,7 +135,7 @@ impl Connection {
             .map_err(|error| error.to_string())?;
         let mut pings = connection.ping_pong();
         answered(&mut connection, &mut pings).await?;
-        let liveness = Liveness::new(pings, keepalive, Arc::clone(&heard), STREAM_WINDOW_BYTES);
+        let liveness = Liveness::new(pings, keepalive, Arc::clone(&frames), STREAM_WINDOW_BYTES);
         let (cancelled, arriving) = unbounded_channel();
         let state = Arc::new(State {
             address,
@@ -145,7 +145,7 @@ impl Connection {
             closed: AtomicBool::new(false),
             worn: AtomicBool::new(false),
             cancelled,
-            heard,
+            frames,
             signals: Arc::clone(liveness.signals()),
         });
         let driver = Driver {
@@ -181,7 +181,7 @@ impl Connection {
 
     /// The largest header list that the peer accepts, if it has announced one.
     pub(super) fn max_header_list(&self) -> Option<u32> {
-        self.state.heard.max_header_list()
+        self.state.frames.max_header_list()
     }
 
     /// How many calls have begun on it.
@@ -212,7 +212,7 @@ impl Connection {
         Call {
             state: Arc::clone(&self.state),
             exchange: None,
-            reads: self.state.heard.reads(),
+            reads: self.state.frames.reads(),
         }
     }
 
@@ -259,7 +259,7 @@ impl Call {
 
     /// Whether nothing at all has arrived since it was sent.
     pub(super) fn is_silent(&self) -> bool {
-        self.state.heard.reads() == self.reads
+        self.state.frames.reads() == self.reads
     }
 
     /// Suspects the peer: it is pinged, and the connection given up without an answer.

@@ -33,7 +33,7 @@ use tokio::{
 };
 
 use super::ping::{Allowance, Pace};
-use crate::transport::frames::Heard;
+use crate::transport::frames::PeerFrames;
 
 /// How long a suspected peer has to send anything. Libraries answer pings by themselves
 /// within milliseconds, however busy the tools are.
@@ -66,7 +66,7 @@ pub(super) struct Signals {
 #[derive(Debug)]
 pub(super) struct Liveness {
     keepalive: Keepalive,
-    heard: Arc<Heard>,
+    frames: Arc<PeerFrames>,
     signals: Arc<Signals>,
     /// The window size of streams; a SETTINGS frame with it changes nothing.
     window: u32,
@@ -153,15 +153,15 @@ impl Liveness {
     pub(super) fn new(
         pings: Option<PingPong>,
         keepalive: Keepalive,
-        heard: Arc<Heard>,
+        frames: Arc<PeerFrames>,
         window: u32,
     ) -> Self {
         let now = Instant::now();
         let tick = now + keepalive.interval * keepalive.pace.slowdown();
         Self {
             signals: Arc::default(),
-            reads_at_tick: heard.reads(),
-            heard,
+            reads_at_tick: frames.reads(),
+            frames,
             keepalive,
             window,
             pings,
@@ -198,7 +198,7 @@ impl Liveness {
         }
         if self
             .silence
-            .is_some_and(|it| it.reads != self.heard.reads())
+            .is_some_and(|it| it.reads != self.frames.reads())
         {
             self.silence = None;
             self.signals.suspected.store(false, Ordering::Relaxed);
@@ -239,14 +239,14 @@ impl Liveness {
             (Some(Question::Ping), Some(pings)) => {
                 matches!(pings.poll_pong(context), Poll::Ready(Ok(_)))
             }
-            (Some(Question::Settings(acks)), _) => self.heard.settings_acks() != acks,
+            (Some(Question::Settings(acks)), _) => self.frames.settings_acks() != acks,
             _ => false,
         };
         if !answered {
             return;
         }
         if matches!(self.open, Some(Question::Ping)) {
-            let answers = self.heard.answers();
+            let answers = self.frames.answers();
             self.allowance.answered(answers, Instant::now());
         }
         self.open = None;
@@ -276,7 +276,7 @@ impl Liveness {
         // Fails while earlier SETTINGS are not acknowledged.
         if is_time && connection.set_initial_window_size(self.window).is_ok() {
             self.settings_from = now + APART;
-            self.open = Some(Question::Settings(self.heard.settings_acks()));
+            self.open = Some(Question::Settings(self.frames.settings_acks()));
             return true;
         }
         self.later = Some(if is_time { now + APART } else { settings_from });
@@ -288,7 +288,7 @@ impl Liveness {
         let Some(pings) = &mut self.pings else {
             return false;
         };
-        let (answers, pace) = (self.heard.answers(), &self.keepalive.pace);
+        let (answers, pace) = (self.frames.answers(), &self.keepalive.pace);
         if !self.allowance.allows(answers, has_calls, pace, now)
             || pings.send_ping(Ping::opaque()).is_err()
         {
@@ -301,7 +301,7 @@ impl Liveness {
 
     /// Whether there is something to send.
     fn keep_alive(&mut self, has_calls: bool, now: Instant) -> bool {
-        let reads = self.heard.reads();
+        let reads = self.frames.reads();
         let is_quiet = has_calls && self.reads_at_tick == reads && self.silence.is_none();
         self.reads_at_tick = reads;
         self.tick = now + self.keepalive.interval * self.keepalive.pace.slowdown();
@@ -315,7 +315,7 @@ impl Liveness {
 
     fn wait_for_an_answer(&mut self, now: Instant, limit: Duration) {
         self.silence = Some(Silence {
-            reads: self.heard.reads(),
+            reads: self.frames.reads(),
             until: now + limit,
             limit,
         });

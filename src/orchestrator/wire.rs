@@ -1,6 +1,6 @@
-//! Between the wire and the domain: requests are parsed here, with the path of
-//! every field that is wrong, and results are put into the published messages.
-//! How errors become a `google.rpc.Status` is in `wire/status.rs`.
+//! Converts between the published messages and the types of the core: parses requests,
+//! naming the path of every invalid field, and builds results. `wire/status.rs` converts
+//! errors.
 
 pub mod codec;
 pub mod scan;
@@ -119,8 +119,8 @@ fn parse_failure_policy(value: i32, violations: &mut Violations) -> FailurePolic
     }
 }
 
-/// Parses one of the calls; with an error if it can't be made. What comes back to
-/// the caller is cut to its bounds then.
+/// Parses one call; with an error if it is invalid, and then with its id and name
+/// truncated to their limits, as they are sent back.
 fn parse_call(
     call: pb::ToolCall,
     first_use_of_id: Option<usize>,
@@ -142,7 +142,7 @@ fn parse_call(
     let error = if violations.is_empty() {
         ToolName::check(&call.name).err().map(|problem| {
             let mut name = call.name.clone();
-            cut(&mut name, MAX_NAME_BYTES);
+            truncate(&mut name, MAX_NAME_BYTES);
             let message = format!("no tool is named {name:?}: {problem}");
             CallError::new(Reason::UnknownTool, Effect::NotStarted, false, message)
         })
@@ -155,28 +155,28 @@ fn parse_call(
         arguments: call.arguments,
         timeout,
     };
-    cut(&mut call.id, max_id_bytes);
-    cut(&mut call.name, MAX_NAME_BYTES);
+    truncate(&mut call.id, max_id_bytes);
+    truncate(&mut call.name, MAX_NAME_BYTES);
     (call, error)
 }
 
-/// Cuts `text` to at most so many bytes, and gives back the memory of the rest.
-fn cut(text: &mut String, max_bytes: usize) {
+/// Truncates `text`, and frees the memory of the rest.
+fn truncate(text: &mut String, max_bytes: usize) {
     if text.len() > max_bytes {
         text.truncate(text.floor_char_boundary(max_bytes));
         text.shrink_to_fit();
     }
 }
 
-/// How long the ids of `count` calls may be: up to [`MAX_ID_BYTES`], as far as all
-/// of them fit into a response.
+/// How long the ids of `count` calls may be: up to [`MAX_ID_BYTES`], but all of them must
+/// fit into a response.
 fn max_id_bytes(count: usize, max_response_bytes: usize) -> usize {
     let room = (max_response_bytes / count).saturating_sub(RESULT_BYTES);
     room.clamp(LEAST_ID_BYTES, MAX_ID_BYTES)
 }
 
-/// `None` unless it is positive and within what `duration.proto` allows;
-/// `prost_types` accepts more than that, and overflows on some of it.
+/// `None` unless it is positive and valid by `duration.proto`. `prost_types` accepts
+/// more, and overflows on some of that.
 fn parse_timeout(timeout: prost_types::Duration) -> Option<Duration> {
     const MAX_SECONDS: u64 = 315_576_000_000;
     const NANOS_PER_SECOND: u32 = 1_000_000_000;
@@ -199,7 +199,7 @@ fn problem_of_id(id: &str, first_use: Option<usize>, max_bytes: usize) -> Option
     }
 }
 
-/// The calls whose id, not empty, an earlier call has; each with the first such.
+/// The calls whose id repeats that of an earlier call, each with the first such call.
 fn repeated_ids(calls: &[pb::ToolCall]) -> HashMap<usize, usize> {
     let mut first_use = HashMap::with_capacity(calls.len());
     let mut repeated = HashMap::new();
@@ -216,8 +216,8 @@ fn repeated_ids(calls: &[pb::ToolCall]) -> HashMap<usize, usize> {
     repeated
 }
 
-/// When a request arrived, by both clocks: what is sent is wall time, what is
-/// measured is monotonic.
+/// When a request arrived: by the monotonic clock, for measuring, and by the wall clock,
+/// for timestamps.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     monotonic: Instant,
@@ -225,7 +225,7 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// An arrival at `monotonic`, which is about now.
+    /// An arrival at `monotonic`, which must be recent.
     pub fn at(monotonic: Instant) -> Self {
         Self {
             monotonic,
@@ -242,7 +242,7 @@ impl Arrival {
     }
 }
 
-/// A length of time for the wire; one too long for it becomes the longest.
+/// A duration for the wire, capped at the longest possible.
 pub fn duration(length: Duration) -> prost_types::Duration {
     length.try_into().unwrap_or(prost_types::Duration {
         seconds: i64::MAX,
@@ -250,7 +250,7 @@ pub fn duration(length: Duration) -> prost_types::Duration {
     })
 }
 
-/// The result of one call. Without its observation if `summary`.
+/// The result of one call, without its observation if `summary`.
 pub fn result(
     calls: &[ToolCall],
     completion: Completion,
@@ -266,7 +266,7 @@ pub fn result(
         )),
     };
     pb::ToolExecutionResult {
-        // The bound on calls per request is far below 2^32.
+        // limits.max_calls_per_request is far below 2^32.
         index: u32::try_from(completion.index).unwrap_or(u32::MAX),
         id: call.id.clone(),
         name: call.name.clone(),
@@ -279,7 +279,7 @@ pub fn result(
     }
 }
 
-/// The response with all results, `completions` being in the order of `calls`.
+/// The response with all results. `completions` are in the order of `calls`.
 pub fn response(
     calls: &[ToolCall],
     completions: Vec<Completion>,
@@ -302,7 +302,7 @@ pub fn response(
     }
 }
 
-/// A tool, as `ListTools` shows it.
+/// A tool, as `ListTools` returns it.
 pub fn tool(listed: Listed<'_>) -> pb::Tool {
     let breaker_state = match listed.breaker_state {
         None => pb::BreakerState::Unspecified,

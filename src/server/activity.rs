@@ -12,7 +12,7 @@ use std::{
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::response_body::FinishedBacklog;
-use crate::transport::frames::Heard;
+use crate::transport::frames::PeerFrames;
 
 /// How long a peer may be silent after GOAWAY: longer than any round trip.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -41,23 +41,23 @@ struct Snapshot {
 }
 
 impl Activity {
-    fn snapshot(&self, heard: &Heard) -> Snapshot {
+    fn snapshot(&self, frames: &PeerFrames) -> Snapshot {
         Snapshot {
             runs: self.running.strong_count() > 1,
             in_exchange: self.requests.strong_count() > 1 || self.responses.is_shared(),
-            reads: heard.reads(),
+            reads: frames.reads(),
         }
     }
 
     /// Waits until nothing runs and the peer has been silent for so long that the
     /// connection can be closed.
-    pub(super) async fn ceased(&self, heard: &Arc<Heard>) {
+    pub(super) async fn ceased(&self, frames: &Arc<PeerFrames>) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut last, mut since) = (self.snapshot(heard), Instant::now());
+        let (mut last, mut since) = (self.snapshot(frames), Instant::now());
         loop {
             let now = ticks.tick().await;
-            let snapshot = self.snapshot(heard);
+            let snapshot = self.snapshot(frames);
             if snapshot != last || snapshot.runs {
                 (last, since) = (snapshot, now);
                 continue;

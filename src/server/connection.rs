@@ -19,7 +19,7 @@ use super::{edge::ConnectionService, stream_task::StreamExecutor};
 use crate::{
     config,
     core::drain::{Drain, DrainController},
-    transport::{frames::Frames, writes::writes_to_io},
+    transport::{frames::FrameObserver, writes::writes_to_io},
 };
 
 /// The preface and the header of the SETTINGS frame that must follow it (RFC 9113,
@@ -28,7 +28,7 @@ const PREFACE_BYTES: usize = 24 + 9;
 /// Batches are large messages: in frames of HTTP/2's default 16 KiB they take four
 /// times the system calls.
 const MAX_FRAME_BYTES: u32 = 64 << 10;
-/// h2 accepts so many times the permitted size of headers, so that they can be refused
+/// h2 accepts this many times the permitted size of headers, so that they can be refused
 /// with a gRPC status. Beyond that it answers 431, and beyond four times that it closes
 /// the connection.
 const HEADER_LIST_MARGIN: u32 = 4;
@@ -60,7 +60,7 @@ pub(super) async fn serve<T>(
         timeout: Box::pin(sleep(settings.first_byte_timeout)),
         drained: drain.refusing(),
     };
-    let (io, heard) = Frames::of_client(io);
+    let (io, frames) = FrameObserver::of_client(io);
     let activity = service.activity();
     let mut builder = http2::Builder::new(StreamExecutor);
     builder
@@ -95,7 +95,7 @@ pub(super) async fn serve<T>(
             long_lived.refuse();
             let abandoned = async {
                 drain.refusing().await;
-                activity.ceased(&heard).await;
+                activity.ceased(&frames).await;
                 tracing::debug!("closed a connection whose peer is silent");
                 Ok(())
             };

@@ -248,7 +248,8 @@ fn serve(
                     received: Some(held),
                     undelivered,
                 });
-                edge.services.call(Request::from_parts(head, received.body))
+                edge.services
+                    .call(Request::from_parts(head, received.body.into()))
             }
             methods::Request::Streaming => {
                 let body = match &mut long_lived {

@@ -23,7 +23,6 @@ use super::{
     methods::MaxSize,
     receive_budget::{IncompleteHold, ReceiveBudget},
     request_body::RequestBody,
-    services::Message,
 };
 use crate::{
     core::buffered::Held,
@@ -79,13 +78,13 @@ impl Rejection {
 #[derive(Debug)]
 pub(super) struct Received {
     /// One uncompressed message, with its prefix.
-    pub(super) body: Message,
+    pub(super) body: Bytes,
     pub(super) held: Held,
 }
 
 impl Received {
     pub(super) fn message(&self) -> &[u8] {
-        &self.body.0[PREFIX_BYTES..]
+        &self.body[PREFIX_BYTES..]
     }
 }
 
@@ -351,7 +350,7 @@ impl Receiver<'_> {
             None => budget.try_hold_complete(bytes.len()),
         };
         Ok(Received {
-            body: Message(bytes),
+            body: bytes,
             held: held.ok_or_else(Rejection::overloaded)?,
         })
     }

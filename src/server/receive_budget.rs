@@ -21,7 +21,7 @@ use crate::core::buffered::{Buffered, Held};
 const STREAM_BYTES: usize = 12 << 10;
 /// The memory of a header field, without its name and value.
 const FIELD_BYTES: usize = 128;
-/// A connection's share has room for at least so many requests of the maximum size.
+/// A connection's share has room for at least this many requests of maximum size.
 const MIN_REQUESTS: usize = 2;
 
 /// The budgets that the requests of one connection count against.

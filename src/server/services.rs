@@ -1,20 +1,13 @@
 //! Routes requests to services. The main service is called directly: the router looks
 //! up, clones and boxes, which costs as much as the rest of a small request.
 
-use std::{
-    convert::Infallible,
-    fmt,
-    mem::take,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{convert::Infallible, fmt, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
-use tonic::{Status, body::Body, server::NamedService, service::Routes};
+use http_body_util::Full;
+use tonic::{body::Body, server::NamedService, service::Routes};
 use tower::Service;
 
 pub(super) type ResponseFuture = BoxFuture<'static, Result<Response<Body>, Infallible>>;
@@ -23,7 +16,7 @@ pub(super) type ResponseFuture = BoxFuture<'static, Result<Response<Body>, Infal
 #[derive(Clone)]
 pub(super) struct Services {
     name: &'static str,
-    main: Arc<dyn Fn(Request<Message>) -> ResponseFuture + Send + Sync>,
+    main: Arc<dyn Fn(Request<Full<Bytes>>) -> ResponseFuture + Send + Sync>,
     routes: Routes,
 }
 
@@ -32,7 +25,7 @@ impl Services {
     pub(super) fn new<S>(main: S) -> Self
     where
         S: NamedService + Clone + Send + Sync + 'static,
-        S: Service<Request<Message>, Response = Response<Body>, Future = ResponseFuture>,
+        S: Service<Request<Full<Bytes>>, Response = Response<Body>, Future = ResponseFuture>,
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
         <S as Service<Request<Body>>>::Future: Send + 'static,
     {
@@ -58,7 +51,7 @@ impl Services {
     }
 
     /// Calls a method with a complete request.
-    pub(super) fn call(&self, request: Request<Message>) -> ResponseFuture {
+    pub(super) fn call(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
         let path = request.uri().path().strip_prefix('/');
         let method = path.and_then(|path| path.strip_prefix(self.name));
         if method.is_some_and(|method| method.starts_with('/')) {
@@ -78,30 +71,5 @@ impl fmt::Debug for Services {
         f.debug_struct("Services")
             .field("name", &self.name)
             .finish_non_exhaustive()
-    }
-}
-
-/// The body of a complete request: one message with its prefix.
-#[derive(Debug)]
-pub(super) struct Message(pub(super) Bytes);
-
-impl http_body::Body for Message {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let data = take(&mut self.0);
-        Poll::Ready((!data.is_empty()).then(|| Ok(Frame::data(data))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.len() as u64)
     }
 }

@@ -5,7 +5,7 @@ use http::{
     uri::{PathAndQuery, Scheme},
 };
 
-/// An `http` or `https` URL with nothing in it but a host and perhaps a port.
+/// An `http` or `https` URL of a host and an optional port, and nothing else.
 pub(crate) fn parse_endpoint(text: &str) -> Option<Uri> {
     // `Uri` drops a fragment silently.
     let uri = parse_url(text).filter(|_| !text.contains('#'))?;
@@ -13,20 +13,20 @@ pub(crate) fn parse_endpoint(text: &str) -> Option<Uri> {
     matches!(path, None | Some("/")).then_some(uri)
 }
 
-/// An `http` or `https` URL with a host, perhaps a port, and no user.
+/// An `http` or `https` URL with a host, an optional port, and no user.
 pub(crate) fn parse_url(text: &str) -> Option<Uri> {
     let uri: Uri = text.parse().ok()?;
     let authority = uri.authority()?;
     let port = authority.as_str().strip_prefix(authority.host())?;
-    // `Uri::port` says that there is none if it is over 65,535.
-    let port_is_good = match port.strip_prefix(':') {
+    // `Uri::port` ignores a port over 65,535.
+    let port_is_valid = match port.strip_prefix(':') {
         Some(port) => {
             port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|n| n > 0)
         }
         None => port.is_empty(),
     };
-    let scheme_is_good = [Scheme::HTTP, Scheme::HTTPS].contains(uri.scheme()?);
-    (scheme_is_good && !authority.host().is_empty() && port_is_good).then_some(uri)
+    let scheme_is_valid = [Scheme::HTTP, Scheme::HTTPS].contains(uri.scheme()?);
+    (scheme_is_valid && !authority.host().is_empty() && port_is_valid).then_some(uri)
 }
 
 /// The host, without the brackets of an IPv6 address, and the port, which by default is
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_have_a_scheme_and_a_host_and_nothing_behind() {
+    fn endpoints_have_a_scheme_a_host_and_no_path() {
         let good = "http://a http://a/ http://a-b.c:1 http://10.0.0.1:65535 http://[::1]:80 \
                     https://a https://[::1]:443";
         for text in good.split(' ') {

@@ -1,5 +1,5 @@
-//! `grpc-timeout`: how long a caller gives an RPC, as a count of at most 8 digits and a
-//! unit (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+//! The `grpc-timeout` header: at most 8 digits and a unit
+//! (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use http::{HeaderName, HeaderValue};
 /// The header.
 pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// A value that is no timeout.
+/// The value is not a timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 8 digits and a unit out of H M S m u n")]
 pub struct MalformedTimeout;
 
-/// Reads a value of the header.
+/// Parses a value of the header.
 ///
 /// # Errors
-/// If it is anything else. Such a request must not run without a deadline.
+/// If it is malformed. Such a request must not run without a deadline.
 pub fn parse(value: &str) -> Result<Duration, MalformedTimeout> {
     let unit = value.chars().next_back().ok_or(MalformedTimeout)?;
     let digits = value.strip_suffix(unit).ok_or(MalformedTimeout)?;
@@ -35,8 +35,8 @@ pub fn parse(value: &str) -> Result<Duration, MalformedTimeout> {
     }
 }
 
-/// The value of the header: in microseconds, or in milliseconds what is too long for
-/// eight digits of these.
+/// The value of the header, in microseconds if these fit into 8 digits, else in
+/// milliseconds.
 pub(crate) fn value(timeout: Duration) -> HeaderValue {
     const MAX: u128 = 99_999_999;
     let micros = timeout.as_micros();

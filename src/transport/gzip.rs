@@ -1,44 +1,39 @@
-//! gzip (RFC 1952), as gRPC compresses single messages with it: the same code for
-//! what callers and what tools send.
+//! gzip (RFC 1952) as gRPC uses it, for single messages.
 //!
-//! A few bytes of gzip can stand for a thousand times as many, so a limit must hold
-//! while they are inflated: nothing here keeps more than it.
+//! gzip can inflate a thousandfold, so the size limit is enforced while inflating.
 
 use std::io::{Read as _, Write as _};
 
 use bytes::Bytes;
 use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
 
-/// gzip allows any number of members one after the other, and each costs some
-/// microseconds even if it is empty: a megabyte of such would take a second.
+/// gzip allows any number of members in sequence, and even an empty one takes some
+/// microseconds: a megabyte of these would take a second.
 const MAX_MEMBERS: usize = 1024;
 
-/// Why bytes are not inflated.
+/// Why a message was not inflated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InflateError {
-    /// They stand for more than the limit.
+    /// It inflates to more than the limit.
     #[error("inflates to more than the limit")]
     TooLarge,
-    /// They are no gzip, or not all of it, or more than it.
-    #[error("is no valid gzip")]
+    /// It is not gzip, is truncated, or is followed by other bytes.
+    #[error("is not valid gzip")]
     Corrupt,
 }
 
-/// The most bytes of gzip that a message of `max_bytes` can honestly need: what does
-/// not shrink is stored, with some bytes for each block, a header and a trailer. What
-/// is longer is over the limit without a look at it.
+/// The largest gzip of a message of `max_bytes`: incompressible data is stored, with a
+/// few bytes per block, a header and a trailer. Anything longer is refused unread.
 pub fn max_compressed(max_bytes: usize) -> usize {
     max_bytes
         .saturating_add(max_bytes / 1024)
         .saturating_add(1024)
 }
 
-/// What `compressed` stands for, if that is at most `max_bytes`. A buffer grows with
-/// what comes out, and no further than to twice that.
+/// Inflates a message of at most `max_bytes`, in a buffer of at most twice its size.
 ///
 /// # Errors
-/// If it is more, or `compressed` is anything but whole members of gzip, at most
-/// 1,024 of them.
+/// If the message is larger, or `compressed` is not one to 1,024 complete gzip members.
 pub fn inflate(compressed: &[u8], max_bytes: usize) -> Result<Bytes, InflateError> {
     if compressed.len() > max_compressed(max_bytes) {
         return Err(InflateError::TooLarge);
@@ -46,8 +41,8 @@ pub fn inflate(compressed: &[u8], max_bytes: usize) -> Result<Bytes, InflateErro
     let mut message = Vec::with_capacity(compressed.len().min(max_bytes));
     let mut member = GzDecoder::new(compressed);
     for _ in 0..MAX_MEMBERS {
-        // One more than there may be shows that there is more; and to come to its
-        // end is what checks the checksum.
+        // One byte more than allowed shows that there is more; and only reading to the
+        // end verifies the checksum.
         let room = (max_bytes - message.len()).saturating_add(1) as u64;
         let read = (&mut member).take(room).read_to_end(&mut message);
         read.map_err(|_| InflateError::Corrupt)?;
@@ -64,11 +59,11 @@ pub fn inflate(compressed: &[u8], max_bytes: usize) -> Result<Bytes, InflateErro
     Err(InflateError::Corrupt)
 }
 
-/// `message` as gzip; `None` if that is no shorter, and better sent as it is.
+/// Compresses `message`; `None` if that makes it no shorter.
 pub fn deflate(message: &[u8]) -> Option<Bytes> {
     let shorter = Vec::with_capacity(message.len() / 2);
     let mut encoder = GzEncoder::new(shorter, Compression::default());
-    // A vector takes whatever comes.
+    // Writing to a vector never fails.
     encoder.write_all(message).ok()?;
     let mut compressed = encoder.finish().ok()?;
     if compressed.len() >= message.len() {
@@ -109,16 +104,16 @@ mod tests {
         }
 
         #[test]
-        fn whatever_comes_no_more_than_the_limit_comes_out(
+        fn nothing_inflates_to_more_than_the_limit(
             seed in vec(any::<u8>(), 0..40),
             times in 0..200_usize,
             changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
             max_bytes in 0..5000_usize,
         ) {
             let mut compressed = member(&seed.repeat(times));
-            for (place, byte) in changes {
-                let place = place.index(compressed.len());
-                compressed[place] = byte;
+            for (index, byte) in changes {
+                let index = index.index(compressed.len());
+                compressed[index] = byte;
             }
             if let Ok(message) = inflate(&compressed, max_bytes) {
                 prop_assert!(message.len() <= max_bytes);
@@ -137,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_shrink_may_be_as_long_as_the_limit() {
+    fn incompressible_messages_may_be_as_long_as_the_limit() {
         let mut random = fastrand::Rng::with_seed(1);
         let message: Vec<u8> = std::iter::repeat_with(|| random.u8(..))
             .take(1 << 20)
@@ -153,11 +148,11 @@ mod tests {
     fn a_bomb_costs_the_limit() {
         let one = member(&[0; 16 << 20]);
         assert_eq!(refusal(&one, 64 << 10), InflateError::TooLarge);
-        // 1 MB that stands for 1 GB.
+        // 1 MB that inflates to 1 GB.
         let many = member(&[0; 1 << 20]).repeat(1000);
         assert!(many.len() > 1_000_000);
         assert_eq!(refusal(&many, 4 << 20), InflateError::TooLarge);
-        // It is not looked at if it could not be honest.
+        // It is refused unread if it is longer than any such message.
         assert_eq!(refusal(&many, 1 << 10), InflateError::TooLarge);
     }
 
@@ -186,7 +181,7 @@ mod tests {
         let last = checksum.len() - 1;
         checksum[last] ^= 1;
         assert_eq!(refusal(&checksum, 99), InflateError::Corrupt);
-        // Of zlib, which others call deflate.
+        // zlib, which HTTP calls deflate.
         assert_eq!(
             refusal(&[0x78, 0x9c, 3, 0, 0, 0, 0, 1], 99),
             InflateError::Corrupt

@@ -1,7 +1,7 @@
-//! Certificates and keys in PEM files, and the clients of TLS that are made of them.
+//! Certificates and keys in PEM files, and TLS client configurations.
 //!
-//! With ring, which also builds without a C++ compiler or CMake: there is one
-//! provider of cryptography in this process.
+//! ring is the only crypto provider of this process: it builds without CMake or a C++
+//! compiler.
 
 use std::{fs::File, io::Read as _, path::Path, sync::Arc};
 
@@ -14,19 +14,19 @@ use tokio_rustls::rustls::{
     },
 };
 
-/// A bundle of all public authorities takes a fifth of it.
+/// Five times a bundle of all public certificate authorities.
 const MAX_PEM_BYTES: u64 = 1 << 20;
 
-/// A certificate, with those that lead to its authority, and its private key.
+/// A certificate chain and its private key.
 pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// The authorities that Mozilla trusts.
+/// The certificate authorities that Mozilla trusts.
 pub(crate) fn mozilla() -> RootCertStore {
     webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
 }
 
-/// A client that trusts `roots`, shows `identity`, and speaks only what `protocols`
-/// (ALPN) has, if that is not empty.
+/// A client that trusts `roots`, presents `identity`, and offers `protocols` by ALPN, if
+/// there are any.
 pub(crate) fn client(
     roots: RootCertStore,
     identity: Option<Identity>,
@@ -46,7 +46,7 @@ pub(crate) fn client(
     Ok(client)
 }
 
-/// The certificates of a file, as authorities; or why there are none.
+/// The certificate authorities of a file, or why they can't be used.
 pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
@@ -55,7 +55,7 @@ pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// The certificates of a file, at least one; or why there is none.
+/// The certificates of a file, at least one, or why they can't be used.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = read(path)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
@@ -66,7 +66,7 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// The first private key of a file, or why there is none.
+/// The first private key of a file, or why it can't be used.
 pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|error| problem(&error))
 }

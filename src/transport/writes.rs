@@ -1,6 +1,6 @@
-//! Those that wrap a connection for what is read leave what is written as it is.
+//! `AsyncWrite` for wrappers that only change what is read.
 
-/// Has `$wrapper<T>` write to its field `io`, a `T`.
+/// Delegates `AsyncWrite` of `$wrapper<T>` to its field `io`.
 macro_rules! writes_to_io {
     ($wrapper:ident) => {
         const _: () = {

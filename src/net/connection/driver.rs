@@ -68,7 +68,7 @@ impl Future for Driver {
                 Poll::Ready(Step::Asked) => continue,
                 Poll::Ready(Step::Silent(limit)) => {
                     let reason = format!("the service did not answer within {limit:?}");
-                    this.state.heard.give_up(reason);
+                    this.state.frames.abort(reason);
                     // The calls fail with this reason.
                     let _ = this.connection.poll_unpin(context);
                     return Poll::Ready(End::Silent(limit));
@@ -126,7 +126,7 @@ impl Driver {
 
     /// Why it ended.
     fn reason(&self) -> End {
-        match self.state.heard.error() {
+        match self.state.frames.goaway() {
             Some(error)
                 if error.code == Reason::ENHANCE_YOUR_CALM
                     && error.debug_data == "too_many_pings" =>

@@ -1,6 +1,5 @@
-//! A look at a request before it is decoded. Two bytes on the wire are an empty call,
-//! which takes a hundred and fifty once it is decoded: whatever has a bound in number
-//! is counted first.
+//! Counts the calls of a request before it is decoded: an empty call is 2 bytes on the
+//! wire, but 150 in memory.
 
 use prost::{
     DecodeError,
@@ -9,19 +8,19 @@ use prost::{
 
 use super::status::Violations;
 
-/// Of `ExecuteToolsRequest`: its calls.
+/// The tag of `ExecuteToolsRequest.calls`.
 const CALLS: u32 = 1;
 
 /// Checks that an `ExecuteToolsRequest` has no more than `max` calls.
 ///
 /// # Errors
-/// If it has. What is no message at all passes: it can't be decoded either, and what
-/// was decoded until then has been counted.
+/// If it has more. A malformed message passes: decoding it fails, and at the same field.
 pub fn check_call_count(message: &[u8], max: usize) -> Result<(), Violations> {
     if has_more_calls(message, max).unwrap_or(false) {
         let mut violations = Violations::default();
-        let most = format!("must be at most {max} calls (limits.max_calls_per_request), are more");
-        violations.add("calls", most);
+        let description =
+            format!("must be at most {max} calls (limits.max_calls_per_request), are more");
+        violations.add("calls", description);
         return Err(violations);
     }
     Ok(())
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_is_what_is_decoded() {
+    fn the_count_agrees_with_decoding() {
         let mut random = fastrand::Rng::with_seed(7);
         let whole = b"\x0a\x02\x0a\x00\x10\x01\x0a\x00\x0a\x03\x1a\x01x\x4b\x4c".repeat(3);
         for _ in 0..20_000 {

@@ -1,4 +1,4 @@
-//! Errors on the wire: the one table of what each failure looks like to a caller.
+//! Errors on the wire: the status of each failure, as callers get it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,19 +13,18 @@ use crate::core::{
 
 /// `ErrorInfo.domain` of every error that Fanfare names.
 const DOMAIN: &str = "fanfare";
-/// How many violations a caller is told of. The details of a status travel in a
-/// header, and peers accept 8 to 16 KiB of those: so many, with the first as the
-/// message of the status, stay under 4 KiB.
+/// How many violations a status lists. Its details are sent in a header, of which peers
+/// accept 8 to 16 KiB; this many stay under 4 KiB.
 const MAX_VIOLATIONS: usize = 16;
-/// When to try again after a request was shed. Long enough for in-flight calls
-/// to end, short enough for an agent that waits.
+/// When to retry a request that was shed: long enough for calls in flight to end, short
+/// enough for an agent to wait.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// The compressions of messages that are understood, as `grpc-accept-encoding` says.
+/// The value of `grpc-accept-encoding`.
 pub const ACCEPTED_ENCODINGS: &str = "identity,gzip";
 
-/// `google.rpc.ErrorInfo` with its metadata in order: the generated one has a
-/// `HashMap`, and equal errors would differ on the wire.
+/// `google.rpc.ErrorInfo` with sorted metadata: with the `HashMap` of the generated one,
+/// equal errors would differ on the wire.
 #[derive(Clone, PartialEq, prost::Message)]
 struct ErrorInfo {
     #[prost(string, tag = "1")]
@@ -41,12 +40,12 @@ struct ErrorInfo {
 pub struct Violations(Vec<Violation>);
 
 impl Violations {
-    /// Notes that `field` is wrong, and how; a long `description` is cut.
+    /// Adds that `field` is wrong, and how; a long `description` is truncated.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
         self.0.push(Violation::new(field, description));
     }
 
-    /// `Err` if anything was wrong.
+    /// `Ok` if there are none.
     ///
     /// # Errors
     /// With all violations.
@@ -58,9 +57,10 @@ impl Violations {
 impl From<Violations> for Status {
     fn from(Violations(violations): Violations) -> Self {
         let message = summary(&violations);
-        let told = detail("BadRequest", &bad_request(violations));
-        let failure = NotServed::refused(Code::InvalidArgument, "INVALID_REQUEST", Again::InVain);
-        failure.with(told).says(message)
+        let violations = detail("BadRequest", &bad_request(violations));
+        RequestError::invalid(Code::InvalidArgument)
+            .with(violations)
+            .into_status(message)
     }
 }
 
@@ -73,94 +73,98 @@ impl From<Full> for Status {
     }
 }
 
-/// Why a request was not served: what its `ErrorInfo` says, and more details.
+/// Why a request failed as a whole, for its `ErrorInfo`.
 ///
-/// There is one in every status of ours. The same codes come from a caller's own gRPC
-/// library, for a connection that was lost or a deadline of its own, and then tools may
-/// have run.
-struct NotServed {
+/// Every status of ours has one. A caller's own gRPC library uses the same codes for a
+/// lost connection or an expired deadline, and then tools may have run.
+struct RequestError {
     code: Code,
     reason: &'static str,
     effect: Effect,
-    again: Again,
-    more: Option<prost_types::Any>,
+    retryable: bool,
+    detail: Option<prost_types::Any>,
 }
 
-/// Whether the same request sent again has a chance, and does no side effect twice.
-#[derive(PartialEq)]
-enum Again {
-    MayHelp,
-    InVain,
-}
-
-impl NotServed {
-    /// No tool was called.
-    fn refused(code: Code, reason: &'static str, again: Again) -> Self {
+impl RequestError {
+    /// No tool was called; a retry may succeed.
+    fn retryable(code: Code, reason: &'static str) -> Self {
         Self {
             code,
             reason,
             effect: Effect::NotStarted,
-            again,
-            more: None,
+            retryable: true,
+            detail: None,
         }
+    }
+
+    /// No tool was called; a retry would fail again.
+    fn permanent(code: Code, reason: &'static str) -> Self {
+        Self {
+            retryable: false,
+            ..Self::retryable(code, reason)
+        }
+    }
+
+    fn invalid(code: Code) -> Self {
+        Self::permanent(code, "INVALID_REQUEST")
     }
 
     /// Tools may have run.
-    fn begun(code: Code, reason: &'static str) -> Self {
+    fn started(code: Code, reason: &'static str) -> Self {
         Self {
             effect: Effect::Maybe,
-            ..Self::refused(code, reason, Again::InVain)
+            ..Self::permanent(code, reason)
         }
     }
 
-    fn with(self, more: prost_types::Any) -> Self {
+    fn with(self, detail: prost_types::Any) -> Self {
         Self {
-            more: Some(more),
+            detail: Some(detail),
             ..self
         }
     }
 
-    fn says(self, message: impl Into<String>) -> Status {
+    fn into_status(self, message: impl Into<String>) -> Status {
         let message = message.into();
-        let info = error_info(self.reason, self.effect, self.again == Again::MayHelp);
+        let info = error_info(self.reason, self.effect, self.retryable);
         let mut details = vec![detail("ErrorInfo", &info)];
-        details.extend(self.more);
-        let whole = pb::Status {
+        details.extend(self.detail);
+        let status = pb::Status {
             code: self.code as i32,
             message: message.clone(),
             details,
         };
-        Status::with_details(self.code, message, whole.encode_to_vec().into())
+        Status::with_details(self.code, message, status.encode_to_vec().into())
     }
 }
 
-/// The answer to a request that this process has no memory for.
+/// For a request that the memory budget has no room for.
 pub fn overloaded() -> Status {
     shed(
-        "the server holds as many bytes of requests and answers as it may \
+        "the server has no memory left for requests and responses \
          (limits.max_buffered_bytes)",
     )
 }
 
 fn shed(message: impl Into<String>) -> Status {
     let retry_delay = Some(super::duration(RETRY_DELAY));
-    NotServed::refused(Code::ResourceExhausted, "OVERLOADED", Again::MayHelp)
+    RequestError::retryable(Code::ResourceExhausted, "OVERLOADED")
         .with(detail("RetryInfo", &pb::RetryInfo { retry_delay }))
-        .says(message)
+        .into_status(message)
 }
 
-/// The answer while the process shuts down.
+/// For requests that arrive while the process drains.
 pub fn draining() -> Status {
-    NotServed::refused(Code::Unavailable, "DRAINING", Again::MayHelp)
-        .says("the server is draining, send the request to another one")
+    RequestError::retryable(Code::Unavailable, "DRAINING")
+        .into_status("the server is draining, send the request to another one")
 }
 
-/// The answer to a request that has no time left when it is complete.
+/// For a request that was not complete before its deadline.
 pub fn no_time_left() -> Status {
     expired("the request was not complete before its deadline: no tool was called")
 }
 
-/// The answer to a request that is not complete after `timeout`.
+/// For a request that was not complete after `timeout`.
 pub fn not_complete(timeout: Duration) -> Status {
     let timeout = humantime::format_duration(timeout);
     expired(format!(
@@ -169,95 +173,95 @@ pub fn not_complete(timeout: Duration) -> Status {
 }
 
 fn expired(message: impl Into<String>) -> Status {
-    NotServed::refused(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", Again::MayHelp).says(message)
+    RequestError::retryable(Code::DeadlineExceeded, "DEADLINE_EXCEEDED").into_status(message)
 }
 
-/// The answer to a request whose headers are too long.
+/// For a request whose headers are too long.
 pub fn headers_too_long(bytes: usize, max: usize) -> Status {
     too_large(format!(
         "the headers are {bytes} bytes, the limit is {max} (server.max_header_list_bytes)"
     ))
 }
 
-/// The answer to a request over the limit, which is `setting` or the method's own.
+/// For a request over `max` bytes: the limit of `setting`, or of the method.
 pub fn request_too_large(max: usize, setting: Option<&str>) -> Status {
-    let whose = setting.unwrap_or("the limit of this method");
+    let limit = setting.unwrap_or("the limit of this method");
     too_large(format!(
-        "the request is too large: it may have {max} bytes, uncompressed ({whose})"
+        "the request is too large: it may have {max} bytes, uncompressed ({limit})"
     ))
 }
 
-/// The answer to a method that is not among those of `services`, which are named.
+/// For an unknown method. `services` lists the services of this server.
 pub fn no_such_method(path: &str, services: &str) -> Status {
     const MAX_PATH_BYTES: usize = 200;
     let path = &path[..path.floor_char_boundary(MAX_PATH_BYTES)];
-    NotServed::refused(Code::Unimplemented, "INVALID_REQUEST", Again::InVain).says(format!(
+    RequestError::invalid(Code::Unimplemented).into_status(format!(
         "there is no method {path:?} here: this server has {services}"
     ))
 }
 
 fn too_large(message: String) -> Status {
-    NotServed::refused(Code::ResourceExhausted, "REQUEST_TOO_LARGE", Again::InVain).says(message)
+    RequestError::permanent(Code::ResourceExhausted, "REQUEST_TOO_LARGE").into_status(message)
 }
 
-/// The answer to a body that is not one message of gRPC.
+/// For a request that is not well-formed gRPC.
 pub fn malformed(how: &str) -> Status {
-    NotServed::refused(Code::InvalidArgument, "INVALID_REQUEST", Again::InVain)
-        .says(format!("the request is malformed: {how}"))
+    RequestError::invalid(Code::InvalidArgument)
+        .into_status(format!("the request is malformed: {how}"))
 }
 
-/// The answer to a request of no message, or of several (gRPC's statuscodes.md, "Request
-/// cardinality violation").
+/// For a unary request without a message, or with several (gRPC's statuscodes.md,
+/// "Request cardinality violation").
 pub fn not_one_message(how: &str) -> Status {
-    NotServed::refused(Code::Unimplemented, "INVALID_REQUEST", Again::InVain)
-        .says(format!("the request is malformed: {how}"))
+    RequestError::invalid(Code::Unimplemented)
+        .into_status(format!("the request is malformed: {how}"))
 }
 
-/// The answer to a request in a compression other than [`ACCEPTED_ENCODINGS`].
+/// For a request with a `grpc-encoding` other than [`ACCEPTED_ENCODINGS`].
 pub fn unknown_compression(name: &str) -> Status {
     const MAX_ENCODING_NAME_BYTES: usize = 100;
     let end = name.floor_char_boundary(MAX_ENCODING_NAME_BYTES);
     let name = &name[..end];
-    NotServed::refused(Code::Unimplemented, "INVALID_REQUEST", Again::InVain).says(format!(
+    RequestError::invalid(Code::Unimplemented).into_status(format!(
         "grpc-encoding {name:?} is not known here, only {ACCEPTED_ENCODINGS}"
     ))
 }
 
-/// The answer to a request whose caller went away before it was complete: nobody reads it.
+/// For a request that its caller cancelled before it was complete. Nobody reads this.
 pub fn cancelled() -> Status {
     Status::cancelled("the caller cancelled the request")
 }
 
-/// The answer to one open-ended stream too many.
+/// For a long-lived stream over the limit per connection.
 pub fn too_many_streams(max: usize) -> Status {
-    NotServed::refused(Code::ResourceExhausted, "TOO_MANY_STREAMS", Again::MayHelp).says(format!(
+    RequestError::retryable(Code::ResourceExhausted, "TOO_MANY_STREAMS").into_status(format!(
         "a connection may have {max} health watches and reflection streams at a time"
     ))
 }
 
-/// The end of a stream that would not end by itself.
+/// Ends a long-lived stream at its deadline.
 pub fn stream_is_old() -> Status {
-    expired("the stream is as old as it may be: open another")
+    expired("the stream has reached its maximum age: open another")
 }
 
-/// The answer to a request that was begun and whose answer is not there in time.
+/// For a request whose tools were called, but which did not end by its deadline.
 pub fn answer_is_late() -> Status {
-    NotServed::begun(Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
-        .says("the answer was not ready by the request's deadline")
+    RequestError::started(Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
+        .into_status("the answer was not ready by the request's deadline")
 }
 
-/// The answer to a stream's caller that read too slowly.
+/// For a stream whose caller read too slowly.
 pub fn read_too_slowly() -> Status {
-    NotServed::begun(Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
-        .says("the results were not read by the request's deadline")
+    RequestError::started(Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
+        .into_status("the results were not read by the request's deadline")
 }
 
-/// The answer when something of ours broke: the log has the details.
+/// For a bug of ours: the log has the details.
 pub fn internal() -> Status {
-    NotServed::begun(Code::Internal, "INTERNAL").says("internal error")
+    RequestError::started(Code::Internal, "INTERNAL").into_status("internal error")
 }
 
-/// A failed call, as its result shows it.
+/// The status of a failed call.
 pub fn of_call_error(error: CallError) -> pb::Status {
     let mut info = error_info(error.reason.as_str(), error.effect, error.retryable);
     if let Reason::DeadlineExceeded(limit) = error.reason {
@@ -272,16 +276,16 @@ pub fn of_call_error(error: CallError) -> pb::Status {
     let code = match error.reason {
         Reason::UnknownTool => Code::NotFound as i32,
         Reason::InvalidArguments(violations) => {
-            // None are left if they had to give way to the other results.
+            // They may have been dropped to make room for the other results.
             if !violations.is_empty() {
                 details.push(detail("BadRequest", &bad_request(violations)));
             }
             Code::InvalidArgument as i32
         }
         Reason::ToolFailed(status) => {
-            // Details that do not decode can't be passed on as details.
-            if let Ok(theirs) = pb::Status::decode(status.details) {
-                details.extend(theirs.details);
+            // Malformed details of the tool are left out.
+            if let Ok(status) = pb::Status::decode(status.details) {
+                details.extend(status.details);
             }
             status.code.number()
         }
@@ -318,8 +322,9 @@ fn detail(name: &str, message: &impl prost::Message) -> prost_types::Any {
 }
 
 fn bad_request(violations: Vec<Violation>) -> pb::BadRequest {
-    let told = violations.into_iter().take(MAX_VIOLATIONS);
-    let field_violations = told
+    let field_violations = violations
+        .into_iter()
+        .take(MAX_VIOLATIONS)
         .map(|violation| pb::bad_request::FieldViolation {
             field: violation.field,
             description: violation.description,

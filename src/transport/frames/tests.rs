@@ -67,7 +67,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn everything_but_empty_data_passes_however_it_is_cut(
+    fn everything_but_empty_data_passes_in_any_pieces(
         frames in vec((0..8_u8, 0..2_u8, vec(any::<u8>(), 0..40)), 0..30),
         lengths in vec(1..50_usize, 1..5),
         room in 1..200_usize,
@@ -77,17 +77,17 @@ proptest! {
         let preface = if is_client { vec![7; PREFACE_BYTES] } else { Vec::new() };
         let sent = [preface.clone(), frames.concat()].concat();
         let chunks = Chunks(cut(&sent, &lengths));
-        let (io, heard) = if is_client { Frames::of_client(chunks) } else { Frames::of_server(chunks) };
+        let (io, peer) = if is_client { FrameObserver::of_client(chunks) } else { FrameObserver::of_server(chunks) };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let passed_on = runtime.block_on(read_all(io, room));
         let kept: Vec<_> = frames.iter().filter(|frame| !is_idle(frame)).cloned().collect();
         prop_assert_eq!(passed_on, [preface, kept.concat()].concat());
         let answers = kept.iter().filter(|frame| frame[3] <= 1).count();
-        prop_assert_eq!(heard.answers() as usize, answers);
+        prop_assert_eq!(peer.answers() as usize, answers);
     }
 
     #[test]
-    fn the_header_list_size_is_noted_however_it_is_cut(
+    fn the_header_list_size_is_recorded_from_any_pieces(
         others in vec((any::<u16>(), any::<u32>()), 0..9),
         value in 0..u32::MAX,
         lengths in vec(1..50_usize, 1..5),
@@ -98,20 +98,20 @@ proptest! {
             [id.to_be_bytes().to_vec(), value.to_be_bytes().to_vec()].concat()
         });
         let sent = frame(4, 0, &payload.collect::<Vec<_>>());
-        let (io, heard) = Frames::of_server(Chunks(cut(&sent, &lengths)));
-        prop_assert_eq!(heard.max_header_list(), None);
+        let (io, peer) = FrameObserver::of_server(Chunks(cut(&sent, &lengths)));
+        prop_assert_eq!(peer.max_header_list(), None);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(read_all(io, 64));
-        prop_assert_eq!(heard.max_header_list(), Some(value));
+        prop_assert_eq!(peer.max_header_list(), Some(value));
     }
 }
 
 #[tokio::test]
-async fn what_is_cut_off_in_a_header_is_passed_on_at_the_end() {
+async fn a_partial_header_is_passed_on_at_the_end() {
     let sent = [frame(6, 0, &[0; 8]), vec![0, 0, 8, 6]].concat();
-    let (io, heard) = Frames::of_server(Chunks(vec![sent.clone()]));
+    let (io, peer) = FrameObserver::of_server(Chunks(vec![sent.clone()]));
     assert_eq!(read_all(io, 100).await, sent);
-    assert_eq!((heard.reads(), heard.answers()), (1, 0));
+    assert_eq!((peer.reads(), peer.answers()), (1, 0));
 }
 
 fn go_away(code: u32, debug_data: &[u8]) -> Vec<u8> {
@@ -123,7 +123,7 @@ fn go_away(code: u32, debug_data: &[u8]) -> Vec<u8> {
 
 /// How reading of these chunks ends.
 async fn end_of(chunks: Vec<Vec<u8>>) -> Result<(), String> {
-    let (mut frames, _) = Frames::of_server(Chunks(chunks));
+    let (mut frames, _) = FrameObserver::of_server(Chunks(chunks));
     let mut buffer = [0; 64];
     loop {
         match frames.read(&mut buffer).await {
@@ -155,12 +155,12 @@ async fn a_connection_that_ends_after_a_goaway_ends_for_its_reason() {
 }
 
 #[tokio::test]
-async fn what_is_given_up_is_read_no_further() {
-    let (mut frames, heard) = Frames::of_server(Chunks(vec![frame(4, 1, b""); 9]));
+async fn an_aborted_connection_is_read_no_further() {
+    let (mut frames, peer) = FrameObserver::of_server(Chunks(vec![frame(4, 1, b""); 9]));
     let mut buffer = [0; 9];
     frames.read_exact(&mut buffer).await.unwrap();
-    assert_eq!(heard.settings_acks(), 1);
-    heard.give_up("it does not answer".to_owned());
+    assert_eq!(peer.settings_acks(), 1);
+    peer.abort("it does not answer".to_owned());
     let error = frames.read(&mut buffer).await.unwrap_err();
     assert_eq!(error.to_string(), "it does not answer");
 }
