@@ -32,7 +32,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("demo", &["config", "core", "json", "logging", "transport"]),
     ("json", &[]),
-    ("logging", &[]),
+    ("logging", &["transport"]),
     ("mistakes", &[]),
     ("net", &["config", "core", "logging", "transport"]),
     ("orchestrator", &["catalog", "config", "core", "telemetry"]),
