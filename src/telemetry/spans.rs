@@ -14,18 +14,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use opentelemetry::{
     Context, InstrumentationScope,
     trace::{SpanKind, TraceContextExt as _, TraceId, TracerProvider as _},
 };
-use opentelemetry_proto::{
-    tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
-    transform::{
-        common::tonic::ResourceAttributesWithSchema,
-        trace::tonic::group_spans_by_resource_and_scope,
-    },
-};
+use opentelemetry_proto::tonic::{self as proto, collector::trace::v1::ExportTraceServiceResponse};
 use opentelemetry_sdk::{
     Resource,
     error::{OTelSdkError, OTelSdkResult},
@@ -34,6 +29,7 @@ use opentelemetry_sdk::{
         SdkTracerProvider, ShouldSample as _, SpanData, SpanExporter, SpanLimits,
     },
 };
+use prost::Message as _;
 use tokio::{runtime::Handle, task::spawn_blocking};
 use tonic::Status;
 use tracing::{Dispatch, level_filters::LevelFilter};
@@ -68,7 +64,7 @@ impl Spans {
             .with_scheduled_delay(settings.schedule_delay);
         let push = Push {
             exporter: Arc::new(Exporter::new(settings.otlp.clone())),
-            resource: ResourceAttributesWithSchema::default(),
+            resource: resource.into(),
             runtime: Handle::current(),
             backlog: Arc::clone(&backlog),
         };
@@ -144,10 +140,7 @@ impl Spans {
 
 /// The subscriber, which takes nothing but spans.
 fn dispatch(provider: &SdkTracerProvider) -> Dispatch {
-    let scope = InstrumentationScope::builder(names::SCOPE)
-        .with_version(env!("CARGO_PKG_VERSION"))
-        .with_schema_url(names::SCHEMA_URL);
-    let tracer = Tracer(provider.tracer_with_scope(scope.build()));
+    let tracer = Tracer(provider.tracer_with_scope(scope()));
     let layer = tracing_opentelemetry::layer()
         .with_tracer(tracer)
         .with_location(false)
@@ -158,6 +151,12 @@ fn dispatch(provider: &SdkTracerProvider) -> Dispatch {
     // library.
     let spans = Targets::new().with_target(TARGET, LevelFilter::INFO);
     Dispatch::new(tracing_subscriber::registry().with(layer).with(spans))
+}
+
+fn scope() -> InstrumentationScope {
+    let scope = InstrumentationScope::builder(names::SCOPE);
+    let scope = scope.with_version(env!("CARGO_PKG_VERSION"));
+    scope.with_schema_url(names::SCHEMA_URL).build()
 }
 
 impl fmt::Debug for Spans {
@@ -174,7 +173,51 @@ impl Drop for Spans {
     }
 }
 
-impl Export for ExportTraceServiceRequest {
+/// `ExportTraceServiceRequest` with spans that are encoded already. As a tree of messages,
+/// prost measures each attribute again for every message that it is in.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ExportRequest {
+    #[prost(message, optional, tag = "1")]
+    resource_spans: Option<ResourceSpans>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ResourceSpans {
+    #[prost(message, optional, tag = "1")]
+    resource: Option<proto::resource::v1::Resource>,
+    #[prost(message, optional, tag = "2")]
+    scope_spans: Option<ScopeSpans>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ScopeSpans {
+    #[prost(message, optional, tag = "1")]
+    scope: Option<proto::common::v1::InstrumentationScope>,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    spans: Vec<Bytes>,
+    #[prost(string, tag = "3")]
+    schema_url: String,
+}
+
+impl ExportRequest {
+    /// The scope of all spans is ours.
+    fn new(spans: Vec<SpanData>, resource: &proto::resource::v1::Resource) -> Self {
+        let encoded = |span| proto::trace::v1::Span::from(span).encode_to_vec().into();
+        let scope_spans = ScopeSpans {
+            scope: Some((scope(), None).into()),
+            spans: spans.into_iter().map(encoded).collect(),
+            schema_url: names::SCHEMA_URL.to_owned(),
+        };
+        Self {
+            resource_spans: Some(ResourceSpans {
+                resource: Some(resource.clone()),
+                scope_spans: Some(scope_spans),
+            }),
+        }
+    }
+}
+
+impl Export for ExportRequest {
     type Answer = ExportTraceServiceResponse;
     const METHOD: PathAndQuery =
         PathAndQuery::from_static("/opentelemetry.proto.collector.trace.v1.TraceService/Export");
@@ -183,7 +226,7 @@ impl Export for ExportTraceServiceRequest {
 /// The exporter that the SDK calls, with one batch after the other.
 struct Push {
     exporter: Arc<Exporter>,
-    resource: ResourceAttributesWithSchema,
+    resource: proto::resource::v1::Resource,
     /// The SDK calls this from a thread of its own.
     runtime: Handle,
     backlog: Arc<Backlog>,
@@ -194,9 +237,7 @@ impl SpanExporter for Push {
         if !self.backlog.leave(spans.len()) {
             return Err(OTelSdkError::AlreadyShutdown);
         }
-        let request = ExportTraceServiceRequest {
-            resource_spans: group_spans_by_resource_and_scope(spans, &self.resource),
-        };
+        let request = ExportRequest::new(spans, &self.resource);
         let exporter = Arc::clone(&self.exporter);
         let sent = self
             .runtime
@@ -223,10 +264,6 @@ impl SpanExporter for Push {
             self.backlog.refused(rejected, &why);
         }
         Ok(())
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.resource = resource.into();
     }
 }
 
