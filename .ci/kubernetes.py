@@ -201,7 +201,7 @@ def against_settings(objects):
 
 def grace(deployment, drain_delay, drain_timeout):
     """Both, the last replies and the last spans must be over before the kill."""
-    needed = drain_delay + drain_timeout + constant("LAST_REPLIES") + constant("FLUSH_TIMEOUT")
+    needed = drain_delay + drain_timeout + constant("ABORT_GRACE") + constant("FLUSH_TIMEOUT")
     given = spec(deployment)["terminationGracePeriodSeconds"]
     if given <= needed:
         yield f"{title(deployment)}: terminationGracePeriodSeconds is {given}, needed {needed}"
@@ -210,7 +210,10 @@ def grace(deployment, drain_delay, drain_timeout):
 def constant(name: str) -> float:
     """Seconds of a `const NAME: Duration` in the source."""
     pattern = rf"const {name}: Duration = Duration::from_(\w+)\((\d+)\);"
-    ((unit, value),) = {found for file in ROOT.glob("src/**/*.rs") for found in re.findall(pattern, file.read_text())}
+    found = {each for file in ROOT.glob("src/**/*.rs") for each in re.findall(pattern, file.read_text())}
+    if len(found) != 1:
+        fail(f"src/ has {len(found)} {name}, not one")
+    ((unit, value),) = found
     return int(value) * {"secs": 1, "millis": 0.001}[unit]
 
 
