@@ -5,11 +5,11 @@ use fanfare::{
     catalog::Catalog,
     config::{Compression, Config},
     json,
-    pb::{self, tool_execution_result::Outcome, tool_service_server::ToolService},
+    pb::{self, tool_execution_result::Outcome},
     server::Server,
     transport::gzip::deflate,
 };
-use tonic::{Code, Request, Response, Status};
+use tonic::Code;
 
 use crate::support::{
     Seen, call, config, failed,
@@ -18,6 +18,7 @@ use crate::support::{
     pipes::{self, PipeConnect},
     results, seen,
     timed::Timed,
+    tools::echo,
 };
 
 const LIMIT: usize = 1 << 20;
@@ -123,23 +124,9 @@ async fn what_is_compressed_otherwise_or_not_whole_is_invalid() {
     assert_eq!(seen(&result), invalid, "an unknown flag");
 }
 
-/// Answers with the arguments.
-struct Echo;
-
-#[tonic::async_trait]
-impl ToolService for Echo {
-    async fn call_tool(
-        &self,
-        request: Request<pb::CallToolRequest>,
-    ) -> Result<Response<pb::CallToolResponse>, Status> {
-        let observation = request.into_inner().arguments;
-        Ok(Response::new(pb::CallToolResponse { observation }))
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn requests_are_compressed_where_that_is_asked_for_and_helps() {
-    let echo = Arc::new(Server::tools(&config(), Echo).await);
+    let echo = Arc::new(Server::tools(&config(), echo()).await);
     for (compression, expected) in [
         (Compression::None, [None, None, None]),
         (Compression::Gzip, [None, Some("gzip"), Some("gzip")]),

@@ -1,17 +1,14 @@
-use std::{sync::Mutex, time::Duration};
+use std::sync::{Arc, Mutex};
 
-use fanfare::{
-    demo::tools::DemoTools,
-    pb::{self, tool_service_server::ToolService},
-};
+use fanfare::{demo::tools::DemoTools, pb, transport::grpc_timeout};
 use serde_json::json;
 use tokio::time::Instant;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
 
 use crate::support::{
     SECOND, Seen, call, call_with, config, error_info, expired, length, ms, pipes, request, seen,
-    tools::{Running, Scripted, catalog},
+    tools::{Running, Scripted, ServiceFn, catalog},
 };
 
 fn with_grpc_timeout<T>(message: T, value: &str) -> Request<T> {
@@ -121,31 +118,19 @@ async fn the_clock_runs_while_a_call_waits_for_its_turn() {
     assert_eq!(length(response.duration), 10 * SECOND);
 }
 
-/// Notes the `grpc-timeout` of each call, then answers.
-#[derive(Default)]
-struct NotesTimeout(std::sync::Arc<Mutex<Vec<Duration>>>);
-
-#[tonic::async_trait]
-impl ToolService for NotesTimeout {
-    async fn call_tool(
-        &self,
-        request: Request<pb::CallToolRequest>,
-    ) -> Result<Response<pb::CallToolResponse>, Status> {
-        let value = request.metadata().get("grpc-timeout").expect("a timeout");
-        let value = value.to_str().unwrap();
-        self.0
-            .lock()
-            .unwrap()
-            .push(fanfare::transport::grpc_timeout::parse(value).unwrap());
-        tokio::time::sleep(SECOND).await;
-        Ok(Response::new(pb::CallToolResponse { observation: None }))
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_tool_is_told_what_really_remains() {
-    let tools = NotesTimeout::default();
-    let noted = tools.0.clone();
+    let noted = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&noted);
+    let tools = ServiceFn(move |request: Request<pb::CallToolRequest>| {
+        let value = request.metadata().get("grpc-timeout").expect("a timeout");
+        let timeout = grpc_timeout::parse(value.to_str().unwrap()).unwrap();
+        notes.lock().unwrap().push(timeout);
+        async {
+            tokio::time::sleep(SECOND).await;
+            Ok(None)
+        }
+    });
     let mut client = pipes::client_of_service(config(), tools, &["tool"]).await;
     let calls = vec![
         call("a", "tool"),

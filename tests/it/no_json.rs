@@ -1,24 +1,10 @@
 use bytes::Bytes;
-use fanfare::pb::{self, tool_execution_result::Outcome, tool_service_server::ToolService};
+use fanfare::pb::{self, tool_execution_result::Outcome};
 use prost::Message as _;
 use prost_types::{ListValue, Struct, Value, value::Kind};
-use tonic::{Code, Request, Response, Status};
+use tonic::Code;
 
-use crate::support::{Seen, call, config, failed, pipes, request, seen};
-
-/// Observes what it is given, be that what it may.
-struct Echo;
-
-#[tonic::async_trait]
-impl ToolService for Echo {
-    async fn call_tool(
-        &self,
-        request: Request<pb::CallToolRequest>,
-    ) -> Result<Response<pb::CallToolResponse>, Status> {
-        let observation = request.into_inner().arguments;
-        Ok(Response::new(pb::CallToolResponse { observation }))
-    }
-}
+use crate::support::{Seen, call, config, failed, pipes, request, seen, tools::echo};
 
 fn of(kind: Kind) -> Value {
     Value { kind: Some(kind) }
@@ -60,7 +46,7 @@ async fn an_observation_that_json_can_not_say_fails_its_call_alone() {
         ..call("", "echo")
     });
     let request = request(calls.collect());
-    let mut client = pipes::client_of_service(config(), Echo, &["echo"]).await;
+    let mut client = pipes::client_of_service(config(), echo(), &["echo"]).await;
 
     let response = client.execute_tools(request.clone()).await.unwrap();
 

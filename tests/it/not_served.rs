@@ -71,96 +71,48 @@ fn of_calls(count: usize) -> Bytes {
     framed(&request(vec![call("", "tool"); count]))
 }
 
-type Case = (&'static str, fn(&str) -> Request<()>, Bytes, Told);
+type Case = (&'static str, fn(&str) -> Request<()>, Bytes);
 
-fn cases() -> Vec<Case> {
+/// By what their callers are told.
+fn cases() -> Vec<(Told, Vec<Case>)> {
     let invalid = |code| refused(code, "INVALID_REQUEST", false);
-    let too_large = || refused(Code::ResourceExhausted, "REQUEST_TOO_LARGE", false);
-    let expired = || refused(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", true);
     let mut flagged = of_calls(1).to_vec();
     flagged[0] = 7;
     // calls[0].name, not UTF-8.
     let not_utf8 = framed_bytes(&[0x0a, 4, 0x12, 2, 0xff, 0xfe]);
     let large = framed_bytes(&[0; 10_001]);
+    let soon = |path: &_| post_with(path, "grpc-timeout", "soon");
+    let snappy = |path: &_| post_with(path, "grpc-encoding", "snappy");
+    let long = |path: &_| post_with(path, "x-long", vec![b'x'; 20_000]);
+    let no_time = |path: &_| post_with(path, "grpc-timeout", "0n");
+    let malformed: Vec<Case> = vec![
+        ("no calls", post, of_calls(0)),
+        ("257 calls", post, of_calls(257)),
+        ("a timeout that can't be read", soon, of_calls(1)),
+        ("garbage", post, framed_bytes(&[0xff; 64])),
+        ("a name that is no UTF-8", post, not_utf8),
+        ("half a message", post, of_calls(1).slice(..7)),
+        ("a flag of 7", post, flagged.into()),
+    ];
+    let unknown: Vec<Case> = vec![
+        ("no message", post, Bytes::new()),
+        ("two messages", post, of_calls(1).repeat(2).into()),
+        ("a compression that nobody knows", snappy, of_calls(1)),
+    ];
+    let too_large: Vec<Case> = vec![
+        ("too long", post, large),
+        ("headers that are too long", long, of_calls(1)),
+    ];
+    let exhausted = Code::ResourceExhausted;
+    let expired = refused(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", true);
     vec![
+        (invalid(Code::InvalidArgument), malformed),
+        (invalid(Code::Unimplemented), unknown),
+        (refused(exhausted, "REQUEST_TOO_LARGE", false), too_large),
+        (expired, vec![("no time left", no_time, of_calls(1))]),
         (
-            "no calls",
-            post,
-            of_calls(0),
-            invalid(Code::InvalidArgument),
-        ),
-        (
-            "257 calls",
-            post,
-            of_calls(257),
-            invalid(Code::InvalidArgument),
-        ),
-        (
-            "a timeout that can't be read",
-            |path| post_with(path, "grpc-timeout", "soon"),
-            of_calls(1),
-            invalid(Code::InvalidArgument),
-        ),
-        (
-            "garbage",
-            post,
-            framed_bytes(&[0xff; 64]),
-            invalid(Code::InvalidArgument),
-        ),
-        (
-            "a name that is no UTF-8",
-            post,
-            not_utf8,
-            invalid(Code::InvalidArgument),
-        ),
-        (
-            "no message",
-            post,
-            Bytes::new(),
-            invalid(Code::Unimplemented),
-        ),
-        (
-            "half a message",
-            post,
-            of_calls(1).slice(..7),
-            invalid(Code::InvalidArgument),
-        ),
-        (
-            "two messages",
-            post,
-            of_calls(1).repeat(2).into(),
-            invalid(Code::Unimplemented),
-        ),
-        (
-            "a flag of 7",
-            post,
-            flagged.into(),
-            invalid(Code::InvalidArgument),
-        ),
-        (
-            "a compression that nobody knows",
-            |path| post_with(path, "grpc-encoding", "snappy"),
-            of_calls(1),
-            invalid(Code::Unimplemented),
-        ),
-        ("too long", post, large, too_large()),
-        (
-            "headers that are too long",
-            |path| post_with(path, "x-long", vec![b'x'; 20_000]),
-            of_calls(1),
-            too_large(),
-        ),
-        (
-            "no time left",
-            |path| post_with(path, "grpc-timeout", "0n"),
-            of_calls(1),
-            expired(),
-        ),
-        (
-            "three calls where two may be in flight",
-            post,
-            of_calls(3),
-            refused(Code::ResourceExhausted, "OVERLOADED", true),
+            refused(exhausted, "OVERLOADED", true),
+            vec![("three calls where two may be", post, of_calls(3))],
         ),
     ]
 }
@@ -171,7 +123,11 @@ async fn whatever_is_refused_says_that_no_tool_was_called() {
     let server = Server::orchestrator(&small(), counting(&calls)).await;
     let client = RawClient::of_server(&Arc::new(server)).await;
     for path in [EXECUTE, STREAM] {
-        for (what, asked, body, expected) in cases() {
+        let cases = cases().into_iter().flat_map(|(told, cases)| {
+            let cases = cases.into_iter();
+            cases.map(move |case| (case, told.clone()))
+        });
+        for ((what, asked, body), expected) in cases {
             let answer = client.ask(asked(path), body).await.unwrap();
             let status = answer.status();
             assert_eq!(told(&status), expected, "{path}: {what}");

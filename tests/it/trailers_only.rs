@@ -68,133 +68,66 @@ async fn an_error_is_one_frame_whoever_finds_it() {
     untyped.headers_mut().remove("content-type");
     let mut get = post(EXECUTE);
     *get.method_mut() = http::Method::GET;
+    let timed = |path, timeout| post_with(path, "grpc-timeout", timeout);
+    let snappy = post_with(EXECUTE, "grpc-encoding", "snappy");
     let unknown_service = framed_bytes(b"\x0a\x07no.such");
+    let garbage = framed_bytes(&[0xff; 9]);
     let empty = || framed(&request(Vec::new()));
     let half = || one("tool").slice(..3);
     let over = || Bytes::from_static(&[0, 0xff, 0xff, 0xff, 0xff]);
-    let cases = [
-        // (what, request, body, code)
-        (
-            "health of nobody",
-            post(CHECK),
-            unknown_service,
-            Code::NotFound,
-        ),
-        (
-            "health without a message",
-            post(CHECK),
-            Bytes::new(),
-            Code::Unimplemented,
-        ),
-        (
-            "health: garbage",
-            post(CHECK),
-            framed_bytes(&[0xff; 9]),
-            Code::InvalidArgument,
-        ),
-        (
-            "health: too large",
-            post(CHECK),
-            over(),
-            Code::ResourceExhausted,
-        ),
+    let not_found = vec![("health of nobody", post(CHECK), unknown_service)];
+    let unimplemented = vec![
+        ("health without a message", post(CHECK), Bytes::new()),
         (
             "health: no method",
             post("/grpc.health.v1.Health/No"),
             one(""),
-            Code::Unimplemented,
-        ),
-        (
-            "health: bad timeout",
-            post_with(CHECK, "grpc-timeout", "x"),
-            one(""),
-            Code::InvalidArgument,
-        ),
-        (
-            "health: no time",
-            post_with(CHECK, "grpc-timeout", "0n"),
-            one(""),
-            Code::DeadlineExceeded,
-        ),
-        (
-            "reflection: bad timeout",
-            post_with(REFLECTION, "grpc-timeout", "x"),
-            one(""),
-            Code::InvalidArgument,
         ),
         (
             "reflection: no method",
             post("/grpc.reflection.v1.ServerReflection/No"),
             one(""),
-            Code::Unimplemented,
         ),
-        (
-            "nobody",
-            post("/grpc.nobody/No"),
-            one(""),
-            Code::Unimplemented,
-        ),
+        ("nobody", post("/grpc.nobody/No"), one("")),
         (
             "no method",
             post("/fanfare.v1.OrchestratorService/No"),
             one(""),
-            Code::Unimplemented,
         ),
-        ("no path", post("/"), one(""), Code::Unimplemented),
-        ("no calls", post(EXECUTE), empty(), Code::InvalidArgument),
-        (
-            "stream: no calls",
-            post(STREAM),
-            empty(),
-            Code::InvalidArgument,
-        ),
-        (
-            "half a prefix",
-            post(EXECUTE),
-            half(),
-            Code::InvalidArgument,
-        ),
-        (
-            "stream: half a prefix",
-            post(STREAM),
-            half(),
-            Code::InvalidArgument,
-        ),
-        (
-            "list: half a prefix",
-            post(LIST),
-            half(),
-            Code::InvalidArgument,
-        ),
-        ("too large", post(EXECUTE), over(), Code::ResourceExhausted),
-        (
-            "stream: too large",
-            post(STREAM),
-            over(),
-            Code::ResourceExhausted,
-        ),
-        (
-            "bad timeout",
-            post_with(EXECUTE, "grpc-timeout", "x"),
-            one("tool"),
-            Code::InvalidArgument,
-        ),
-        (
-            "no time",
-            post_with(STREAM, "grpc-timeout", "0n"),
-            one("tool"),
-            Code::DeadlineExceeded,
-        ),
-        (
-            "a compression that nobody offered",
-            post_with(EXECUTE, "grpc-encoding", "snappy"),
-            one("tool"),
-            Code::Unimplemented,
-        ),
+        ("no path", post("/"), one("")),
+        ("a compression that nobody offered", snappy, one("tool")),
     ];
-    for (what, request, body, code) in cases {
-        let server = server(&config()).await;
-        assert_one_frame(what, server, request, body, Some(code)).await;
+    let invalid = vec![
+        ("health: garbage", post(CHECK), garbage),
+        ("health: bad timeout", timed(CHECK, "x"), one("")),
+        ("reflection: bad timeout", timed(REFLECTION, "x"), one("")),
+        ("no calls", post(EXECUTE), empty()),
+        ("stream: no calls", post(STREAM), empty()),
+        ("half a prefix", post(EXECUTE), half()),
+        ("stream: half a prefix", post(STREAM), half()),
+        ("list: half a prefix", post(LIST), half()),
+        ("bad timeout", timed(EXECUTE, "x"), one("tool")),
+    ];
+    let too_large = vec![
+        ("health: too large", post(CHECK), over()),
+        ("too large", post(EXECUTE), over()),
+        ("stream: too large", post(STREAM), over()),
+    ];
+    let expired = vec![
+        ("health: no time", timed(CHECK, "0n"), one("")),
+        ("no time", timed(STREAM, "0n"), one("tool")),
+    ];
+    for (code, cases) in [
+        (Code::NotFound, not_found),
+        (Code::Unimplemented, unimplemented),
+        (Code::InvalidArgument, invalid),
+        (Code::ResourceExhausted, too_large),
+        (Code::DeadlineExceeded, expired),
+    ] {
+        for (what, request, body) in cases {
+            let server = server(&config()).await;
+            assert_one_frame(what, server, request, body, Some(code)).await;
+        }
     }
     for (what, request) in [("no gRPC", untyped), ("GET", get)] {
         assert_one_frame(what, server(&config()).await, request, one("tool"), None).await;

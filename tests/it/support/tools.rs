@@ -1,6 +1,7 @@
 //! Tools that do what a test says, without a wire.
 
 use std::{
+    future::ready,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,9 +18,11 @@ use fanfare::{
         fanout::{Invocation, Tool},
         status::Code,
     },
+    pb::{self, tool_service_server::ToolService},
 };
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
+use tonic::{Request, Response, Status};
 
 type Behaviour = dyn Fn(Invocation) -> BoxFuture<'static, Outcome> + Send + Sync;
 
@@ -104,6 +107,30 @@ impl Tool for Scripted {
     fn call(&self, invocation: Invocation) -> BoxFuture<'static, Outcome> {
         (self.behaviour)(invocation)
     }
+}
+
+/// A tool service that is a function from a request to an observation.
+#[derive(Clone)]
+pub struct ServiceFn<F>(pub F);
+
+#[tonic::async_trait]
+impl<F, Fut> ToolService for ServiceFn<F>
+where
+    F: Fn(Request<pb::CallToolRequest>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Option<Bytes>, Status>> + Send + 'static,
+{
+    async fn call_tool(
+        &self,
+        request: Request<pb::CallToolRequest>,
+    ) -> Result<Response<pb::CallToolResponse>, Status> {
+        let observation = (self.0)(request).await?;
+        Ok(Response::new(pb::CallToolResponse { observation }))
+    }
+}
+
+/// A service whose tools observe what they are given, be that what it may.
+pub fn echo() -> impl ToolService {
+    ServiceFn(|request: Request<pb::CallToolRequest>| ready(Ok(request.into_inner().arguments)))
 }
 
 /// How many calls are inside a tool.

@@ -1,13 +1,17 @@
-use std::sync::{Arc, Mutex};
+use std::{
+    future::ready,
+    sync::{Arc, Mutex},
+};
 
-use fanfare::pb::{self, tool_service_server::ToolService};
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use fanfare::pb;
+use tonic::{Request, metadata::MetadataMap};
 
 use crate::support::{
     call as tool_call, config,
     observed::{Observed, Seen},
     request,
     spans::{Kind, flat},
+    tools::ServiceFn,
 };
 
 pub(super) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -15,21 +19,6 @@ pub(super) const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169
 pub(super) const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 const STATE: &str = "congo=t61rcWkgMzE, rojo=00f067aa0ba902b7";
 const BAGGAGE: &str = "user=Am%C3%A9lie;p=1 , session=1234";
-
-/// Notes the metadata of each call.
-#[derive(Clone, Default)]
-struct NotesMetadata(Arc<Mutex<Vec<MetadataMap>>>);
-
-#[tonic::async_trait]
-impl ToolService for NotesMetadata {
-    async fn call_tool(
-        &self,
-        request: Request<pb::CallToolRequest>,
-    ) -> Result<Response<pb::CallToolResponse>, Status> {
-        self.0.lock().unwrap().push(request.metadata().clone());
-        Ok(Response::new(pb::CallToolResponse::default()))
-    }
-}
 
 /// What a tool got of the context, by header; several values are listed.
 #[derive(Debug, PartialEq)]
@@ -83,8 +72,13 @@ pub(super) async fn told(
     variables: &[(&str, &str)],
     headers: &[(&'static str, &str)],
 ) -> (Context, Seen) {
-    let tools = NotesMetadata::default();
-    let mut observed = Observed::with(config(), tools.clone(), variables).await;
+    let noted = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&noted);
+    let tools = ServiceFn(move |request: Request<pb::CallToolRequest>| {
+        notes.lock().unwrap().push(request.metadata().clone());
+        ready(Ok(None))
+    });
+    let mut observed = Observed::with(config(), tools, variables).await;
     let mut request = Request::new(request(vec![tool_call("", "echo")]));
     for (name, value) in headers {
         request.metadata_mut().append(*name, value.parse().unwrap());
@@ -92,7 +86,7 @@ pub(super) async fn told(
 
     observed.client.execute_tools(request).await.unwrap();
 
-    let noted = std::mem::take(&mut *tools.0.lock().unwrap());
+    let noted = std::mem::take(&mut *noted.lock().unwrap());
     assert_eq!(noted.len(), 1);
     (Context::of(&noted[0]), observed.end().await)
 }
