@@ -252,7 +252,7 @@ async fn other_services_are_not_concerned() {
 
 /// With a real process that is killed and started again, and the log.
 #[tokio::test]
-async fn a_killed_process_is_found_again_within_a_second() {
+async fn a_killed_process_is_left_alone_and_found_again() {
     let place = reserved();
     let tools = Process::demo_tools_at(place.address).await;
     let fanfare = Process::serve(&format!(
@@ -268,15 +268,15 @@ async fn a_killed_process_is_found_again_within_a_second() {
     tools.signal(Signal::SIGKILL);
     let open = async { while seen(&echo().await) != circuit_open() {} };
     timeout(PATIENCE, open).await.expect("the breaker to open");
-    let mut times: Vec<_> = Vec::new();
     for _ in 0..50 {
         let refused = echo().await;
         if seen(&refused) == circuit_open() {
-            times.push(length(refused.duration));
+            assert_eq!(
+                (refused.attempts, length(refused.queue_duration)),
+                (0, ms(0))
+            );
         }
     }
-    times.sort_unstable();
-    assert!(times[times.len() / 2] < ms(5), "{times:?}");
     let log = fanfare.log();
     let is = |text: &'static str| {
         move |line: &serde_json::Value| message(line).contains(text) && line["service"] == "demo"
@@ -287,18 +287,12 @@ async fn a_killed_process_is_found_again_within_a_second() {
     assert!(reason.contains("onnect"), "{reason}");
 
     let _restarted = Process::demo_tools_at(place.address).await;
-    let listening = Instant::now();
     let back = async {
         while !matches!(seen(&echo().await), Seen::Ok(_)) {
             sleep(ms(5)).await;
         }
     };
     timeout(PATIENCE, back).await.expect("an answer");
-    assert!(
-        listening.elapsed() < 2 * SECOND,
-        "{:?}",
-        listening.elapsed()
-    );
     let closed = log.wait_for("it closes", is("is back")).await;
     assert_eq!(closed["level"], "INFO");
 }

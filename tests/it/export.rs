@@ -9,7 +9,6 @@ use tokio::time::{Instant, timeout};
 use tonic::Code;
 
 use crate::support::{
-    SECOND,
     collector::{Answer, Collector, Pem, settings},
     config, ms,
     page::Page,
@@ -73,7 +72,7 @@ async fn end_without_collector(telemetry: Telemetry) -> Duration {
     let lost = timeout(PATIENCE, lost).await;
     lost.expect("the span to be given up");
     let start = Instant::now();
-    telemetry.shutdown(PATIENCE).await;
+    telemetry.shutdown(10 * PATIENCE).await;
     start.elapsed()
 }
 
@@ -243,7 +242,7 @@ async fn a_collector_that_is_not_there_holds_nobody_up() {
                 ])
                 .await;
                 let took = end_without_collector(telemetry).await;
-                assert!(took < 3 * SECOND, "{endpoint}: {took:?}");
+                assert!(took < PATIENCE, "{endpoint}: {took:?}");
             }
         }
     }

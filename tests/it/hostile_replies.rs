@@ -319,7 +319,8 @@ async fn replies_that_never_end_run_into_their_deadline() {
         };
         let result = result_amid_others(what, script, Stays, impatient).await;
         assert_eq!(seen(&result), expired("maybe", "call"), "{what}");
-        assert!(length(result.duration) < ms(1300), "{what}");
+        // Without a deadline of its own it would be 30 s.
+        assert!(length(result.duration) < ms(15_000), "{what}");
     }
 }
 

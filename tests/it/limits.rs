@@ -4,10 +4,7 @@ use bytes::Bytes;
 use fanfare::{config::Config, pb, server::Server};
 use futures_util::future::join_all;
 use serde_json::json;
-use tokio::{
-    sync::Barrier,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -110,15 +107,7 @@ async fn a_thousand_calls_take_as_long_as_one() {
 /// Over real sockets, by counting: none is answered before all are with their tool.
 #[tokio::test]
 async fn a_thousand_calls_run_at_a_time_between_processes() {
-    let all = Arc::new(Barrier::new(1000));
-    let service = Service::start(move |_| {
-        let all = Arc::clone(&all);
-        async move {
-            all.wait().await;
-            Ok(())
-        }
-    })
-    .await;
+    let service = Service::gathering(1000).await;
     let fanfare = Process::serve(&format!(
         "[server]\nlisten = '127.0.0.1:0'\n[limits]\nmax_calls_per_request = 1000\n\
          [services.tools]\nendpoint = 'http://{}'\n[tools.tool]\nservice = 'tools'\n",

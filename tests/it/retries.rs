@@ -338,7 +338,7 @@ async fn pushback_and_the_budget_hold_on_the_wire() {
     assert_eq!((seen(&later), later.attempts), (answered(), 2));
     let met = service.met();
     let waited = met[2].at - met[1].at;
-    assert!((ms(499)..5 * SECOND).contains(&waited), "{waited:?}");
+    assert!(waited >= ms(499), "{waited:?}");
 
     for _ in 0..10 {
         for result in results(&client, vec![call("", "twice"); 100]).await {

@@ -7,7 +7,7 @@ mod health;
 /// Peers that are frozen, or do not read.
 mod partings;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use fanfare::pb::{self, orchestrator_service_client::OrchestratorServiceClient};
 use nix::sys::signal::Signal;
@@ -27,6 +27,10 @@ const EXECUTE_TOOLS: &str = "/fanfare.v1.OrchestratorService/ExecuteTools";
 fn sleep_call(seconds: f64) -> pb::ToolCall {
     call_with("slow", "sleep", json!({ "seconds": seconds }))
 }
+
+/// Shorter than the drain may take, which is 25 s by default: so long an end has not
+/// waited for it.
+const NO_DRAIN: Duration = Duration::from_secs(20);
 
 /// `call_1` to `echo`, which answers; `call_2` to `hang`, which does not.
 fn half_done() -> pb::ExecuteToolsRequest {
@@ -51,7 +55,7 @@ async fn with_nothing_going_on_a_signal_ends_it_at_once() {
         let start = Instant::now();
         assert_eq!(process.exit_code().await, Some(0));
 
-        assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+        assert!(start.elapsed() < NO_DRAIN, "{:?}", start.elapsed());
         assert_eq!(watch.next().await, NOT_SERVING);
         assert_eq!(watch.next().await, ENDED);
     }
@@ -100,7 +104,7 @@ async fn what_runs_gets_its_full_result_and_nothing_new_is_taken() {
         Seen::Ok(json!({"slept_seconds": 1}))
     );
     assert_eq!(server.exit_code().await, Some(0));
-    assert!(answered.elapsed() < SECOND, "{:?}", answered.elapsed());
+    assert!(answered.elapsed() < NO_DRAIN, "{:?}", answered.elapsed());
     assert_eq!(ledger::count(&tools, "call started"), 1);
 
     // A tool service ends in the same way, its callers answered.
@@ -191,14 +195,14 @@ fn anonymous(call: pb::ToolCall) -> pb::ToolCall {
 #[tokio::test]
 async fn during_the_drain_delay_it_serves_but_says_that_it_ends() {
     let tools = Process::demo_tools().await;
-    let keys = r#"drain_delay = "2s""#;
+    let keys = r#"drain_delay = "4s""#;
     let mut server = Process::serve_demo(keys, "", tools.address).await;
     let old = server.channel().await;
     let mut watch = Watch::start(old.clone(), "").await;
     assert_eq!(watch.next().await, SERVING);
 
-    server.signal(Signal::SIGTERM);
     let start = Instant::now();
+    server.signal(Signal::SIGTERM);
     assert_eq!(watch.next().await, NOT_SERVING);
     health_is(NOT_SERVING, &old).await;
     for channel in [old, server.channel().await] {
@@ -213,7 +217,7 @@ async fn during_the_drain_delay_it_serves_but_says_that_it_ends() {
     assert_eq!(watch.next().await, ENDED);
     assert_eq!(server.exit_code().await, Some(0));
     let elapsed = start.elapsed();
-    assert!((2 * SECOND..3 * SECOND).contains(&elapsed), "{elapsed:?}");
+    assert!((4 * SECOND..NO_DRAIN).contains(&elapsed), "{elapsed:?}");
 }
 
 /// In the steady state, too, connections end: so that callers spread over replicas.

@@ -36,11 +36,11 @@ async fn a_sleeping_tool_is_told_and_stopped_and_the_rest_arrives_in_time() {
     let tools = Process::demo_tools().await;
     let server = Process::serve_demo("", "", tools.address).await;
     let mut caller = Bare::over(bare::connect(server.address).await).await;
-    let sleep = call_with("a", "sleep", json!({"seconds": 5}));
+    let sleep = call_with("a", "sleep", json!({"seconds": 60}));
     let calls = || encoded(vec![sleep.clone(), call("b", "echo")]);
-    let timeout = [("grpc-timeout", "300m")];
-    // A busy machine included: exact times are tested on a paused clock.
-    let bound = SECOND;
+    let timeout = [("grpc-timeout", "2S")];
+    // Exact times are tested on a paused clock.
+    let bound = 20 * SECOND;
 
     let start = Instant::now();
     let answer = caller.call(EXECUTE_TOOLS, &timeout, calls()).await;
@@ -65,7 +65,7 @@ async fn a_sleeping_tool_is_told_and_stopped_and_the_rest_arrives_in_time() {
 
     for line in ledger::started(&tools, 4).await {
         assert!(
-            line["timeout"].as_f64().expect("a timeout") <= 0.3,
+            line["timeout"].as_f64().expect("a timeout") <= 2.0,
             "{line}"
         );
     }

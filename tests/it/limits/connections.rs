@@ -253,7 +253,6 @@ async fn a_mute_socket_is_closed_in_time() {
     let end = end_of(&mut stream).await;
 
     assert!(end - start >= ms(190));
-    assert!(end - start < 5 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]

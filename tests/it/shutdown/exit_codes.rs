@@ -4,8 +4,9 @@ use nix::sys::signal::Signal;
 use tokio::time::{Instant, timeout};
 use tonic::Code;
 
+use super::NO_DRAIN;
 use crate::support::{
-    SECOND, call, failed, ledger,
+    call, failed, ledger,
     process::{PATIENCE, Process, fanfare, message},
     request, seen,
 };
@@ -28,7 +29,7 @@ async fn assert_two_signals_end(mut process: Process, first: Signal, second: Sig
     process.signal(second);
     let start = Instant::now();
     assert_eq!(process.exit_code().await, Some(130), "{first} {second}");
-    assert!(start.elapsed() < SECOND, "{:?}", start.elapsed());
+    assert!(start.elapsed() < NO_DRAIN, "{:?}", start.elapsed());
 }
 
 #[tokio::test]

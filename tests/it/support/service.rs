@@ -21,7 +21,7 @@ use fanfare::{
 use futures_util::future::BoxFuture;
 use tokio::{
     net::TcpListener,
-    sync::watch,
+    sync::{Barrier, watch},
     task::AbortHandle,
     time::{Instant, timeout},
 };
@@ -92,6 +92,19 @@ impl Service {
             dials: Arc::default(),
             connections: Arc::default(),
         }
+    }
+
+    /// A service that answers none of so many calls before it has them all.
+    pub async fn gathering(count: usize) -> Self {
+        let all = Arc::new(Barrier::new(count));
+        Self::start(move |_| {
+            let all = Arc::clone(&all);
+            async move {
+                all.wait().await;
+                Ok(())
+            }
+        })
+        .await
     }
 
     /// A client of Fanfare with this configuration, whose service is this one. It is
