@@ -28,7 +28,8 @@ use crate::{
         fanout::{FanOut, Surroundings},
         observer::Observer,
         reservation::{
-            CALL_BYTES, InProgress, REQUEST_BYTES, Reservation, UNCOPIED_BYTES, Undelivered,
+            CALL_BYTES, REQUEST_BYTES, Reservation, RunningRequest, UNCOPIED_BYTES,
+            UnsentReservation,
         },
     },
     pb::{self, orchestrator_service_server::OrchestratorService},
@@ -52,9 +53,9 @@ pub(crate) struct RequestContext {
     /// As it was when the request arrived.
     pub(crate) deadline: Deadline,
     /// What was received for it.
-    pub(crate) received: Option<InProgress>,
+    pub(crate) received: Option<RunningRequest>,
     /// Where the edge looks for what it has to give back once it was handed on.
-    pub(crate) undelivered: Undelivered,
+    pub(crate) unsent: UnsentReservation,
 }
 
 impl RequestContext {
@@ -64,7 +65,7 @@ impl RequestContext {
             record: None,
             deadline: Deadline::of_request(now, None, limits.max_request_timeout),
             received: None,
-            undelivered: Undelivered::default(),
+            unsent: UnsentReservation::default(),
         }
     }
 
@@ -115,7 +116,7 @@ impl Orchestrator {
         &self,
         mut request: Request<pb::ExecuteToolsRequest>,
         streams: bool,
-    ) -> Result<(Run, Undelivered), Status> {
+    ) -> Result<(Run, UnsentReservation), Status> {
         let now = Instant::now();
         let snapshot = self.snapshots.current();
         let context = request.extensions_mut().remove::<RequestContext>();
@@ -132,8 +133,8 @@ impl Orchestrator {
         context.keep_arguments(&mut request);
         let plan = Plan::new(request, context.deadline, now, &snapshot)
             .inspect_err(|_| context.reject("invalid"))?;
-        let undelivered = context.undelivered.clone();
-        Ok((self.start(plan, context, streams)?, undelivered))
+        let unsent = context.unsent.clone();
+        Ok((self.start(plan, context, streams)?, unsent))
     }
 
     /// Starts what was planned, if there is room for it.
@@ -179,9 +180,9 @@ impl OrchestratorService for Orchestrator {
         &self,
         request: Request<pb::ExecuteToolsRequest>,
     ) -> Result<Response<pb::ExecuteToolsResponse>, Status> {
-        let (run, undelivered) = self.accept(request, false)?;
+        let (run, unsent) = self.accept(request, false)?;
         let (answer, reservation) = run.finish().await;
-        undelivered.add(reservation);
+        unsent.add(reservation);
         Ok(Response::new(answer))
     }
 
@@ -191,8 +192,8 @@ impl OrchestratorService for Orchestrator {
         &self,
         request: Request<pb::ExecuteToolsRequest>,
     ) -> Result<Response<CompletionStream>, Status> {
-        let (run, undelivered) = self.accept(request, true)?;
-        Ok(Response::new(stream::start(run, undelivered).await))
+        let (run, unsent) = self.accept(request, true)?;
+        Ok(Response::new(stream::start(run, unsent).await))
     }
 
     async fn list_tools(

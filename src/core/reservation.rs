@@ -1,9 +1,8 @@
-//! What a request takes up in this process until its answer was handed on: the
-//! right to have its calls in flight, and bytes.
+//! The permits and the memory that a request holds until its response is sent.
 //!
-//! It goes with the outcomes: with the answer of a unary RPC as a whole, with each
-//! message of a stream in part. The edge gives it back when the transport has sent
-//! the last byte of what it belongs to, or has dropped it.
+//! They follow the outcomes: all of them the response of a unary RPC, a part of them each
+//! message of a stream. The edge releases them when the transport has sent the last byte
+//! of the response or message, or has dropped it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,14 +10,14 @@ use bytes::Bytes;
 
 use super::{admission::Permit, buffered::Held};
 
-/// What a call takes up by itself: its state, and an outcome that is no larger.
-/// Larger observations are held in addition, while they are there.
+/// The memory of a call: its state, and a small outcome. Larger observations are held in
+/// addition.
 pub const CALL_BYTES: usize = 2048;
 
-/// What a request takes up besides: its stream, its task, its headers.
+/// The memory of a request without its calls: its stream, its task, its headers.
 pub const REQUEST_BYTES: usize = 8192;
 
-/// What some calls of a request take up.
+/// What some calls of a request hold.
 #[derive(Debug)]
 pub struct Reservation {
     permit: Permit,
@@ -26,7 +25,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// That of the calls of `permit`, which hold `held`.
+    /// The reservation of the calls of `permit`, whose memory is `held`.
     pub fn new(permit: Permit, held: Held) -> Self {
         Self { permit, held }
     }
@@ -39,7 +38,7 @@ impl Reservation {
         }
     }
 
-    /// Gives back the bytes that it holds beyond `bytes`.
+    /// Releases the memory over `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         self.held.shrink(self.held.bytes().saturating_sub(bytes));
     }
@@ -50,20 +49,20 @@ impl Reservation {
         self.held.join(other.held);
     }
 
-    /// The bytes that it holds.
+    /// The memory in bytes.
     pub fn bytes(&self) -> usize {
         self.held.bytes()
     }
 }
 
-/// Arguments of this size are sent as they came in; smaller ones are copied, and count as
-/// part of their call.
+/// Arguments of at least this size are slices of the request; smaller ones are copied,
+/// and count as part of their call.
 pub(crate) const UNCOPIED_BYTES: usize = 4096;
 
-/// A request that is complete, until the outcome of its calls is known: what it holds,
-/// and a share of what tells its connection that something runs. Clones share it.
+/// A complete request until the outcome of its calls is known: its memory, and its
+/// connection's marker that something runs. Clones share it.
 #[derive(Clone, Debug)]
-pub struct InProgress {
+pub struct RunningRequest {
     held: Arc<Held>,
     _running: Arc<()>,
 }
@@ -80,8 +79,8 @@ impl AsRef<[u8]> for Slice {
     }
 }
 
-impl InProgress {
-    /// That holds `held` and `running`.
+impl RunningRequest {
+    /// A request with the memory `held` on a connection with the marker `running`.
     pub fn new(held: Held, running: Arc<()>) -> Self {
         Self {
             held: Arc::new(held),
@@ -89,8 +88,8 @@ impl InProgress {
         }
     }
 
-    /// The same bytes, a slice of the request, which is held until all their clones are
-    /// gone: h2 may have one of a call that has ended, until its stream is reset.
+    /// Keeps the request's memory held until all clones of `bytes`, a slice of it, are
+    /// dropped: h2 may have one of an ended call until its stream is reset.
     pub(crate) fn keep(&self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Slice {
             bytes,
@@ -99,12 +98,12 @@ impl InProgress {
     }
 }
 
-/// The reservation of what was put into an answer and is still to be handed on. The edge
-/// sends one along with each request; clones share it.
+/// The reservation of results that are in the response but not sent yet. The edge passes
+/// one with each request; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Undelivered(Arc<Mutex<Option<Reservation>>>);
+pub struct UnsentReservation(Arc<Mutex<Option<Reservation>>>);
 
-impl Undelivered {
+impl UnsentReservation {
     /// Adds `reservation`.
     pub fn add(&self, reservation: Reservation) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);

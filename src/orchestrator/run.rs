@@ -11,7 +11,7 @@ use crate::{
         call::{Completion, ToolCall},
         deadline::Deadline,
         fanout::FanOut,
-        reservation::{InProgress, Reservation},
+        reservation::{Reservation, RunningRequest},
     },
     pb,
 };
@@ -25,7 +25,7 @@ pub struct Run {
     summary: bool,
     reservation: Reservation,
     /// The arguments are slices of it.
-    _request: Option<InProgress>,
+    _request: Option<RunningRequest>,
     arrival: Arrival,
     deadline: Deadline,
 }
@@ -46,7 +46,7 @@ impl Run {
         calls: Arc<[ToolCall]>,
         fan_out: FanOut,
         reservation: Reservation,
-        request: Option<InProgress>,
+        request: Option<RunningRequest>,
         deadline: Deadline,
         wanted: Wanted,
     ) -> Self {

@@ -30,7 +30,7 @@ use super::{
     wire::status::{internal, read_too_slowly},
 };
 use crate::{
-    core::reservation::{Reservation, Undelivered},
+    core::reservation::{Reservation, UnsentReservation},
     pb::{self, stream_execute_tools_response::Event, tool_execution_result::Outcome},
 };
 
@@ -152,14 +152,14 @@ impl Outbox {
 /// Starts the task that drives `run`; returns its messages, with the first if
 /// that comes at once.
 ///
-/// What it has handed out is `undelivered`.
-pub async fn start(run: Run, undelivered: Undelivered) -> CompletionStream {
+/// `unsent` gets the reservations of what it yields.
+pub async fn start(run: Run, unsent: UnsentReservation) -> CompletionStream {
     let outbox = SharedOutbox::default();
     let work = produce(run, outbox.clone());
     let task = tokio::spawn(work.with_current_context());
     let stream = CompletionStream {
         outbox,
-        undelivered,
+        unsent,
         task: task.abort_handle(),
         taken: 0,
         gathering: None,
@@ -203,7 +203,7 @@ impl Drop for EndGuard {
 /// The messages of one `StreamExecuteTools`.
 pub struct CompletionStream {
     outbox: SharedOutbox,
-    undelivered: Undelivered,
+    unsent: UnsentReservation,
     task: AbortHandle,
     taken: usize,
     /// Set while small messages wait for others to leave with.
@@ -243,7 +243,7 @@ impl Stream for CompletionStream {
         }) = outbox.messages.pop_front()
         {
             outbox.bytes -= bytes;
-            this.undelivered.add(reservation);
+            this.unsent.add(reservation);
             this.taken += 1;
             this.flushing = true;
             if outbox.messages.is_empty() {

@@ -27,20 +27,19 @@ use crate::{
 
 use status::Violations;
 
-/// What a result takes beside its id, with the longest name and without its
-/// observation.
+/// The largest result without its id and its observation.
 const RESULT_BYTES: usize = 768;
-/// There is always room for ids of this length: the configuration sees to it.
-const LEAST_ID_BYTES: usize = 256;
+/// Ids of this length are always accepted: the configuration ensures that they fit.
+const MIN_MAX_ID_BYTES: usize = 256;
 
-/// A request that was read.
+/// A parsed request.
 #[derive(Debug)]
 pub struct Parsed {
-    /// Its calls.
+    /// All calls, valid or not.
     pub batch: Batch,
-    /// Those that can't be made, by index in ascending order, and why.
+    /// The invalid calls, by index in ascending order, and why.
     pub refused: Vec<(usize, CallError)>,
-    /// What the aggregate of a stream is to have.
+    /// What the aggregate of a stream contains.
     pub aggregate_view: pb::AggregateView,
 }
 
@@ -63,7 +62,7 @@ pub fn parse_request(
             "calls",
             format!("must be at most {max} calls (limits.max_calls_per_request), are {count}"),
         );
-        // Checking each of too many calls would be work for nothing.
+        // The calls need no check any more.
         return Err(violations);
     }
     let failure_policy = parse_failure_policy(request.failure_policy, &mut violations);
@@ -172,7 +171,7 @@ fn truncate(text: &mut String, max_bytes: usize) {
 /// fit into a response.
 fn max_id_bytes(count: usize, max_response_bytes: usize) -> usize {
     let room = (max_response_bytes / count).saturating_sub(RESULT_BYTES);
-    room.clamp(LEAST_ID_BYTES, MAX_ID_BYTES)
+    room.clamp(MIN_MAX_ID_BYTES, MAX_ID_BYTES)
 }
 
 /// `None` unless it is positive and valid by `duration.proto`. `prost_types` accepts

@@ -41,7 +41,7 @@ use crate::{
         buffered::Buffered,
         deadline::Deadline,
         drain::{Drain, DrainController, drain},
-        reservation::{InProgress, Undelivered},
+        reservation::{RunningRequest, UnsentReservation},
     },
     orchestrator::{
         RequestContext,
@@ -167,9 +167,9 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
         let edge = &connection.edge;
         let (head, body) = request.into_parts();
         let body = RequestBody::new(body, edge.body_drain.clone());
-        let undelivered = Undelivered::default();
+        let unsent = UnsentReservation::default();
         if let Some(refusal) = refuse_other_protocols(&head) {
-            let response = connection.hold(refusal, undelivered);
+            let response = connection.hold(refusal, unsent);
             return Box::pin(ready(Ok(response.map(Ending::of_none))));
         }
         let rpc = Rpc::start(&edge.telemetry, &head, arrival, connection.peer);
@@ -178,7 +178,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             Arc::clone(&connection),
             (head, body),
             arrival,
-            (record, undelivered.clone()),
+            (record, unsent.clone()),
         );
         let response = response.with_context(rpc.record().context().clone());
         Box::pin(response.map(move |response| {
@@ -190,7 +190,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
             });
             let encodings = HeaderValue::from_static(ACCEPTED_ENCODINGS);
             response.headers_mut().insert(ACCEPT_ENCODING, encodings);
-            Ok(rpc.ends_with(connection.hold(response, undelivered)))
+            Ok(rpc.ends_with(connection.hold(response, unsent)))
         }))
     }
 }
@@ -202,7 +202,7 @@ fn serve(
     connection: Arc<Connection>,
     (mut head, mut body): (Parts, RequestBody),
     arrival: Instant,
-    (record, undelivered): (Arc<Record>, Undelivered),
+    (record, unsent): (Arc<Record>, UnsentReservation),
 ) -> impl Future<Output = Result<Response<Body>, Rejection>> + Send {
     async move {
         let edge = &connection.edge;
@@ -224,7 +224,7 @@ fn serve(
             .long_lived
             .then(|| connection.open_stream(deadline, method))
             .transpose()?;
-        let mut in_progress = None;
+        let mut running_request = None;
         let response = match method.request {
             methods::Request::Unary { max, max_calls } => {
                 let until = ReceiveDeadline {
@@ -240,13 +240,13 @@ fn serve(
                 // The message is inflated already.
                 head.headers.remove(ENCODING);
                 let running = Arc::clone(&connection.running);
-                let held = InProgress::new(received.held, running);
-                in_progress = Some(held.clone());
+                let held = RunningRequest::new(received.held, running);
+                running_request = Some(held.clone());
                 head.extensions.insert(RequestContext {
                     record: Some(Arc::clone(&record)),
                     deadline,
                     received: Some(held),
-                    undelivered,
+                    unsent,
                 });
                 edge.services
                     .call(Request::from_parts(head, received.body.into()))
@@ -260,7 +260,7 @@ fn serve(
             }
         };
         let response = call(response, deadline, &record).await;
-        drop(in_progress);
+        drop(running_request);
         Ok(match long_lived {
             Some(stream) => stream.response(response),
             None => {
@@ -287,10 +287,10 @@ async fn call(response: ResponseFuture, deadline: Deadline, record: &Record) -> 
 }
 
 impl Connection {
-    fn hold(&self, response: Response<Body>, undelivered: Undelivered) -> Response<ResponseBody> {
+    fn hold(&self, response: Response<Body>, unsent: UnsentReservation) -> Response<ResponseBody> {
         let buffered = self.edge.buffered.clone();
         let backlog = self.backlog.clone();
-        response.map(|body| ResponseBody::new(body, undelivered, buffered, backlog))
+        response.map(|body| ResponseBody::new(body, unsent, buffered, backlog))
     }
 
     fn open_stream(&self, deadline: Deadline, method: Method) -> Result<LongLived, Rejection> {

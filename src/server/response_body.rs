@@ -24,7 +24,7 @@ use tonic::{Status, body::Body};
 use crate::{
     core::{
         buffered::{Buffered, Held},
-        reservation::{Reservation, Undelivered},
+        reservation::{Reservation, UnsentReservation},
     },
     orchestrator::wire::status::overloaded,
 };
@@ -42,7 +42,7 @@ const SMALL_BYTES: usize = 4 << 10;
 /// The body of a response.
 pub(super) struct ResponseBody {
     inner: Body,
-    undelivered: Undelivered,
+    unsent: UnsentReservation,
     buffered: Buffered,
     backlog: FinishedBacklog,
     /// The chunks before the withheld trailers, if any.
@@ -80,16 +80,16 @@ pub(super) struct Chunk {
 }
 
 impl ResponseBody {
-    /// Wraps `inner`, whose reservations are added to `undelivered`.
+    /// Wraps `inner`, whose service adds its reservations to `unsent`.
     pub(super) fn new(
         inner: Body,
-        undelivered: Undelivered,
+        unsent: UnsentReservation,
         buffered: Buffered,
         backlog: FinishedBacklog,
     ) -> Self {
         Self {
             inner,
-            undelivered,
+            unsent,
             buffered,
             backlog,
             queued: None,
@@ -101,7 +101,7 @@ impl ResponseBody {
 
     /// `None` if there is no memory for it.
     fn chunk(&mut self, bytes: Bytes) -> Option<Chunk> {
-        let mut reservation = self.undelivered.take();
+        let mut reservation = self.unsent.take();
         // The encoded bytes take the place of the messages, which are gone.
         let reserved = reservation.as_ref().map_or(0, Reservation::bytes);
         let more = bytes.len().saturating_sub(reserved);
