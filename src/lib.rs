@@ -19,7 +19,7 @@
 //! | [`telemetry`], [`logging`] | spans, metrics and the log |
 //! | [`config`] | a file per section: its keys, defaults and checks |
 //! | [`transport`] | what both ends need of the wire: HTTP/2 frames, gzip, certificates |
-//! | [`demo`], [`probe`], [`json`] | a tool service to try things with; the health probe; JSON |
+//! | [`demo`], [`probe`], [`json`], [`mistakes`] | a tool service to try things with; the health probe; JSON; what is wrong with settings |
 //!
 //! # The path of a request
 //!

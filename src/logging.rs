@@ -12,6 +12,7 @@
 mod escape;
 mod fields;
 mod filter;
+mod format;
 mod gate;
 mod human;
 mod json;
@@ -29,16 +30,12 @@ use std::{
 
 use clap::ValueEnum;
 use tracing::Level;
-use tracing_subscriber::{
-    EnvFilter,
-    fmt::{FormatEvent, format::DefaultFields},
-    layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
-};
+use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 pub(crate) use self::escape::escaped;
 use self::{
-    fields::Fields, gate::Gate, human::Human, queue::Queue, refused::Select, throttle::Throttle,
+    fields::Fields, format::Format, gate::Gate, human::Human, queue::Queue, refused::Select,
+    throttle::Throttle,
 };
 
 /// How long the process waits at its end for standard output to take the last lines: enough
@@ -69,63 +66,44 @@ pub fn init(
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let wanted = filter::from_env(default_level)?;
     let queue = Arc::new(Queue::default());
-    let human = match format {
-        LogFormat::Json => None,
-        LogFormat::Human => Some(Human { color }),
+    let format = match format {
+        LogFormat::Json => Format::Json,
+        LogFormat::Human => Format::Human(Human { color }),
     };
     let gate = Gate {
         throttle: Arc::new(Throttle::default()),
         all_of_ours: wanted.all_of_ours,
-        sink: Sink { queue, human },
+        sink: Sink { queue, format },
     };
     let reporting = gate.clone();
     let queue = &gate.sink.queue;
     queue.start(output, move || reporting.report())?;
-    match human {
-        None => subscribe(json::Json, wanted.filter, &gate)?,
-        Some(human) => subscribe(human, wanted.filter, &gate)?,
-    }
-    // Not set before: subscribing would have failed.
-    let _ = GATE.set(gate);
-    std::panic::set_hook(Box::new(log_panic));
-    Ok(())
-}
-
-fn subscribe<F>(
-    format: F,
-    filter: EnvFilter,
-    gate: &Gate,
-) -> Result<(), tracing_subscriber::util::TryInitError>
-where
-    F: FormatEvent<tracing_subscriber::Registry, DefaultFields> + Send + Sync + 'static,
-{
     let lines = tracing_subscriber::fmt::layer()
         .event_format(format)
         .with_writer(Arc::clone(&gate.sink.queue));
     tracing_subscriber::registry()
         .with(lines)
         .with(gate.clone())
-        .with(Select::new(filter, gate.clone()))
-        .try_init()
+        .with(Select::new(wanted.filter, gate.clone()))
+        .try_init()?;
+    // Not set before: subscribing would have failed.
+    let _ = GATE.set(gate);
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
 }
 
 /// Where lines go, and in which format.
 #[derive(Clone, Debug)]
 struct Sink {
     queue: Arc<Queue>,
-    /// `None`: JSON.
-    human: Option<Human>,
+    format: Format,
 }
 
 impl Sink {
     /// Writes a line that does not come from an event of `tracing`.
     fn line(&self, level: Level, target: &str, fields: &Fields) {
         let mut line = String::new();
-        let formatted = match self.human {
-            None => json::line(&mut line, level, target, fields),
-            Some(human) => human.line(&mut line, level, target, fields),
-        };
-        if formatted.is_ok() {
+        if self.format.line(&mut line, level, target, fields).is_ok() {
             // It does not fail: what the queue can't take it counts.
             let _ = (&*self.queue).write_all(line.as_bytes());
         }

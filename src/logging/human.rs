@@ -5,38 +5,17 @@ use std::{fmt, time::SystemTime};
 
 use opentelemetry::{Context, trace::TraceContextExt as _};
 use serde_json::Value;
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::fmt::{
-    FmtContext, FormatEvent,
-    format::{FormatFields, Writer},
-};
+use tracing::Level;
 
 use super::{
     escaped,
     fields::{Fields, plain},
 };
 
-/// One line per event.
+/// Text for a terminal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Human {
     pub(super) color: bool,
-}
-
-impl<S: Subscriber, N> FormatEvent<S, N> for Human
-where
-    S: for<'a> tracing_subscriber::registry::LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let metadata = event.metadata();
-        let fields = Fields::of(event);
-        self.line(&mut writer, *metadata.level(), metadata.target(), &fields)
-    }
 }
 
 impl Human {

@@ -9,38 +9,14 @@ use opentelemetry::{
     trace::{TraceContextExt as _, TraceFlags},
 };
 use serde_json::Value;
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::fmt::{
-    FmtContext, FormatEvent,
-    format::{FormatFields, Writer},
-};
+use tracing::Level;
 
 use super::{
     escape::steers,
     fields::{Fields, plain},
 };
 
-/// One JSON object per line.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Json;
-
-impl<S: Subscriber, N> FormatEvent<S, N> for Json
-where
-    S: for<'a> tracing_subscriber::registry::LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let metadata = event.metadata();
-        let fields = Fields::of(event);
-        line(&mut writer, *metadata.level(), metadata.target(), &fields)
-    }
-}
-
+/// Writes a line.
 pub(super) fn line(
     writer: &mut dyn fmt::Write,
     level: Level,

@@ -8,7 +8,6 @@ use opentelemetry::{
     trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState},
 };
 use serde_json::{Value, json};
-use tracing_subscriber::fmt::{FormatEvent, format::DefaultFields};
 
 use super::{escape::steers, *};
 
@@ -39,10 +38,7 @@ impl io::Write for &Sink {
 }
 
 /// What `log` logs, in this format.
-fn logged<F>(format: F, log: impl FnOnce()) -> String
-where
-    F: FormatEvent<tracing_subscriber::Registry, DefaultFields> + Send + Sync + 'static,
-{
+fn logged(format: Format, log: impl FnOnce()) -> String {
     use tracing_subscriber::layer::SubscriberExt as _;
     let sink = Arc::new(Sink::default());
     let layer = tracing_subscriber::fmt::layer()
@@ -56,7 +52,7 @@ where
 
 /// The lines that `log` logs, as objects.
 pub(crate) fn json_lines(log: impl FnOnce()) -> Vec<Value> {
-    let lines = logged(json::Json, log);
+    let lines = logged(Format::Json, log);
     let lines = lines.lines().map(serde_json::from_str);
     lines.collect::<Result<_, _>>().expect("JSON lines")
 }
@@ -64,7 +60,7 @@ pub(crate) fn json_lines(log: impl FnOnce()) -> Vec<Value> {
 /// The one line that `log` logs, as an object, without its time.
 #[track_caller]
 fn object(log: impl FnOnce()) -> Value {
-    let line = logged(json::Json, log);
+    let line = logged(Format::Json, log);
     assert_eq!(line.matches('\n').count(), 1, "{line}");
     let mut object: Value = serde_json::from_str(&line).expect(&line);
     let time = object.as_object_mut().unwrap().remove("timestamp");
@@ -96,7 +92,7 @@ fn fields_are_flat_and_keep_their_types() {
 
 #[test]
 fn a_line_begins_with_what_all_lines_have() {
-    let line = logged(json::Json, || tracing::info!(a = 1, "b"));
+    let line = logged(Format::Json, || tracing::info!(a = 1, "b"));
     let keys = [
         "{\"timestamp\":",
         "\"level\":",
@@ -112,7 +108,7 @@ fn a_line_begins_with_what_all_lines_have() {
 fn nothing_forges_a_line() {
     let evil = "é\n{\"level\":\"INFO\"}\r\u{1b}[2J\u{0}\u{7f}\u{9b}\u{9b}2J\u{202e}\\";
     let log = || tracing::info!(evil, level = "x", timestamp = 1, span_id = 1, "{evil}");
-    let line = logged(json::Json, log);
+    let line = logged(Format::Json, log);
     let steering = line.trim_end_matches('\n').chars().filter(|&c| steers(c));
     assert_eq!(steering.count(), 0, "{line:?}");
     let line = object(log);
@@ -123,7 +119,7 @@ fn nothing_forges_a_line() {
     assert_eq!(line["field.timestamp"], 1);
     assert_eq!(line["field.span_id"], 1);
 
-    let line = logged(human::Human { color: false }, || {
+    let line = logged(Format::Human(Human { color: false }), || {
         tracing::info!(evil, "{evil}");
     });
     let steering = line.trim_end_matches('\n').chars().filter(|&c| steers(c));
@@ -144,7 +140,9 @@ async fn lines_name_the_span_that_runs() {
         assert_eq!(line["span_id"], "02".repeat(8));
         drop(other);
 
-        let line = logged(human::Human { color: false }, || tracing::info!("inside"));
+        let line = logged(Format::Human(Human { color: false }), || {
+            tracing::info!("inside")
+        });
         assert!(
             line.ends_with(&format!(" trace_id={}\n", "ab".repeat(16))),
             "{line}"
@@ -157,11 +155,11 @@ async fn lines_name_the_span_that_runs() {
 #[test]
 fn people_read_a_line_from_left_to_right() {
     let log = || tracing::warn!(target: "there", count = 3, name = "a b", "said so");
-    let line = logged(human::Human { color: false }, log);
+    let line = logged(Format::Human(Human { color: false }), log);
     let (_, line) = line.split_once(' ').unwrap();
     assert_eq!(line, " WARN there: said so count=3 name=a b\n");
 
-    let line = logged(human::Human { color: true }, log);
+    let line = logged(Format::Human(Human { color: true }), log);
     assert!(line.contains("\x1b[33m WARN\x1b[0m"), "{line:?}");
 }
 
@@ -243,7 +241,7 @@ fn durations_have_three_digits_and_no_exponent() {
         (-1.2345, "-1.23"),
     ];
     for (seconds, expected) in cases {
-        let line = logged(json::Json, || tracing::info!(seconds, "x"));
+        let line = logged(Format::Json, || tracing::info!(seconds, "x"));
         let expected = format!("\"seconds\":{expected}}}");
         assert!(line.trim_end().ends_with(&expected), "{line}");
         assert!(serde_json::from_str::<Value>(&line).is_ok(), "{line}");

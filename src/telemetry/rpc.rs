@@ -287,7 +287,7 @@ impl Record {
         let peer = self.peer.map(tracing::field::display);
         let rejection = self.rejection.get();
         // Failures cost their callers nothing, and may come at any rate.
-        let throttle = (code != names::code(Code::Ok)).then_some(code);
+        let throttle = (code != "OK").then_some(code);
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(

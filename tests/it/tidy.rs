@@ -191,6 +191,28 @@ fn the_core_knows_neither_wire_nor_telemetry() {
     }
 }
 
+/// People follow the walk through the architecture with the file list open.
+#[test]
+fn the_architecture_names_files_and_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = include_str!("../../src/lib.rs");
+    let named: Vec<&str> = page.split('`').skip(1).step_by(2).collect();
+    let exists = |name: &&str| root.join(name).exists();
+    let files = named.iter().filter(|name| name.ends_with(".rs"));
+    for file in files.clone() {
+        let in_src = format!("src/{file}");
+        assert!(exists(file) || exists(&in_src.as_str()), "{file}");
+    }
+    let tests = named.iter().filter_map(|name| name.split_once("::"));
+    for (module, test) in tests.clone() {
+        let path = root.join(format!("tests/it/{module}.rs"));
+        let text = fs::read_to_string(&path).unwrap_or_else(|_| panic!("{path:?}"));
+        let is_there = test == "*" || text.contains(&format!("fn {test}("));
+        assert!(is_there, "{module}::{test}");
+    }
+    assert!(files.count() > 20 && tests.count() > 20);
+}
+
 #[test]
 fn who_waits_for_time_to_pass_is_known() {
     let waits = |(before, word, after): (&str, &str, Option<char>)| match word {

@@ -34,7 +34,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ("json", &[]),
     ("logging", &["transport"]),
     ("mistakes", &[]),
-    ("net", &["config", "core", "logging", "transport"]),
+    ("net", &["config", "core", "transport"]),
     ("orchestrator", &["catalog", "config", "core", "telemetry"]),
     ("policy", &["config", "core"]),
     ("probe", &["config", "transport"]),
