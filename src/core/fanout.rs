@@ -104,6 +104,7 @@ impl FanOut {
         let mut expiry: Vec<usize> = (0..slots.len()).collect();
         expiry.sort_by_key(|&index| std::cmp::Reverse(slots[index].deadline.at));
 
+        let started = Instant::now();
         let members = FuturesUnordered::new();
         members.push(Member::Stop(stop));
         let mut fan_out = Self {
@@ -115,7 +116,7 @@ impl FanOut {
             }),
             failure_policy: batch.failure_policy,
             concurrency_limit: batch.concurrency_limit,
-            started: Instant::now(),
+            started,
             unended: slots.len(),
             slots,
             running: 0,
@@ -130,7 +131,8 @@ impl FanOut {
                 fan_out.end(index, Err(error));
             }
         }
-        fan_out.start_waiting();
+        // Those that start at once have not waited for as much as a nanosecond.
+        fan_out.start_waiting(Some(started));
         fan_out.set_timer();
         fan_out
     }
@@ -152,11 +154,11 @@ impl FanOut {
                 Event::Done(index, outcome) => {
                     self.running -= 1;
                     self.end(index, outcome);
-                    self.start_waiting();
+                    self.start_waiting(None);
                 }
                 Event::TimerFired => {
                     self.expire(Instant::now());
-                    self.start_waiting();
+                    self.start_waiting(None);
                     self.set_timer();
                 }
                 Event::Stop => self.cancel_rest("the server is shutting down"),
@@ -164,9 +166,9 @@ impl FanOut {
         }
     }
 
-    fn start_waiting(&mut self) {
+    /// Starts those whose turn it is `now`.
+    fn start_waiting(&mut self, mut now: Option<Instant>) {
         // One reading for all: starting a call only makes its future.
-        let mut now = None;
         while self.running < self.concurrency_limit && self.next_to_start < self.slots.len() {
             let index = self.next_to_start;
             self.next_to_start += 1;
