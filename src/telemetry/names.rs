@@ -182,67 +182,67 @@ metrics! {
         "RPCs that are running";
     IN_FLIGHT_CALLS = "fanfare.in_flight_calls", "gauge", "{call}",
         &[],
-        "calls that were accepted and whose results were not handed on yet";
+        "calls that were accepted and whose results have not been sent yet";
     IN_FLIGHT_LIMIT = "fanfare.in_flight_calls.limit", "gauge", "{call}",
         &[],
-        "how many of them there may be: `limits.max_in_flight_calls`";
+        "their limit: `limits.max_in_flight_calls`";
     BUFFERED_BYTES = "fanfare.buffered", "gauge", "By",
         &[],
-        "what requests, observations and answers hold that were not handed on yet";
+        "memory held by requests, observations and answers that have not been sent yet";
     BUFFERED_LIMIT = "fanfare.buffered.limit", "gauge", "By",
         &[],
-        "how much that may be: `limits.max_buffered_bytes`";
+        "its limit: `limits.max_buffered_bytes`";
     SERVER_CONNECTIONS = "fanfare.connections", "gauge", "{connection}",
         &[],
         "open connections of callers";
     SERVER_CONNECTIONS_LIMIT = "fanfare.connections.limit", "gauge", "{connection}",
         &[],
-        "how many of them there may be: `server.max_connections`, or fewer if file descriptors are few";
+        "their limit: `server.max_connections`, or less if there are not enough file descriptors";
     OVERFLOWS = "fanfare.overflows", "counter", "{event}",
         &[BOUND],
-        "how often a bound was met where nobody is told: `server.max_connections` and `admin_connections` (a connection was closed), `file_descriptors` (one had to wait), `unread_bodies` (of requests that were refused), `resolved_addresses` (of a name; some are left out)";
+        "how often a limit was reached that no caller is told of: `server.max_connections` and `admin_connections` (a connection was closed), `file_descriptors` (a connection had to wait), `unread_bodies` (a refused request was reset instead of read), `resolved_addresses` (some addresses of a name are not used)";
     ACTIVE_CALLS = "fanfare.tool.active_calls", "gauge", "{call}",
         &[TOOL_NAME],
-        "calls that are with their tool; those that were cancelled, until their stream is reset";
+        "calls that are with their tool; cancelled ones count until their stream is reset";
     QUEUE_LENGTH = "fanfare.tool.queue.length", "gauge", "{call}",
         &[TOOL_NAME],
-        "calls that wait for their turn";
+        "calls that wait in their tool's queue";
     QUEUE_WAIT = "fanfare.tool.queue.wait.duration", "histogram", "s",
         &[TOOL_NAME],
-        "how long calls waited for their turn, of those that waited for 0.1 ms or more";
+        "how long calls waited in the queue, of those that waited 0.1 ms or longer";
     REQUEST_REJECTIONS = "fanfare.request.rejections", "counter", "{request}",
         &[RPC_METHOD, REJECTION_REASON],
-        "requests that were not taken on";
+        "requests that were rejected";
     TOOL_REJECTIONS = "fanfare.tool.rejections", "counter", "{call}",
         &[TOOL_NAME, ERROR_TYPE],
-        "calls that ended before their tool was asked";
+        "calls that failed before anything was sent to their tool";
     RETRIES = "fanfare.tool.retries", "counter", "{attempt}",
         &[TOOL_NAME],
         "attempts after the first";
     TIMEOUTS = "fanfare.tool.timeouts", "counter", "{call}",
         &[TOOL_NAME, CALL_LIMIT],
-        "calls that ran out of time, by whose limit: `call`, `tool`, `request` or `server`";
+        "calls that timed out, by the limit that was reached: `call`, `tool`, `request` or `server`";
     CONTEXT_LEFT_OUT = "fanfare.context.left_out", "counter", "{header}",
         &[CONTEXT_HEADER],
-        "`baggage`, `tracestate` or `traceparent` that an attempt went without: over W3C's limits, or more than the tool service takes";
+        "`baggage`, `tracestate` or `traceparent` headers that were left out of an attempt: over W3C's limits, or more than the tool service accepts";
     REQUEST_BATCH_SIZE = "fanfare.request.batch.size", "histogram", "{call}",
         &[RPC_METHOD],
         "calls in a request";
     SAVED_TIME = "fanfare.request.saved_time", "counter", "s",
         &[RPC_METHOD],
-        "the sum of the calls' durations less the time that their request took";
+        "the sum of the durations of the calls, less the duration of their request";
     DEADLINE_SLACK = "fanfare.request.deadline.slack", "histogram", "s",
         &[RPC_METHOD],
-        "what was left until the caller's deadline when the answer was complete";
+        "the time that was left until the caller's deadline when the answer was complete";
     BREAKER_STATE = "fanfare.tool_service.breaker.state", "gauge", "{state}",
         &[TOOL_SERVICE],
-        "of its circuit breaker: 0 closed, 1 half-open, 2 open";
+        "state of its circuit breaker: 0 closed, 1 half-open, 2 open";
     BREAKER_OPENINGS = "fanfare.tool_service.breaker.openings", "counter", "{opening}",
         &[TOOL_SERVICE],
         "how often its circuit breaker has opened";
     TOOL_BREAKER_STATE = "fanfare.tool.breaker.state", "gauge", "{state}",
         &[TOOL_NAME],
-        "of the tool's own circuit breaker: 0 closed, 1 half-open, 2 open";
+        "state of the tool's own circuit breaker: 0 closed, 1 half-open, 2 open";
     TOOL_BREAKER_OPENINGS = "fanfare.tool.breaker.openings", "counter", "{opening}",
         &[TOOL_NAME],
         "how often the tool's own circuit breaker has opened";
@@ -251,10 +251,10 @@ metrics! {
         "open connections to it";
     CONNECTIVITY = "fanfare.tool_service.connectivity.state", "gauge", "{state}",
         &[TOOL_SERVICE],
-        "whether it can be reached: 1 idle (not known), 2 connecting, 3 ready, 4 transient failure (not when last tried)";
+        "whether it can be reached: 1 idle (unknown), 2 connecting, 3 ready, 4 transient failure (the last attempt failed)";
     EJECTED = "fanfare.tool_service.ejected_addresses", "gauge", "{address}",
         &[TOOL_SERVICE],
-        "addresses of it that are left alone because they kept failing";
+        "its addresses that are ejected because they kept failing";
     WORN_CONNECTIONS = "fanfare.tool_service.worn_connections", "counter", "{connection}",
         &[TOOL_SERVICE],
         "connections that were replaced because many calls on them had been cancelled";
@@ -263,10 +263,10 @@ metrics! {
         "spans that did not reach the collector: `queue_full` or `export_failed`";
     IGNORED_SETTINGS = "fanfare.telemetry.ignored_settings", "gauge", "{setting}",
         &[],
-        "`OTEL_*` values that are not followed, as they are unknown or out of range: the log names them";
+        "`OTEL_*` values that are ignored because they are unknown or out of range: the log names them";
     DROPPED_LINES = "fanfare.log.dropped_lines", "counter", "{line}",
         &[ERROR_TYPE],
-        "lines that are not in the log: `throttled`, as there were many alike, or `queue_full`";
+        "log lines that were dropped: `throttled`, because there were many alike, or `queue_full`";
 }
 
 /// The methods that callers may name; the others are counted as [`OTHER`].

@@ -90,7 +90,7 @@ async fn never_complete(server: &Process, beginning: &[u8]) -> Vec<ByHand> {
 }
 
 /// Streams without an end.
-async fn open_ended(server: &Process) -> Vec<ByHand> {
+async fn long_lived(server: &Process) -> Vec<ByHand> {
     let connections = (0..CONNECTIONS).map(|_| async {
         let mut client = by_hand(server).await;
         for index in 0..STREAMS {
@@ -197,7 +197,7 @@ async fn nobody_fills_the_memory_before_a_request_is_admitted() {
         join3(
             never_complete(&server, &claimed),
             never_complete(&server, &[]),
-            open_ended(&server),
+            long_lived(&server),
         ),
         half(&server),
         amplified(&server),

@@ -1,7 +1,7 @@
+/// Streams that would last as long as their caller likes.
+mod long_lived;
 /// What is held for requests that are not complete.
 mod memory;
-/// Streams that would last as long as their caller likes.
-mod open_ended;
 
 use std::{
     io::Write as _,

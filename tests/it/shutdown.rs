@@ -5,7 +5,7 @@ mod exit_codes;
 /// What health says before, during and after.
 mod health;
 /// Peers that are frozen, or do not read.
-mod partings;
+mod silent_peers;
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Peers that do not take their leave: the drain waits for work, not for them.
+//! Peers that never close their connection: the drain waits for work, not for them.
 
 use fanfare::{catalog::Catalog, config::Config, server::Server};
 use nix::sys::signal::Signal;
