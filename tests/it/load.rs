@@ -222,9 +222,11 @@ async fn a_thousand_cancels_a_second_cost_no_call_beside_them() {
     service.works_on(BATCH).await;
 
     let mut ticks = interval(ms(100));
+    let mut sent = 0;
     let cancels = async {
         while service.cancelled() < 1500 {
             ticks.tick().await;
+            sent += BATCH;
             let mut client = client.clone();
             let mut calls = vec![call("", "tool"); BATCH];
             calls[..BATCH / 2].fill(call("", "late"));
@@ -243,8 +245,12 @@ async fn a_thousand_cancels_a_second_cost_no_call_beside_them() {
         assert_eq!((seen(result), result.attempts), (Seen::Ok(json!(null)), 1));
         assert_eq!(service.attempts(&result.id), [1]);
     }
-    // Each is left before its peer has borne too many resets; those that are left
-    // wait for the long calls on them.
+    // Each is left before its peer has seen too many resets; those that are left wait for
+    // the long calls on them. A busy machine needs more cancels until the tool has seen so
+    // many, and so more connections.
     let connections = line.connections();
-    assert!(connections <= 64, "{connections} connections");
+    assert!(
+        connections <= sent / 45,
+        "{connections} connections for {sent} cancels"
+    );
 }
