@@ -13,6 +13,8 @@ mod attempt;
 mod invocation;
 mod member;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::{

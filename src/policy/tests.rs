@@ -10,11 +10,9 @@ use super::*;
 use crate::{
     config::{HedgeDelay, Service},
     core::{
-        buffered::Buffered,
-        call::{Batch, FailurePolicy, Outcome, ToolCall},
-        deadline::Deadline,
-        error::{Effect, Limit, Reason, ToolStatus},
-        fanout::{FanOut, PlannedCall, Surroundings, Tool},
+        call::Outcome,
+        error::{Effect, Reason, ToolStatus},
+        fanout::{Tool, testing::one_call},
         status::Code,
     },
 };
@@ -163,34 +161,8 @@ impl Tool for Shared {
 async fn run(script: Script) -> (Outcome, Instant, Instant) {
     let others = script.others.clone();
     let scripted = Arc::new(Scripted::new(script));
-    let call = ToolCall {
-        id: String::new(),
-        name: "tool".to_owned(),
-        arguments: None,
-        timeout: None,
-    };
-    let batch = Batch {
-        calls: [call].into(),
-        failure_policy: FailurePolicy::default(),
-        concurrency_limit: 1,
-    };
-    let now = Instant::now();
-    let deadline = Deadline {
-        arrival: now,
-        at: now + 2 * TIMEOUT,
-        limit: Limit::Request,
-    };
-    let tool: Arc<dyn Tool> = Arc::new(Shared(Arc::clone(&scripted)));
-    let surroundings = Surroundings {
-        buffered: Buffered::new(1 << 20),
-        observer: None,
-        stop: std::future::pending().boxed(),
-    };
-    let planned = PlannedCall {
-        tool: Ok(tool),
-        deadline: deadline.of_call(None, TIMEOUT),
-    };
-    let mut batch = FanOut::start(batch, vec![planned], surroundings);
+    let tool = Arc::new(Shared(Arc::clone(&scripted)));
+    let mut batch = one_call(tool, None, 2 * TIMEOUT);
     let start = Instant::now();
     let mut failures = others
         .into_iter()

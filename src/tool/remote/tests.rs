@@ -6,17 +6,13 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::{
     core::{
-        buffered::Buffered,
-        call::{Batch, FailurePolicy, ToolCall},
-        deadline::Deadline,
         error::{Effect, Limit, Reason},
-        fanout::{FanOut, PlannedCall, Surroundings},
+        fanout::testing::one_call,
         observer::Target,
         status::Code,
     },
@@ -98,34 +94,10 @@ async fn call(
         numbers: Arc::clone(&numbers),
         made: AtomicU32::new(0),
     };
-    let call = ToolCall {
-        id: String::new(),
-        name: "tool".to_owned(),
-        arguments: Some(Bytes::from_static(b"as they came")),
-        timeout: None,
-    };
-    let batch = Batch {
-        calls: [call].into(),
-        failure_policy: FailurePolicy::default(),
-        concurrency_limit: 1,
-    };
     let start = Instant::now();
-    let deadline = Deadline {
-        arrival: start,
-        at: start + Duration::from_secs(60),
-        limit: Limit::Request,
-    };
-    let remote: Arc<dyn Tool> = Arc::new(RemoteTool::new(fake, breakers, &tool));
-    let surroundings = Surroundings {
-        buffered: Buffered::new(1 << 20),
-        observer: None,
-        stop: std::future::pending().boxed(),
-    };
-    let planned = PlannedCall {
-        tool: Ok(remote),
-        deadline: deadline.of_call(None, tool.timeout),
-    };
-    let mut batch = FanOut::start(batch, vec![planned], surroundings);
+    let remote = Arc::new(RemoteTool::new(fake, breakers, &tool));
+    let arguments = Bytes::from_static(b"as they came");
+    let mut batch = one_call(remote, Some(arguments), Duration::from_secs(60));
     let completion = batch.next().await.expect("a completion");
     let numbers = numbers.lock().unwrap().clone();
     (completion.outcome, numbers, start.elapsed())
