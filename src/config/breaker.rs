@@ -9,8 +9,8 @@ use super::{
 };
 
 section! {
-    /// `[services.NAME.breaker]`: when a service that fails is left alone, with all of
-    /// its tools; and the defaults of `[tools.NAME.breaker]`, when one tool is.
+    /// `[services.NAME.breaker]`: when calls to a failing service stop, with those to all of
+    /// its tools; and the defaults of `[tools.NAME.breaker]`, when those to one tool stop.
     ///
     /// A service fails when there is no connection to it, or one is lost or answers no
     /// pings, while none of its calls is answered either. A tool fails when it does not
@@ -46,7 +46,7 @@ section! {
 }
 
 /// What `[tools.NAME.breaker]` is for.
-pub(super) const OF_TOOL: &str = "When this tool is left alone. What is not set here is as in \
+pub(super) const OF_TOOL: &str = "When calls to this tool stop. What is not set here is as in \
     `[services.NAME.breaker]` of its service.";
 
 impl Default for Breaker {

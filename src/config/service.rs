@@ -81,11 +81,10 @@ section! {
         /// Default 10 s: Kubernetes' own name servers let answers be cached for 5 to 30 s.
         pub dns_refresh_interval: Duration = Duration::from_secs(10), duration(TICK);
 
-        /// After how many failures in a row an address is ejected, that is gets no more
-        /// calls for a while. Failures are those of connecting, of the connection, and
-        /// calls that run out of time while other calls of the tool are answered; what the
-        /// tool answers is none. An address that does not answer a ping within a second is
-        /// ejected at once.
+        /// After how many failures in a row an address is ejected, that is, gets no calls
+        /// for a while. A failed dial counts, a lost connection, and a call that times out
+        /// while other calls of the tool are answered; an answer of the tool never does. An
+        /// address that does not answer a ping within a second is ejected at once.
         ///
         /// Default 5: as Envoy's outlier detection.
         pub eject_after_failures: u32 = 5, count();
@@ -120,7 +119,7 @@ section! {
         /// `[services.NAME.tls]`: how `https` endpoints are secured; `None` for the
         /// defaults, or if there are none.
         pub tls: Option<Tls> = None;
-        /// `[services.NAME.breaker]`: when it is left alone, and one of its tools is.
+        /// `[services.NAME.breaker]`: when calls to it, or to one of its tools, stop.
         pub breaker: Breaker = Breaker::default();
         /// `[services.NAME.retry_budget]`: how many attempts it gets beyond its calls.
         pub retry_budget: RetryBudget = RetryBudget::default();

@@ -60,7 +60,7 @@ section! {
         /// `[tools.NAME.hedge]`: when a second attempt races the first. Default `None`:
         /// never.
         pub hedge: Option<HedgeDelay> = None;
-        /// `[tools.NAME.breaker]`: when it is left alone.
+        /// `[tools.NAME.breaker]`: when calls to it stop.
         pub breaker: Breaker = Breaker::default();
     }
 }

@@ -132,7 +132,7 @@ async fn nobody_is_refused_for_a_wait_that_is_not_known() {
     );
 }
 
-/// Joins (with a batch), leaves (the so manieth in line), is served.
+/// A call joins the queue (of that batch), leaves it (from that position), or is served.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Join(usize),
