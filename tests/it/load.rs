@@ -247,10 +247,10 @@ async fn a_thousand_cancels_a_second_cost_no_call_beside_them() {
     }
     // Each is left before its peer has seen too many resets; those that are left wait for
     // the long calls on them. A busy machine needs more cancels until the tool has seen so
-    // many, and so more connections.
+    // many, and so more connections: of the 6,000 that are sent on an idle one, 64 at most.
     let connections = line.connections();
     assert!(
-        connections <= sent / 45,
+        connections <= sent / 93,
         "{connections} connections for {sent} cancels"
     );
 }
