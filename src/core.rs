@@ -14,3 +14,4 @@ pub mod observer;
 pub(crate) mod overflow;
 pub mod reservation;
 pub mod status;
+pub(crate) mod worker;
