@@ -3,7 +3,7 @@
 //! tools are in it; the same calls without the orchestrator are there to be
 //! subtracted.
 
-use std::sync::Arc;
+use std::{future::ready, io, sync::Arc};
 
 use bytes::Bytes;
 use fanfare::{
@@ -11,7 +11,8 @@ use fanfare::{
     json::{encode_struct, encode_value},
     net::Connect as _,
     pb::{
-        self, stream_execute_tools_response::Event, tool_service_client::ToolServiceClient,
+        self, orchestrator_service_server::OrchestratorServiceServer,
+        stream_execute_tools_response::Event, tool_service_client::ToolServiceClient,
         tool_service_server::ToolService,
     },
     server::Server,
@@ -24,7 +25,10 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::pipes::{self, PipeConnect};
+use crate::{
+    naive::Orchestrator,
+    pipes::{self, PipeConnect},
+};
 
 const TOOL: &str = "tool";
 
@@ -43,6 +47,9 @@ enum Path {
     Stream,
     /// No orchestrator: the caller calls the tools, all at once.
     Bare,
+    /// The orchestrator without features.
+    Naive,
+    NaiveStream,
 }
 
 const fn case(name: &'static str, path: Path, fan_out: usize, argument_bytes: usize) -> Case {
@@ -55,6 +62,11 @@ const fn case(name: &'static str, path: Path, fan_out: usize, argument_bytes: us
 }
 
 pub(crate) const CASES: &[Case] = &[
+    case("1x100B", Path::Unary, 1, 100),
+    case("1x100B-stream", Path::Stream, 1, 100),
+    case("1x100B-bare", Path::Bare, 1, 100),
+    case("1x100B-naive", Path::Naive, 1, 100),
+    case("1x100B-naive-stream", Path::NaiveStream, 1, 100),
     case("64x100B", Path::Unary, 64, 100),
     case("64x100B-stream", Path::Stream, 64, 100),
     case("64x100B-bare", Path::Bare, 64, 100),
@@ -72,9 +84,11 @@ impl Case {
         let calls = self.calls();
         runtime.block_on(async {
             match self.path {
-                Path::Unary => unary(&calls, requests).await,
-                Path::Stream => stream(&calls, requests).await,
+                Path::Unary => unary(fanfare().await, &calls, requests).await,
+                Path::Stream => stream(fanfare().await, &calls, requests).await,
                 Path::Bare => bare(&calls, requests).await,
+                Path::Naive => unary(naive().await?, &calls, requests).await,
+                Path::NaiveStream => stream(naive().await?, &calls, requests).await,
             }
         })?;
         Ok(())
@@ -124,8 +138,30 @@ fn request(calls: &[pb::ToolCall]) -> pb::ExecuteToolsRequest {
     }
 }
 
-async fn unary(calls: &[pb::ToolCall], requests: usize) -> Result<(), Status> {
-    let mut client = pipes::client_of_service(Config::default(), Tools::new(), &[TOOL]).await;
+async fn fanfare() -> pipes::Client {
+    pipes::client_of_service(Config::default(), Tools::new(), &[TOOL]).await
+}
+
+async fn naive() -> Result<pipes::Client, Status> {
+    let orchestrator = Orchestrator::new(tools().await?);
+    let (ours, theirs) = tokio::io::duplex(pipes::PIPE_BYTES);
+    let serve = tonic::transport::Server::builder()
+        .add_service(OrchestratorServiceServer::new(orchestrator))
+        .serve_with_incoming(tokio_stream::iter([Ok::<_, io::Error>(theirs)]));
+    tokio::spawn(serve);
+    let mut ours = Some(TokioIo::new(ours));
+    let connector = tower::service_fn(move |_| ready(ours.take().ok_or("there is one pipe")));
+    let channel = Endpoint::from_static("http://naive")
+        .connect_with_connector(connector)
+        .await;
+    Ok(pipes::Client::new(channel.map_err(unavailable)?))
+}
+
+async fn unary(
+    mut client: pipes::Client,
+    calls: &[pb::ToolCall],
+    requests: usize,
+) -> Result<(), Status> {
     for _ in 0..requests {
         let response = client.execute_tools(request(calls)).await?.into_inner();
         expect(calls.len(), response.results.len())?;
@@ -133,8 +169,11 @@ async fn unary(calls: &[pb::ToolCall], requests: usize) -> Result<(), Status> {
     Ok(())
 }
 
-async fn stream(calls: &[pb::ToolCall], requests: usize) -> Result<(), Status> {
-    let mut client = pipes::client_of_service(Config::default(), Tools::new(), &[TOOL]).await;
+async fn stream(
+    mut client: pipes::Client,
+    calls: &[pb::ToolCall],
+    requests: usize,
+) -> Result<(), Status> {
     for _ in 0..requests {
         let reply = client.stream_execute_tools(request(calls)).await?;
         let mut events = reply.into_inner();
@@ -153,8 +192,7 @@ async fn stream(calls: &[pb::ToolCall], requests: usize) -> Result<(), Status> {
 }
 
 async fn bare(calls: &[pb::ToolCall], requests: usize) -> Result<(), Status> {
-    let server = Arc::new(Server::tools(&Config::default(), Tools::new()).await);
-    let client = ToolServiceClient::new(connect(server).await?);
+    let client = ToolServiceClient::new(tools().await?);
     for _ in 0..requests {
         let running = calls.iter().map(|call| {
             let mut client = client.clone();
@@ -174,8 +212,10 @@ async fn bare(calls: &[pb::ToolCall], requests: usize) -> Result<(), Status> {
     Ok(())
 }
 
-async fn connect(server: Arc<Server>) -> Result<Channel, Status> {
-    let pipes = PipeConnect(server);
+/// A channel to the tools.
+async fn tools() -> Result<Channel, Status> {
+    let server = Server::tools(&Config::default(), Tools::new()).await;
+    let pipes = PipeConnect(Arc::new(server));
     let connector = tower::service_fn(move |_| {
         let pipe = pipes.connect();
         async move { pipe.await.map(TokioIo::new) }
@@ -183,7 +223,12 @@ async fn connect(server: Arc<Server>) -> Result<Channel, Status> {
     Endpoint::from_static("http://tools")
         .connect_with_connector(connector)
         .await
-        .map_err(|error| Status::unavailable(error.to_string()))
+        .map_err(unavailable)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn unavailable(error: tonic::transport::Error) -> Status {
+    Status::unavailable(error.to_string())
 }
 
 /// Instructions of requests that failed are not worth counting.

@@ -11,6 +11,8 @@
 
 mod hot_path;
 mod machine;
+#[path = "naive/orchestrator.rs"]
+mod naive;
 #[path = "../it/support/pipes.rs"]
 mod pipes;
 
@@ -97,7 +99,7 @@ fn count_all(update: bool) -> Result<bool> {
     }
 
     println!(
-        "{:<17}{:>18}{:>12}{:>10}",
+        "{:<20}{:>18}{:>12}{:>10}",
         "case", "instructions/call", "committed", "change"
     );
     let mut figures = Map::new();
@@ -107,7 +109,7 @@ fn count_all(update: bool) -> Result<bool> {
         let before = committed[FIGURES][case.name].as_f64();
         let change = before.map(|before| count / before - 1.0);
         println!(
-            "{:<17}{count:>18.0}{:>12}{:>10}",
+            "{:<20}{count:>18.0}{:>12}{:>10}",
             case.name,
             before.map_or_else(|| "none".to_owned(), |before| format!("{before:.0}")),
             change.map_or(String::new(), |change| format!("{:+.2} %", change * 100.0)),
@@ -119,7 +121,8 @@ fn count_all(update: bool) -> Result<bool> {
     }
     println!(
         "Caller and tools included. -bare: the caller calls the tools itself, through tonic's \
-         channel;\nwhat a case has above that is the orchestrator's, less what its client saves."
+         channel;\nwhat a case has above that is the orchestrator's, less what its client saves. \
+         -naive: the\norchestrator without features, on tonic's server and channel."
     );
 
     if update {

@@ -1,24 +1,12 @@
-//! A yardstick: the orchestrator without features, what anybody would write in an
-//! hour. It spawns the calls over one channel and joins them. No deadline, no
-//! limits, no partial results: one failed call fails the request. Only the
-//! HTTP/2 windows are raised, without which it would lose calls at 10,000.
+//! Serves the orchestrator without features. Only its HTTP/2 windows are raised,
+//! without which it would lose calls at 10,000.
 
-use std::time::SystemTime;
+pub(crate) mod orchestrator;
 
-use fanfare::pb::{
-    self,
-    orchestrator_service_server::{OrchestratorService, OrchestratorServiceServer},
-    stream_execute_tools_response::Event,
-    tool_execution_result::Outcome,
-    tool_service_client::ToolServiceClient,
-};
-use tokio::{sync::mpsc, task::JoinSet};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, transport::Channel};
+use fanfare::pb::orchestrator_service_server::OrchestratorServiceServer;
 
 use crate::{Result, load, tool};
-
-type Answer<T> = std::result::Result<T, Status>;
+use orchestrator::Orchestrator;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Naive {
@@ -30,10 +18,7 @@ pub(crate) struct Naive {
 impl Naive {
     /// Serves until it is killed.
     pub(crate) async fn run(self) -> Result<()> {
-        let channel = load::endpoint(&self.tools)?.connect_lazy();
-        let orchestrator = Orchestrator {
-            tools: ToolServiceClient::new(channel),
-        };
+        let orchestrator = Orchestrator::new(load::endpoint(&self.tools)?.connect_lazy());
         let service =
             OrchestratorServiceServer::new(orchestrator).max_decoding_message_size(usize::MAX);
         let incoming = tool::listen().await?;
@@ -43,121 +28,4 @@ impl Naive {
             .await?;
         Ok(())
     }
-}
-
-struct Orchestrator {
-    tools: ToolServiceClient<Channel>,
-}
-
-impl Orchestrator {
-    fn spawn(&self, calls: Vec<pb::ToolCall>) -> JoinSet<Answer<pb::ToolExecutionResult>> {
-        let indexed = calls.into_iter().enumerate();
-        indexed
-            .map(|(index, call)| run(self.tools.clone(), index, call))
-            .collect()
-    }
-}
-
-#[tonic::async_trait]
-impl OrchestratorService for Orchestrator {
-    async fn execute_tools(
-        &self,
-        request: Request<pb::ExecuteToolsRequest>,
-    ) -> Answer<Response<pb::ExecuteToolsResponse>> {
-        let start = SystemTime::now();
-        let mut running = self.spawn(request.into_inner().calls);
-        let mut results = Vec::with_capacity(running.len());
-        while let Some(result) = running.join_next().await {
-            results.push(joined(result)?);
-        }
-        Ok(Response::new(response(start, results)))
-    }
-
-    type StreamExecuteToolsStream = ReceiverStream<Answer<pb::StreamExecuteToolsResponse>>;
-
-    async fn stream_execute_tools(
-        &self,
-        request: Request<pb::ExecuteToolsRequest>,
-    ) -> Answer<Response<Self::StreamExecuteToolsStream>> {
-        let start = SystemTime::now();
-        let mut running = self.spawn(request.into_inner().calls);
-        let (sender, receiver) = mpsc::channel(running.len() + 1);
-        tokio::spawn(async move {
-            let mut results = Vec::with_capacity(running.len());
-            while let Some(result) = running.join_next().await {
-                let event = joined(result).map(|result| {
-                    results.push(result.clone());
-                    message(Event::Completion(result))
-                });
-                if sender.send(event).await.is_err() {
-                    return;
-                }
-            }
-            let aggregate = message(Event::Aggregate(response(start, results)));
-            let _ = sender.send(Ok(aggregate)).await;
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
-    }
-
-    async fn list_tools(
-        &self,
-        _: Request<pb::ListToolsRequest>,
-    ) -> Answer<Response<pb::ListToolsResponse>> {
-        Ok(Response::new(pb::ListToolsResponse::default()))
-    }
-}
-
-async fn run(
-    mut tools: ToolServiceClient<Channel>,
-    index: usize,
-    call: pb::ToolCall,
-) -> Answer<pb::ToolExecutionResult> {
-    let start = SystemTime::now();
-    let request = pb::CallToolRequest {
-        id: call.id.clone(),
-        name: call.name.clone(),
-        arguments: call.arguments,
-        attempt: 1,
-    };
-    let reply = tools.call_tool(request).await?.into_inner();
-    let end = SystemTime::now();
-    Ok(pb::ToolExecutionResult {
-        index: u32::try_from(index).map_err(|_| Status::internal("too many calls"))?,
-        id: call.id,
-        name: call.name,
-        start_time: Some(start.into()),
-        end_time: Some(end.into()),
-        duration: duration(start, end),
-        attempts: 1,
-        outcome: reply.observation.map(Outcome::Observation),
-        queue_duration: None,
-    })
-}
-
-fn joined(
-    result: std::result::Result<Answer<pb::ToolExecutionResult>, tokio::task::JoinError>,
-) -> Answer<pb::ToolExecutionResult> {
-    result.map_err(|error| Status::internal(error.to_string()))?
-}
-
-fn response(
-    start: SystemTime,
-    mut results: Vec<pb::ToolExecutionResult>,
-) -> pb::ExecuteToolsResponse {
-    let end = SystemTime::now();
-    results.sort_by_key(|result| result.index);
-    pb::ExecuteToolsResponse {
-        results,
-        start_time: Some(start.into()),
-        end_time: Some(end.into()),
-        duration: duration(start, end),
-    }
-}
-
-fn duration(start: SystemTime, end: SystemTime) -> Option<prost_types::Duration> {
-    end.duration_since(start).ok()?.try_into().ok()
-}
-
-fn message(event: Event) -> pb::StreamExecuteToolsResponse {
-    pb::StreamExecuteToolsResponse { event: Some(event) }
 }

@@ -18,7 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 
 pub type Client = OrchestratorServiceClient<Channel>;
 
-const PIPE_BYTES: usize = 64 << 10;
+pub const PIPE_BYTES: usize = 64 << 10;
 
 /// A client of a server with these tools, over a pipe.
 pub async fn client(config: &Config, catalog: Catalog) -> Client {
