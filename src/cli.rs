@@ -20,12 +20,13 @@ use clap::{Parser, Subcommand};
 use fanfare::{
     catalog::Catalog,
     config::{self, Config},
+    core::workers::Workers,
     demo::{self, scenario, style::Style, tools::DemoTools, view::View},
     logging::{self, LogFormat},
     probe,
     server::{
         self, Server,
-        admin::{self, Admin, MetricsPage, ReadinessProbe},
+        admin::{self, Admin, LivenessProbe, MetricsPage, ReadinessProbe},
         open_files,
     },
     telemetry::{Telemetry, settings::Settings},
@@ -114,6 +115,11 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     let runtime = match &cli.command {
         // Started every few seconds, for one RPC.
         Command::Probe { .. } => threads::one()?,
+        // It has workers.
+        Command::Serve { .. } => {
+            threads::check()?;
+            threads::one()?
+        }
         _ => threads::many()?,
     };
     let outcome = runtime.block_on(async {
@@ -154,22 +160,32 @@ async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
         Some(address) => Some(admin::bind(address).await?),
         None => None,
     };
+    let count = threads::workers(config.server.workers)?;
+    let (workers, mut threads) = Workers::start(count)?;
     let catalog = Catalog::new(&config);
-    let connecting = catalog.connect();
+    let connecting = catalog.clone();
     let server = Server::orchestrator(&config, catalog)
         .await
+        .on(workers.clone())
         .with_telemetry(telemetry.clone());
     let shutdown = signal()?;
     let admin = match admin {
         Some(admin) => {
             let readiness = Arc::new(server.readiness());
-            Some(start_admin(admin, &telemetry, readiness)?)
+            let workers = workers.clone();
+            let liveness = Arc::new(move || workers.check());
+            Some(start_admin(admin, &telemetry, liveness, readiness)?)
         }
         None => None,
     };
-    announce(&listener, config.tools.len())?;
-    tokio::spawn(connecting);
-    server.run(listener, shutdown).await;
+    announce(&listener, config.tools.len(), Some(count))?;
+    workers.spawn_on_each(|| connecting.connect());
+    tokio::select! {
+        () = server.run(listener, shutdown) => {}
+        // Half of a service is worse than none: who starts it again can tell that it ended.
+        worker = threads.broken() => return Err(format!("worker {worker} has ended").into()),
+    }
+    threads.stop().await;
     if let Some(admin) = admin {
         admin.abort();
     }
@@ -183,7 +199,7 @@ async fn demo_tools(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
     let listener = server::bind(listen).await?;
     let server = Server::tools(&Config::default(), DemoTools::default()).await;
     let shutdown = signal()?;
-    announce(&listener, demo::TOOLS.len())?;
+    announce(&listener, demo::TOOLS.len(), None)?;
     server.run(listener, shutdown).await;
     Ok(())
 }
@@ -197,7 +213,8 @@ async fn demo_serve(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
     // It may be taken by a service that runs already.
     match bind_default_admin().await {
         Ok(admin) => {
-            start_admin(admin, &demo.telemetry, Arc::clone(&demo.readiness))?;
+            let readiness = Arc::clone(&demo.readiness);
+            start_admin(admin, &demo.telemetry, Arc::new(|| Ok(())), readiness)?;
         }
         Err(error) => tracing::warn!("no metrics are served: {error}"),
     }
@@ -303,6 +320,7 @@ async fn bind_default_admin() -> io::Result<Admin> {
 fn start_admin(
     admin: Admin,
     telemetry: &Telemetry,
+    liveness: LivenessProbe,
     readiness: ReadinessProbe,
 ) -> io::Result<JoinHandle<()>> {
     let address = admin.local_addr()?;
@@ -310,16 +328,16 @@ fn start_admin(
     let telemetry = telemetry.clone();
     let metrics: MetricsPage =
         Arc::new(move || Some(telemetry.page()?.map_err(|error| error.to_string())));
-    Ok(tokio::spawn(admin.run(metrics, readiness)))
+    Ok(tokio::spawn(admin.run(metrics, liveness, readiness)))
 }
 
 fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-fn announce(listener: &TcpListener, tools: usize) -> io::Result<()> {
+fn announce(listener: &TcpListener, tools: usize, workers: Option<usize>) -> io::Result<()> {
     let address = listener.local_addr()?;
-    tracing::info!(tools, "listening on {address}");
+    tracing::info!(tools, workers, "listening on {address}");
     Ok(())
 }
 

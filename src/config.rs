@@ -55,7 +55,7 @@ pub use self::{
     retry::Retry,
     retry_budget::RetryBudget,
     section::Key,
-    server::Server,
+    server::{MAX_WORKERS, Server},
     service::Service,
     tls::Tls,
     tool::Tool,

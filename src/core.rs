@@ -15,3 +15,4 @@ pub(crate) mod overflow;
 pub mod reservation;
 pub mod status;
 pub(crate) mod worker;
+pub mod workers;

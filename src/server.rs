@@ -16,13 +16,16 @@ pub mod open_files;
 mod protocol;
 mod receive;
 mod receive_budget;
+mod reflection;
 mod request_body;
 mod response_body;
 mod services;
 mod stream_task;
+mod supervision;
 
 use std::{io, net::IpAddr, time::Duration};
 
+use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -30,7 +33,7 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tonic::{codec::CompressionEncoding, service::Routes};
+use tonic::codec::CompressionEncoding;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
@@ -42,13 +45,13 @@ use crate::{
     core::{
         admission::Admission,
         buffered::Buffered,
-        connections::Connections,
+        connections::{Connection, Connections},
         drain::{Drain, DrainController, drain},
         overflow::Overflow,
+        workers::Workers,
     },
     orchestrator::Orchestrator,
     pb::{
-        FILE_DESCRIPTOR_SET,
         orchestrator_service_server::OrchestratorServiceServer,
         tool_service_server::{ToolService, ToolServiceServer},
     },
@@ -57,10 +60,12 @@ use crate::{
 };
 use accept::Acceptor;
 use edge::Edge;
-use methods::MAX_NAME_REQUEST_BYTES;
+use reflection::with_reflection;
 use services::Services;
+use supervision::supervise;
 
-/// How long callers have to read their results after the drain timed out.
+/// How long callers have to read their results after the drain timed out, and workers then
+/// to drop their connections.
 const ABORT_GRACE: Duration = Duration::from_millis(500);
 
 /// A server that is ready to accept connections.
@@ -75,6 +80,8 @@ pub struct Server {
     service: &'static str,
     controller: DrainController,
     drain: Drain,
+    /// Where connections are served, if not where they are accepted.
+    workers: Option<Workers>,
     /// What telemetry sees of an orchestrator.
     orchestrator: Option<(Admission, Snapshots)>,
 }
@@ -158,11 +165,19 @@ impl Server {
             service,
             controller,
             drain,
+            workers: None,
             orchestrator: None,
         };
         // tonic-health begins with SERVING.
         server.set_health(ServingStatus::NotServing).await;
         server
+    }
+
+    /// Has `workers` serve the connections.
+    #[must_use]
+    pub fn on(mut self, workers: Workers) -> Self {
+        self.workers = Some(workers);
+        self
     }
 
     /// Has `telemetry` observe the requests.
@@ -174,6 +189,9 @@ impl Server {
         }
         telemetry.watch_buffered(self.edge.buffered());
         telemetry.watch_connections(&self.connections);
+        if let Some(workers) = &self.workers {
+            telemetry.watch_workers(workers);
+        }
         if let Some(least) = self.settings.slow_call {
             telemetry.log_slow_calls(least);
         }
@@ -200,6 +218,13 @@ impl Server {
     /// waits up to `drain_timeout` for running ones; ends the rest with CANCELLED
     /// results, and returns.
     pub async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        tokio::select! {
+            () = self.accept_and_drain(listener, shutdown) => {}
+            () = supervise(self.workers.as_ref()) => {}
+        }
+    }
+
+    async fn accept_and_drain(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let acceptor = Acceptor::new(listener);
         let mut connections = JoinSet::new();
         self.set_health(ServingStatus::Serving).await;
@@ -233,7 +258,8 @@ impl Server {
             // Then the connections of frozen peers are dropped.
             let _ = timeout(ABORT_GRACE, join_all(&mut connections)).await;
         }
-        connections.shutdown().await;
+        // A worker that is stuck drops nothing.
+        let _ = timeout(ABORT_GRACE, connections.shutdown()).await;
     }
 
     /// Serves one open connection, such as an in-memory pipe. Dropping the future
@@ -242,20 +268,55 @@ impl Server {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.serve_peer(io, None)
+        self.serve(None, || Ok(io))
     }
 
-    fn serve_peer<T>(&self, io: T, peer: Option<IpAddr>) -> impl Future<Output = ()> + Send + use<T>
+    /// Serves what `open` opens, which the runtime that serves it must do.
+    fn serve<T, F>(
+        &self,
+        peer: Option<IpAddr>,
+        open: F,
+    ) -> impl Future<Output = ()> + Send + use<T, F>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: FnOnce() -> io::Result<T> + Send,
     {
         let (service, long_lived) = self.edge.for_connection(peer);
         let (settings, drain) = (self.settings.clone(), self.drain.clone());
         let max_timeout = self.max_request_timeout;
         async move {
-            let serve = connection::serve(io, service, &settings, max_timeout, &drain, &long_lived);
+            let serve = async {
+                match open() {
+                    Ok(io) => {
+                        connection::serve(io, service, &settings, max_timeout, &drain, &long_lived)
+                            .await
+                    }
+                    Err(error) => tracing::warn!(%error, "can't serve a connection"),
+                }
+            };
             connected_to(peer.map(|peer| peer.to_string()), serve).await;
         }
+    }
+
+    /// Serves a connection in a task of `tasks`.
+    fn spawn(
+        &self,
+        tasks: &mut JoinSet<()>,
+        stream: TcpStream,
+        peer: Option<IpAddr>,
+        counted: Connection,
+    ) {
+        let Some(workers) = &self.workers else {
+            let connection = self.serve(peer, || Ok(stream));
+            tasks.spawn(connection.map(|()| drop(counted)));
+            return;
+        };
+        let place = workers.place();
+        let handle = place.handle().clone();
+        // A stream belongs to the runtime that waits for it.
+        let stream = stream.into_std();
+        let connection = self.serve(peer, || TcpStream::from_std(stream?));
+        tasks.spawn_on(connection.map(|()| drop((counted, place))), &handle);
     }
 
     async fn accept_until(
@@ -274,11 +335,7 @@ impl Server {
                         self.reject(stream, peer);
                         continue;
                     };
-                    let connection = self.serve_peer(stream, peer);
-                    connections.spawn(async move {
-                        connection.await;
-                        drop(counted);
-                    });
+                    self.spawn(connections, stream, peer, counted);
                 }
                 Some(_) = connections.join_next() => {}
             }
@@ -309,44 +366,6 @@ impl Server {
 
 async fn join_all(connections: &mut JoinSet<()>) {
     while connections.join_next().await.is_some() {}
-}
-
-/// Adds both versions of reflection, as older grpcurl knows only v1alpha. They list the
-/// services of this server, and describe the whole contract.
-fn with_reflection(routes: Routes, service: &str, settings: &config::Server) -> Routes {
-    use tonic_health::pb::{self as health, health_server};
-    use tonic_reflection::{
-        pb::{v1, v1alpha},
-        server::Builder,
-    };
-    if !settings.reflection {
-        return routes;
-    }
-    let builder = || {
-        Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(health::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(v1alpha::FILE_DESCRIPTOR_SET)
-            .with_service_name(service)
-            .with_service_name(health_server::SERVICE_NAME)
-            .with_service_name(v1::server_reflection_server::SERVICE_NAME)
-            .with_service_name(v1alpha::server_reflection_server::SERVICE_NAME)
-    };
-    // The descriptors are compiled in: invalid ones fail every test.
-    let v1 = builder().build_v1().expect("valid descriptors");
-    let v1alpha = builder().build_v1alpha().expect("valid descriptors");
-    // tonic receives their requests, which are streams.
-    routes
-        .add_service(
-            v1.max_decoding_message_size(MAX_NAME_REQUEST_BYTES)
-                .accept_compressed(CompressionEncoding::Gzip),
-        )
-        .add_service(
-            v1alpha
-                .max_decoding_message_size(MAX_NAME_REQUEST_BYTES)
-                .accept_compressed(CompressionEncoding::Gzip),
-        )
 }
 
 /// Binds `address`.

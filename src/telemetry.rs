@@ -32,7 +32,9 @@ use std::{
 use opentelemetry_sdk::metrics::PeriodicReader;
 use tokio::{task::spawn_blocking, time::timeout};
 
-use crate::core::{admission::Admission, buffered::Buffered, connections::Connections};
+use crate::core::{
+    admission::Admission, buffered::Buffered, connections::Connections, workers::Workers,
+};
 pub use metrics::gauges::{Gauge, GaugeSource};
 pub(crate) use metrics::tool::ToolGauges;
 use metrics::{Metrics, Readers, Running};
@@ -149,6 +151,13 @@ impl Telemetry {
     pub fn watch_connections(&self, connections: &Connections) {
         if let Some(metrics) = &self.0.metrics {
             metrics.watch_connections(connections);
+        }
+    }
+
+    /// Reports what the workers do.
+    pub fn watch_workers(&self, workers: &Workers) {
+        if let Some(metrics) = &self.0.metrics {
+            metrics.watch_workers(workers);
         }
     }
 

@@ -16,6 +16,7 @@ pub(super) const TICK: Duration = Duration::from_millis(1);
 /// A larger number than any process could use is a slip of the keyboard.
 const MAX_COUNT: u64 = 1_000_000;
 const OFF: &str = "off";
+const AUTO: &str = "auto";
 
 type Parse<T> = Box<dyn Fn(&DeValue<'_>) -> Option<T>>;
 type Hint = fn(&DeValue<'_>) -> Option<String>;
@@ -77,19 +78,29 @@ pub(super) fn optional<T: 'static>(kind: Kind<T>) -> Kind<Option<T>> {
 
 /// `None` if it is `"off"`.
 pub(super) fn or_off<T: 'static>(kind: Kind<T>) -> Kind<Option<T>> {
+    or(OFF, kind)
+}
+
+/// `None` if it is `"auto"`.
+pub(super) fn or_auto<T: 'static>(kind: Kind<T>) -> Kind<Option<T>> {
+    or(AUTO, kind)
+}
+
+/// `None` if it is `word`.
+fn or<T: 'static>(word: &'static str, kind: Kind<T>) -> Kind<Option<T>> {
     let Kind {
         form, parse, write, ..
     } = kind;
     Kind {
-        form: Form::Or(OFF, Box::new(form)),
+        form: Form::Or(word, Box::new(form)),
         required: false,
         parse: Box::new(move |value| match value.as_str() {
-            Some(OFF) => Some(None),
+            Some(text) if text == word => Some(None),
             _ => parse(value).map(Some),
         }),
         hint: kind.hint,
         write: Box::new(move |value| match value {
-            None => Some(quoted(OFF)),
+            None => Some(quoted(word)),
             Some(value) => write(value),
         }),
     }

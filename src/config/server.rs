@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     compression::{Compression, compression},
-    kind::{TICK, address, boolean, count, duration, or_off, size},
+    kind::{TICK, address, boolean, count, duration, integer, or_auto, or_off, size},
     reader::Reader,
     section::{Section, section},
     units::{KIB, MIB},
@@ -16,6 +16,9 @@ use super::{
 
 /// HTTP/2's own and its largest (RFC 9113, 6.9.1 and 6.9.2).
 const WINDOWS: RangeInclusive<u64> = 64 * KIB..=i32::MAX as u64;
+
+/// More than machines have cores.
+pub const MAX_WORKERS: u64 = 1024;
 
 section! {
     /// `[server]`: where and how callers connect.
@@ -36,6 +39,15 @@ section! {
         /// listen by default.
         pub admin_listen: Option<SocketAddr> = Some((Ipv4Addr::LOCALHOST, 9464).into()),
             or_off(address());
+
+        /// How many threads serve; 1 to 1024. Each is a worker with connections and timers
+        /// of its own. A caller's connection stays on the worker that had the least to do
+        /// when it came, and its calls use that worker's connections to the tools: who
+        /// sends a lot should open several.
+        ///
+        /// Default `"auto"`: what `TOKIO_WORKER_THREADS` says, or else one for each core
+        /// that the process may use, by its affinity and its cgroup's CPU quota.
+        pub workers: Option<usize> = None, or_auto(integer(1..=MAX_WORKERS));
 
         /// Whether the server describes its services to those who ask.
         ///

@@ -102,6 +102,7 @@ fn every_setting_can_be_set() {
         drain_delay = "6s"
         drain_timeout = "7s"
         slow_call = "8s"
+        workers = 4
         [limits]
         max_calls_per_request = 1
         max_in_flight_calls = 1
@@ -137,6 +138,7 @@ fn every_setting_can_be_set() {
         drain_delay: Duration::from_secs(6),
         drain_timeout: Duration::from_secs(7),
         slow_call: Some(Duration::from_secs(8)),
+        workers: Some(4),
     };
     assert_eq!(config.server, server);
     let limits = Limits {

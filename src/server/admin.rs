@@ -31,6 +31,9 @@ pub type MetricsPage = Arc<dyn Fn() -> Option<Result<String, String>> + Send + S
 /// Says whether new callers are welcome.
 pub type ReadinessProbe = Arc<dyn Fn() -> Readiness + Send + Sync>;
 
+/// Says what keeps the process from working, if anything does and a restart would help.
+pub type LivenessProbe = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
 /// A probe sends its request at once.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
 /// From the connection to the end of the response, which a slow reader may hold up.
@@ -71,9 +74,18 @@ impl Admin {
     }
 
     /// Serves until it is dropped.
-    pub async fn run(self, metrics: MetricsPage, readiness: ReadinessProbe) {
+    pub async fn run(
+        self,
+        metrics: MetricsPage,
+        liveness: LivenessProbe,
+        readiness: ReadinessProbe,
+    ) {
         let acceptor = Acceptor::new(self.listener);
-        let pages = Pages { metrics, readiness };
+        let pages = Pages {
+            metrics,
+            liveness,
+            readiness,
+        };
         let mut tasks = JoinSet::new();
         let mut connections = Connections::default();
         loop {
@@ -106,6 +118,7 @@ async fn serve(stream: TcpStream, service: Service) {
 #[derive(Clone)]
 struct Pages {
     metrics: MetricsPage,
+    liveness: LivenessProbe,
     readiness: ReadinessProbe,
 }
 
@@ -143,7 +156,7 @@ impl Pages {
         match path {
             "/metrics" => self.metrics(),
             "/readyz" => self.readiness(),
-            _ => page(StatusCode::OK, "ok"),
+            _ => self.liveness(),
         }
     }
 
@@ -163,6 +176,13 @@ impl Pages {
                 tracing::warn!(problem, "can't write the metrics");
                 page(StatusCode::INTERNAL_SERVER_ERROR, &problem)
             }
+        }
+    }
+
+    fn liveness(&self) -> Response<String> {
+        match (self.liveness)() {
+            Ok(()) => page(StatusCode::OK, "ok"),
+            Err(problem) => page(StatusCode::SERVICE_UNAVAILABLE, &problem),
         }
     }
 

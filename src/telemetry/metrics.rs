@@ -8,6 +8,7 @@
 pub(super) mod gauges;
 mod target_info;
 pub(super) mod tool;
+mod workers;
 
 use std::sync::{
     Arc,
@@ -31,7 +32,10 @@ use super::{
     push::Push,
 };
 use crate::{
-    core::{admission::Admission, buffered::Buffered, connections::Connections, overflow},
+    core::{
+        admission::Admission, buffered::Buffered, connections::Connections, overflow,
+        workers::Workers,
+    },
     logging,
 };
 
@@ -205,6 +209,10 @@ impl Metrics {
         self.observe(&names::SERVER_CONNECTIONS, connections, Connections::open);
         let limit = &names::SERVER_CONNECTIONS_LIMIT;
         self.observe(limit, connections, Connections::max);
+    }
+
+    pub(super) fn watch_workers(&self, workers: &Workers) {
+        workers::observe(&self.meter(), workers);
     }
 
     fn observe<T>(&self, metric: &Metric, of: &T, read: fn(&T) -> usize)

@@ -78,6 +78,9 @@ pub const REJECTION_REASON: &str = "fanfare.rejection.reason";
 /// A bound that was met: the setting, or what there is only so much of.
 pub const BOUND: &str = "fanfare.bound";
 
+/// The number of a worker, from 0.
+pub const WORKER: &str = "fanfare.worker.index";
+
 /// An attribute of a span.
 #[derive(Clone, Copy, Debug)]
 pub struct Attribute {
@@ -198,6 +201,15 @@ metrics! {
     SERVER_CONNECTIONS_LIMIT = "fanfare.connections.limit", "gauge", "{connection}",
         &[],
         "their limit: `server.max_connections`, or less if there are not enough file descriptors";
+    WORKER_CONNECTIONS = "fanfare.worker.connections", "gauge", "{connection}",
+        &[WORKER],
+        "connections of callers that a worker has";
+    WORKER_BUSY = "fanfare.worker.busy_time", "counter", "s",
+        &[WORKER],
+        "how long a worker was busy: the rate is the part of a core that it uses";
+    WORKER_STUCK = "fanfare.worker.stuck", "gauge", "{worker}",
+        &[WORKER],
+        "1 if a worker has done nothing for 5 s or longer although it had something to do: `/healthz` then answers 503";
     OVERFLOWS = "fanfare.overflows", "counter", "{event}",
         &[BOUND],
         "how often a limit was reached that no caller is told of: `server.max_connections` and `admin_connections` (a connection was closed), `file_descriptors` (a connection had to wait), `unread_bodies` (a refused request was reset instead of read), `resolved_addresses` (some addresses of a name are not used)";

@@ -227,7 +227,11 @@ async fn say_nothing_to_the_end(mut stream: TcpStream) {
 async fn page(metrics: fn() -> Option<Result<String, String>>) -> SocketAddr {
     let admin = admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = admin.local_addr().unwrap();
-    tokio::spawn(admin.run(Arc::new(metrics), Arc::new(|| Readiness::Starting)));
+    tokio::spawn(admin.run(
+        Arc::new(metrics),
+        Arc::new(|| Ok(())),
+        Arc::new(|| Readiness::Starting),
+    ));
     address
 }
 

@@ -28,6 +28,8 @@ const EDGES: &[&str] = &[
 const WITH_TIMERS: &[&str] = &[
     // The deadlines of calls.
     "src/core/fanout.rs",
+    // Workers that do not end.
+    "src/core/workers.rs",
     // The demo's tools and its live view.
     "src/demo/scenario.rs",
     "src/demo/tools.rs",
@@ -77,6 +79,8 @@ const WITH_TIMERS: &[&str] = &[
     "src/server/request_body.rs",
     // Sending a response.
     "src/server/stream_task.rs",
+    // Looking after the workers.
+    "src/server/supervision.rs",
     // The end of the process, as far as the collector is concerned.
     "src/telemetry.rs",
     // An export that has to be tried again, or is not answered.

@@ -4,6 +4,7 @@ use std::{
 };
 
 use fanfare::{
+    core::workers::Workers,
     pb,
     telemetry::names::{ATTRIBUTES, METRICS},
 };
@@ -43,6 +44,9 @@ async fn everything() -> Seen {
         ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "true"),
     ];
     let (server, observer) = Observer::start(&config, catalog, &variables).await;
+    let (workers, _threads) = Workers::start(2).unwrap();
+    observer.telemetry.watch_workers(&workers);
+    let server = server.on(workers);
     // Over a socket, to have a peer.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
