@@ -1,31 +1,36 @@
-//! What an upstream has at one address: open connections, dials under way, and its
-//! health.
+//! What an upstream has at one address: its health, and for each worker the connections
+//! and dials of its own (`address_pool/share.rs`).
+//!
+//! A connection is driven by the worker that dialed it, and the calls of that worker take
+//! it first: sending, driving and answering then stay on one thread. Another worker
+//! borrows it rather than wait.
+
+mod share;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+pub(super) use self::share::SWEEPS;
+use self::share::{Kept, Share};
 use super::{
     address::Address,
     connect_backoff::ConnectBackoff,
     connection::{Connection, Leaving},
     eject::{Health, Rules},
-    pool::{self, Load},
+    pool,
 };
+use crate::core::worker;
 
-/// How many sweeps there are in `connection_idle_timeout`.
-pub(super) const SWEEPS: u32 = 4;
 /// A connection that ends this soon without having carried a call counts as a failed dial.
 const NEW: Duration = Duration::from_secs(1);
 
 pub(super) struct AddressPool {
     pub(super) address: Arc<Address>,
-    connections: Vec<Kept>,
+    /// By worker. Those beyond the last one have nothing here.
+    shares: Vec<Share>,
     /// Connections that take no new calls but still carry some.
     leaving: Vec<Leaving>,
-    /// Dials under way, and how many of them are not slow yet.
-    pub(super) dialing: usize,
-    pub(super) fresh: usize,
     pub(super) connect_backoff: ConnectBackoff,
     pub(super) health: Health,
     /// Why the last dial failed; `None` once one succeeds.
@@ -34,22 +39,19 @@ pub(super) struct AddressPool {
     limit: usize,
 }
 
-/// A connection, and for how many sweeps it has been idle.
-struct Kept {
-    connection: Connection,
-    begun: usize,
-    quiet: u32,
-    since: Instant,
+/// Whose connections, seen from a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    Own,
+    Others,
 }
 
 impl AddressPool {
     pub(super) fn new(address: Arc<Address>) -> Self {
         Self {
             address,
-            connections: Vec::new(),
+            shares: Vec::new(),
             leaving: Vec::new(),
-            dialing: 0,
-            fresh: 0,
             connect_backoff: ConnectBackoff::default(),
             health: Health::default(),
             last_error: None,
@@ -57,90 +59,187 @@ impl AddressPool {
         }
     }
 
-    fn loads(&self) -> impl Iterator<Item = Load> {
-        self.connections.iter().map(|kept| kept.connection.load())
+    fn share(&mut self, worker: usize) -> &mut Share {
+        if self.shares.len() <= worker {
+            self.shares.resize_with(worker + 1, Share::default);
+        }
+        &mut self.shares[worker]
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Connection> {
+        let kept = self.shares.iter().flat_map(|share| &share.connections);
+        kept.map(|kept| &kept.connection)
+    }
+
+    pub(super) fn of(
+        &self,
+        worker: usize,
+        whose: Whose,
+    ) -> impl Iterator<Item = &Connection> + Clone {
+        let (before, rest) = self.shares.split_at(worker.min(self.shares.len()));
+        let (own, after) = rest.split_at(rest.len().min(1));
+        let (some, more) = match whose {
+            Whose::Own => (own, [].as_slice()),
+            Whose::Others => (before, after),
+        };
+        let kept = some.iter().chain(more).flat_map(|share| &share.connections);
+        kept.map(|kept| &kept.connection)
     }
 
     /// Calls in flight.
     pub(super) fn calls(&self) -> usize {
         let leaving = self.leaving.iter().map(Leaving::calls);
-        self.loads().map(|load| load.calls).chain(leaving).sum()
+        let calls = self.all().map(|connection| connection.load().calls);
+        calls.chain(leaving).sum()
     }
 
     /// Open connections.
     pub(super) fn connections(&self) -> usize {
-        self.loads().filter(|load| load.is_open).count()
+        self.all().filter(|it| it.load().is_open).count()
     }
 
     pub(super) fn has_connections(&self) -> bool {
-        !self.connections.is_empty()
+        self.all().next().is_some()
     }
 
-    /// Whether a call should wait for a dial: there is one, and none is slow.
-    pub(super) fn is_promising(&self) -> bool {
-        self.fresh > 0 && self.fresh == self.dialing
+    /// Whether the worker has an open connection of its own.
+    pub(super) fn is_connected(&self, worker: usize) -> bool {
+        self.of(worker, Whose::Own).any(|it| it.load().is_open)
+    }
+
+    /// Dials of all workers.
+    pub(super) fn all_dials(&self) -> usize {
+        self.shares.iter().map(|share| share.dialing).sum()
+    }
+
+    /// Whether any worker dials it, unless it is stuck.
+    pub(super) fn is_dialed(&self, now: Instant) -> bool {
+        self.shares.iter().any(|share| share.dials_at(now) > 0)
+    }
+
+    /// Dials of the worker.
+    pub(super) fn dials(&self, worker: usize) -> usize {
+        self.shares.get(worker).map_or(0, |share| share.dialing)
+    }
+
+    /// Those of them that are not slow yet.
+    pub(super) fn fresh_dials(&self, worker: usize) -> usize {
+        self.shares.get(worker).map_or(0, |share| share.fresh)
+    }
+
+    /// Whether a call should wait for a dial of its worker: there is one, and none is slow.
+    /// Those of others may be stuck with them.
+    pub(super) fn is_promising(&self, worker: usize) -> bool {
+        let fresh = self.fresh_dials(worker);
+        fresh > 0 && fresh == self.dials(worker)
     }
 
     /// Whether a peer was pinged and has not answered yet.
-    pub(super) fn is_suspect(&self) -> bool {
-        self.loads().any(|load| load.is_suspect && load.is_open)
+    pub(super) fn has_suspects(&self) -> bool {
+        self.all().any(is_suspect)
+    }
+
+    /// The same, as the worker sees it. A worker that is stuck hears of no answer: its
+    /// connections say nothing to one that has its own.
+    pub(super) fn is_suspect(&self, worker: usize) -> bool {
+        let mut own = self.of(worker, Whose::Own).peekable();
+        match own.peek() {
+            Some(_) => own.any(is_suspect),
+            None => self.of(worker, Whose::Others).any(is_suspect),
+        }
     }
 
     /// A connection with less than `bound` calls; one with an unanswered ping only if
     /// `suspects`.
-    pub(super) fn with_room(&self, bound: usize, suspects: bool) -> Option<&Connection> {
-        let index = pool::with_room(self.loads(), bound, suspects)?;
-        Some(&self.connections[index].connection)
+    pub(super) fn with_room(
+        &self,
+        (worker, whose): (usize, Whose),
+        bound: usize,
+        suspects: bool,
+    ) -> Option<&Connection> {
+        let mut those = self.of(worker, whose);
+        let loads = those.clone().map(Connection::load);
+        those.nth(pool::with_room(loads, bound, suspects)?)
     }
 
     /// A connection that may take a call although all have `bound`.
     pub(super) fn beyond_bound(
         &self,
+        (worker, whose): (usize, Whose),
         bound: usize,
         others_coming: bool,
         suspects: bool,
     ) -> Option<&Connection> {
-        let index = pool::beyond_bound(self.loads(), bound, others_coming, suspects)?;
-        Some(&self.connections[index].connection)
+        let mut those = self.of(worker, whose);
+        let loads = those.clone().map(Connection::load);
+        those.nth(pool::beyond_bound(loads, bound, others_coming, suspects)?)
     }
 
     /// The connection on which a call waits least for a stream.
     pub(super) fn shortest_queue(&self) -> Option<(usize, &Connection)> {
-        let connection = &self.connections[pool::shortest_queue(self.loads())?].connection;
+        let index = pool::shortest_queue(self.all().map(Connection::load))?;
+        let connection = self.all().nth(index)?;
         Some((connection.load().calls, connection))
     }
 
-    /// Whether to dial for one more call while `waiting` calls wait and `coming`
-    /// connections are being made elsewhere: there is no connection here, or more demand
-    /// than those will take; the limit is not reached; and the backoff allows it.
+    /// Whether the worker that runs this may have one more connection. Each worker's first
+    /// one is reserved for it, as long as `max_connections` suffice for that.
+    pub(super) fn may_grow(&self, worker: usize, max_connections: usize, now: Instant) -> bool {
+        let own = self.shares.get(worker).map_or(0, Share::places);
+        let others = self.shares.iter().enumerate().filter(|(i, _)| *i != worker);
+        let others = others.map(|(_, share)| share.places_at(now));
+        let (having, taken) = others.fold((0, 0), |(having, taken), places| {
+            (having + usize::from(places > 0), taken + places)
+        });
+        let reserved = worker::count().saturating_sub(1 + having);
+        pool::may_grow(own, taken, reserved, max_connections)
+    }
+
+    /// Whether to dial for one more call while `waiting` calls of the worker wait and it
+    /// makes `coming` connections: it has none here, or more demand than those will take;
+    /// the limit is not reached; and the backoff allows it.
     pub(super) fn wants_connection(
         &self,
+        worker: usize,
         (waiting, coming): (usize, usize),
         (bound, max_connections): (usize, usize),
         now: Instant,
     ) -> bool {
-        let limits = self.loads().filter(|load| load.is_open);
+        let loads = || self.of(worker, Whose::Own).map(Connection::load);
+        let limits = loads().filter(|load| load.is_open);
         let limit = limits.map(|load| load.limit).max();
         let per_connection = bound.min(limit.unwrap_or(self.limit));
-        let excess = waiting + pool::excess(self.loads(), per_connection);
-        let connections = self.connections.len() + self.dialing;
-        (connections == 0
-            || (connections < max_connections
-                && pool::needs_another(excess, coming, per_connection)))
+        let excess = waiting + pool::excess(loads(), per_connection);
+        let has_none = self.shares.get(worker).is_none_or(|it| it.places() == 0);
+        (has_none || pool::needs_another(excess, coming, per_connection))
             && self.connect_backoff.allows(now)
+            && self.may_grow(worker, max_connections, now)
     }
 
-    /// Takes in the result of a dial. `was_fresh`: it was not slow.
+    /// Takes note of a dial of the worker, which ends by then.
+    pub(super) fn begin_dial(&mut self, worker: usize, ends_by: Instant) {
+        self.share(worker).begin_dial(ends_by);
+    }
+
+    /// Takes note that a dial of the worker is slow.
+    pub(super) fn dial_is_slow(&mut self, worker: usize) {
+        self.share(worker).fresh -= 1;
+    }
+
+    /// Takes note of the end of a dial of the worker. `was_fresh`: it was not slow.
+    pub(super) fn end_dial(&mut self, worker: usize, was_fresh: bool) {
+        self.share(worker).end_dial(was_fresh);
+    }
+
+    /// Takes in the result of a dial of the worker.
     pub(super) fn dialed(
         &mut self,
+        worker: usize,
         result: Result<Connection, Arc<str>>,
-        was_fresh: bool,
         now: Instant,
         rules: &Rules,
         may_eject: bool,
     ) {
-        self.dialing -= 1;
-        self.fresh -= usize::from(was_fresh);
         match result {
             Ok(connection) => {
                 self.connect_backoff.succeeded(now);
@@ -149,12 +248,8 @@ impl AddressPool {
                     // It takes no calls, and neither would the next one.
                     self.connect_backoff.failed(now, fastrand::f64());
                 }
-                self.connections.push(Kept {
-                    begun: connection.begun(),
-                    connection,
-                    quiet: 0,
-                    since: now,
-                });
+                let kept = Kept::new(connection, now);
+                self.share(worker).connections.push(kept);
                 self.health.connected(now);
                 self.last_error = None;
             }
@@ -198,19 +293,16 @@ impl AddressPool {
         self.last_error = Some(reason);
         self.connect_backoff.failed(now, fastrand::f64());
         // It may not answer on its other connections either.
-        for kept in &self.connections {
-            kept.connection.suspect();
-        }
+        self.all().for_each(Connection::suspect);
     }
 
     /// Removes a connection that takes no more calls; those on it continue. Returns whether
     /// it counts as a failed dial: it is new and never carried a call.
     pub(super) fn retire(&mut self, connection: &Connection, now: Instant) -> bool {
-        let is_it = |kept: &Kept| kept.connection.is(connection);
-        let Some(index) = self.connections.iter().position(is_it) else {
+        let mut shares = self.shares.iter_mut();
+        let Some(kept) = shares.find_map(|share| share.remove(connection)) else {
             return false;
         };
-        let kept = self.connections.remove(index);
         self.leaving.extend(kept.connection.leaving());
         let is_failure = now < kept.since + NEW && connection.begun() <= 1;
         if is_failure {
@@ -223,17 +315,19 @@ impl AddressPool {
     pub(super) fn prune(&mut self, now: Instant) -> bool {
         let mut is_failure = false;
         self.leaving.retain(|leaving| leaving.calls() > 0);
-        self.connections.retain(|kept| {
-            let is_open = kept.connection.load().is_open;
-            if kept.connection.is_worn() {
-                self.connect_backoff.worn(now);
-            }
-            if !is_open {
-                self.leaving.extend(kept.connection.leaving());
-            }
-            is_failure |= !is_open && now < kept.since + NEW && kept.connection.begun() == 0;
-            is_open
-        });
+        for share in &mut self.shares {
+            share.connections.retain(|kept| {
+                let is_open = kept.connection.load().is_open;
+                if kept.connection.is_worn() {
+                    self.connect_backoff.worn(now);
+                }
+                if !is_open {
+                    self.leaving.extend(kept.connection.leaving());
+                }
+                is_failure |= !is_open && now < kept.since + NEW && kept.connection.begun() == 0;
+                is_open
+            });
+        }
         if is_failure {
             self.closed_when_new(now);
         }
@@ -248,14 +342,13 @@ impl AddressPool {
     /// Removes connections that have closed or have been idle for [`SWEEPS`] sweeps.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.prune(now);
-        for kept in &mut self.connections {
-            let begun = kept.connection.begun();
-            let idle = kept.connection.load().calls == 0 && kept.begun == begun;
-            kept.quiet = if idle { kept.quiet + 1 } else { 0 };
-            kept.begun = begun;
-        }
-        self.connections.retain(|kept| kept.quiet < SWEEPS);
+        self.shares.iter_mut().for_each(Share::sweep);
     }
+}
+
+fn is_suspect(connection: &Connection) -> bool {
+    let load = connection.load();
+    load.is_suspect && load.is_open
 }
 
 /// The time between two sweeps if idle connections are closed after `idle`.

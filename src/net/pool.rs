@@ -84,6 +84,14 @@ pub(super) fn needs_another(excess: usize, coming: usize, per_connection: usize)
     per_connection > 0 && excess > coming * per_connection
 }
 
+/// Whether a worker that has `own` connections may have another one, when other workers
+/// have `taken`, and `reserved` of them have none yet. As long as there may be as many
+/// connections as workers, each of them gets one, whatever the others have.
+pub(super) fn may_grow(own: usize, taken: usize, reserved: usize, max_connections: usize) -> bool {
+    let reserved = if own == 0 { 0 } else { reserved };
+    own + taken + reserved < max_connections
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*};
@@ -180,6 +188,34 @@ mod tests {
     }
 
     proptest! {
+        /// In whatever order workers open and close connections.
+        #[test]
+        fn each_worker_gets_a_connection_and_all_keep_to_the_most(
+            workers in 1..6_usize,
+            max in 1..12_usize,
+            steps in vec((0..6_usize, any::<bool>()), 0..80),
+        ) {
+            let mut has = vec![0_usize; workers];
+            for (worker, opens) in steps {
+                let worker = worker % workers;
+                let own = has[worker];
+                let others = || has.iter().enumerate().filter(|(i, _)| *i != worker);
+                let taken: usize = others().map(|(_, count)| count).sum();
+                let reserved = others().filter(|(_, count)| **count == 0).count();
+                let may = may_grow(own, taken, reserved, max);
+                prop_assert!(may || own > 0 || max < workers);
+                match opens {
+                    true => has[worker] += usize::from(may),
+                    false => has[worker] = own.saturating_sub(1),
+                }
+                prop_assert!(has.iter().sum::<usize>() <= max);
+            }
+            // Beside one of its own for each, anybody may have the rest.
+            let rest = max.saturating_sub(workers);
+            prop_assert!(rest == 0 || may_grow(rest, 0, workers - 1, max));
+            prop_assert!(!may_grow(rest + 1, 0, workers - 1, max));
+        }
+
         #[test]
         fn nobody_is_asked_for_more_than_it_allows(
             all in vec((0..300_usize, 0..300_usize), 0..6),

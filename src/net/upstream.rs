@@ -1,12 +1,16 @@
 //! One remote service: its addresses, and which connection a call takes.
 //!
 //! A call goes to the less loaded of two addresses picked at random, on a connection
-//! that has room. It never waits for a connection while another one, at whatever
+//! that has room: one of its own worker, or else one that another worker lends it
+//! (`address_pool.rs`). It never waits for a connection while another one, at whatever
 //! address, could take it: addresses that are down, slow or new are dialed in the
-//! background and delay no call. `state.rs` picks the address; `dialing.rs`, `lookups.rs`
-//! and `maintenance.rs` are what runs in tasks of their own; `connectivity.rs` tells
-//! whether the service can be reached; `in_flight.rs` is a call that was sent. What an
-//! upstream has at one address is in `address_pool.rs`.
+//! background and delay no call. Nor does it wait for what another worker dials, which may
+//! be stuck, unless there may be no more connections.
+//!
+//! `state.rs` is what is known of the addresses, by all workers; `pick.rs` picks one and a
+//! connection; `dialing.rs`, `lookups.rs` and `maintenance.rs` are what runs in tasks of
+//! their own; `connectivity.rs` tells whether the service can be reached; `in_flight.rs` is
+//! a call that was sent.
 
 mod connectivity;
 mod dialing;
@@ -14,27 +18,26 @@ mod in_flight;
 mod lookups;
 mod maintenance;
 mod names;
+mod pick;
 mod state;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use http::{Uri, uri::PathAndQuery};
 use tokio::{
-    sync::{Notify, futures::Notified},
+    sync::Notify,
     time::{Instant, timeout},
 };
 
 pub use self::connectivity::Connectivity;
 pub(crate) use self::in_flight::{AddressHealth, InFlight, Terms};
-use self::{names::Names, state::State};
+use self::{names::Names, pick::Pick, state::State};
 use super::{
     address::{Address, Endpoint},
     address_pool::AddressPool,
@@ -62,9 +65,7 @@ pub struct Upstream {
     settings: Settings,
     // std's Mutex: held for a few instructions, never across an await.
     state: Mutex<State>,
-    /// Calls that wait for a connection.
-    waiting: AtomicUsize,
-    /// Notified when something happens that they wait for.
+    /// Notified when something happens that calls wait for.
     changed: Arc<Notify>,
 }
 
@@ -80,14 +81,6 @@ struct Settings {
     rules: Rules,
 }
 
-enum Pick<'a> {
-    Take(Connection, Call),
-    Wait(Waiting<'a>, Notified<'a>),
-    /// All connections are full.
-    Full(Waiting<'a>, Notified<'a>),
-    Nowhere(NoConnection),
-}
-
 /// There is no connection, for this reason. Nothing was sent.
 #[derive(Debug)]
 pub(crate) struct NoConnection {
@@ -97,9 +90,6 @@ pub(crate) struct NoConnection {
     /// same count.
     pub(crate) connect_epoch: u32,
 }
-
-/// A call that waits is counted.
-struct Waiting<'a>(&'a AtomicUsize);
 
 impl Upstream {
     /// The service `name`, reached through `network`.
@@ -136,8 +126,9 @@ impl Upstream {
                 connect_epoch: 0,
                 names: Names::new(endpoints),
                 kept: false,
+                workers: BTreeMap::new(),
+                retries: 0,
             }),
-            waiting: AtomicUsize::new(0),
             changed: Arc::default(),
         }
     }
@@ -215,89 +206,6 @@ impl Upstream {
         }
     }
 
-    fn pick(self: &Arc<Self>, avoid: Option<SocketAddr>, came: &mut Option<Instant>) -> Pick<'_> {
-        let mut state = self.state();
-        if state.cautious {
-            self.dial_the_lost(&mut state);
-        }
-        let drawn = state.draw(avoid);
-        if let Some(drawn) = drawn
-            && let Some(connection) = state.pools[drawn].with_room(self.settings.bound, false)
-        {
-            let connection = connection.clone();
-            return state.take(drawn, connection);
-        }
-        let now = Instant::now();
-        let came = *came.get_or_insert(now);
-        self.pick_without_room(&mut state, drawn, avoid, (came, now))
-    }
-
-    /// The slow path: the address that was drawn has no connection with room.
-    fn pick_without_room<'a>(
-        self: &'a Arc<Self>,
-        state: &mut State,
-        drawn: Option<usize>,
-        avoid: Option<SocketAddr>,
-        (came, now): (Instant, Instant),
-    ) -> Pick<'a> {
-        state.prune(now);
-        self.look_up_if_stale(state, now);
-        if let Some(drawn) = drawn {
-            self.dial_if_wanted(state, drawn, now);
-        }
-        // First the healthy addresses, then all of them, and at last connections whose
-        // peer may be gone.
-        for (wary, suspects) in [(true, false), (false, false), (false, true)] {
-            let is_well = |pool: &AddressPool| {
-                let avoided = avoid == Some(pool.address.socket());
-                pool.health.admits(now) && !pool.is_suspect() && !avoided
-            };
-            let admitted = |pool: &AddressPool| !wary || is_well(pool);
-            let coming = state.pools.iter().any(AddressPool::is_promising);
-            let found = state.find(admitted, self.settings.bound, coming, suspects);
-            if let Some((index, connection)) = found {
-                return state.take(index, connection);
-            }
-            self.dial_some(state, admitted, now);
-            if wary && state.is_something_worth_waiting_for() {
-                return self.wait();
-            }
-        }
-        let queues = state.pools.iter().enumerate();
-        let queues = queues.filter_map(|(i, pool)| Some((pool.shortest_queue()?, i)));
-        if let Some(((_, connection), index)) = queues.min_by_key(|((calls, _), _)| *calls) {
-            let connection = connection.clone();
-            return state.take(index, connection);
-        }
-        if state.is_something_coming() {
-            return self.wait();
-        }
-        if state.has_open_connections() {
-            let (waiting, changed) = self.waiting();
-            return Pick::Full(waiting, changed);
-        }
-        if self.dial_as_last_resort(state, came) {
-            return self.wait();
-        }
-        Pick::Nowhere(NoConnection {
-            service: self.service.clone(),
-            reason: state.last_error(),
-            connect_epoch: state.connect_epoch,
-        })
-    }
-
-    fn wait(&self) -> Pick<'_> {
-        let (waiting, changed) = self.waiting();
-        Pick::Wait(waiting, changed)
-    }
-
-    fn waiting(&self) -> (Waiting<'_>, Notified<'_>) {
-        // Made under the lock, so that no later change is missed.
-        let changed = self.changed.notified();
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        (Waiting(&self.waiting), changed)
-    }
-
     fn retire(&self, connection: &Connection) {
         let mut state = self.state();
         let is_setback = state
@@ -340,12 +248,6 @@ impl Upstream {
     }
 }
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
@@ -356,3 +258,6 @@ impl fmt::Debug for Upstream {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

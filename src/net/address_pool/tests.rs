@@ -42,8 +42,7 @@ async fn the_calls_of_a_connection_that_gets_no_more_are_its_addresss_load() {
     // One takes leave, the other closes.
     for closes in [false, true] {
         let (connection, driver) = connected(&address).await;
-        (pool.dialing, pool.fresh) = (1, 1);
-        pool.dialed(Ok(connection.clone()), true, now, &rules, true);
+        pool.dialed(0, Ok(connection.clone()), now, &rules, true);
         let calls = [connection.begin(), connection.begin()];
         assert_eq!(pool.calls(), 2);
 

@@ -1,11 +1,12 @@
-//! Looking up the addresses of an upstream, in a task of its own that no call can cancel.
+//! Looking up the addresses of an upstream, in a task of its own that no call can cancel,
+//! and for all workers: it goes on when one of them is stuck.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
 use super::{Upstream, state::State};
-use crate::net::resolve::Answer;
+use crate::{core::worker, net::resolve::Answer};
 
 impl Upstream {
     /// Looks up the addresses if they are unknown or too old.
@@ -22,7 +23,7 @@ impl Upstream {
         };
         let limit = self.settings.connect_timeout;
         let this = Arc::downgrade(self);
-        tokio::spawn(async move {
+        worker::spawn_in_background(async move {
             let mut answers = pin!(answers);
             let answers = match timeout(limit, &mut answers).await {
                 Ok(answers) => answers,

@@ -10,7 +10,10 @@ use std::{
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{Upstream, connectivity::Connectivity, state::State};
-use crate::net::address_pool::{AddressPool, sweep_interval};
+use crate::{
+    core::worker,
+    net::address_pool::{AddressPool, sweep_interval},
+};
 
 /// How often a service that could not be reached is dialed while no call needs it: soon
 /// enough for whoever looks at the list of tools, and rarely enough to be no burden.
@@ -54,7 +57,7 @@ impl Upstream {
         }
         let sweep = sweep_interval(self.settings.idle);
         let refresh = self.settings.refresh;
-        tokio::spawn(keep(Arc::downgrade(self), sweep, refresh));
+        worker::spawn_in_background(keep(Arc::downgrade(self), sweep, refresh));
     }
 
     /// Closes idle connections. Returns whether there is anything left to maintain.
@@ -62,7 +65,7 @@ impl Upstream {
         let mut state = self.state();
         let now = Instant::now();
         state.pools.iter_mut().for_each(|pool| pool.sweep(now));
-        let in_use = |pool: &AddressPool| pool.has_connections() || pool.dialing > 0;
+        let in_use = |pool: &AddressPool| pool.has_connections() || pool.all_dials() > 0;
         let kept = state.pools.iter().any(in_use)
             || state.names.is_looking_up()
             || state.connectivity() == Connectivity::TransientFailure;

@@ -1,13 +1,17 @@
 //! What an upstream knows of its addresses, all behind one lock: which of them gets the
 //! next call, or why none can.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
-use super::{Pick, names::Names};
+use super::names::Names;
 use crate::net::{
-    address::Address, address_pool::AddressPool, balance, connection::Connection, eject::Rules,
+    address::Address,
+    address_pool::{AddressPool, Whose},
+    balance,
+    connection::{Call, Connection},
+    eject::Rules,
 };
 
 pub(super) struct State {
@@ -20,11 +24,23 @@ pub(super) struct State {
     pub(super) names: Names,
     /// Whether the maintenance task is running.
     pub(super) kept: bool,
+    /// Those that have called it.
+    pub(super) workers: BTreeMap<usize, Worker>,
+    /// How often one of them was asked to dial without a call.
+    pub(super) retries: usize,
+}
+
+/// What it knows of a worker.
+pub(super) struct Worker {
+    /// Calls of the worker that wait for a connection.
+    pub(super) waiting: usize,
+    /// Where it dials, and drives what it has dialed.
+    pub(super) runtime: Handle,
 }
 
 impl State {
-    /// The address for the next call; it may have no connection yet.
-    pub(super) fn draw(&self, avoid: Option<SocketAddr>) -> Option<usize> {
+    /// The address for the next call of a worker; it may have no connection yet.
+    pub(super) fn draw(&self, worker: usize, avoid: Option<SocketAddr>) -> Option<usize> {
         if self.pools.len() == 1 {
             return Some(0);
         }
@@ -33,10 +49,10 @@ impl State {
             let well = now.is_none_or(|now| {
                 pool.health.admits(now)
                     && (pool.has_connections() || pool.connect_backoff.allows(now))
-                    && !pool.is_suspect()
+                    && !pool.is_suspect(worker)
             });
             // An address that is being dialed has no load yet: it would always win.
-            let ready = pool.has_connections() || pool.dialing == 0;
+            let ready = pool.has_connections() || pool.dials(worker) == 0;
             well && ready && avoid != Some(pool.address.socket())
         };
         let pools = self.pools.iter().enumerate();
@@ -45,27 +61,47 @@ impl State {
         balance::less_loaded_of_two(loads, fastrand::u64(..))
     }
 
-    /// A connection with room, or else one that may take a call beyond its bound.
+    /// A connection for a call of a worker: one with room, its own or else that of another
+    /// worker, or else one that may take a call beyond its bound.
     pub(super) fn find(
         &self,
+        worker: usize,
         admitted: impl Fn(&AddressPool) -> bool,
         bound: usize,
-        others_coming: bool,
         suspects: bool,
     ) -> Option<(usize, Connection)> {
         let pools = || self.pools.iter().enumerate().filter(|(_, p)| admitted(p));
-        let with_room = pools().find_map(|(i, pool)| Some((i, pool.with_room(bound, suspects)?)));
-        let found = with_room.or_else(|| {
+        let with_room = |whose| {
+            let one =
+                |pool: &AddressPool| pool.with_room((worker, whose), bound, suspects).cloned();
+            pools().find_map(|(index, pool)| Some((index, one(pool)?)))
+        };
+        let coming = self.pools.iter().any(|pool| pool.is_promising(worker));
+        let beyond_bound = |whose| {
+            let whose = (worker, whose);
+            let one =
+                |pool: &AddressPool| pool.beyond_bound(whose, bound, coming, suspects).cloned();
             pools()
-                .filter_map(|(i, pool)| {
-                    Some((i, pool.beyond_bound(bound, others_coming, suspects)?))
-                })
+                .filter_map(|(index, pool)| Some((index, one(pool)?)))
                 .min_by_key(|(_, connection)| connection.load().calls)
-        });
-        found.map(|(index, connection)| (index, connection.clone()))
+        };
+        with_room(Whose::Own)
+            .or_else(|| with_room(Whose::Others))
+            .or_else(|| beyond_bound(Whose::Own))
+            .or_else(|| beyond_bound(Whose::Others))
     }
 
-    pub(super) fn take(&mut self, index: usize, connection: Connection) -> Pick<'static> {
+    /// What another worker has with room at an address where the worker makes none itself.
+    pub(super) fn lent(&self, worker: usize, index: usize, bound: usize) -> Option<Connection> {
+        let pool = &self.pools[index];
+        if pool.dials(worker) > 0 {
+            return None;
+        }
+        pool.with_room((worker, Whose::Others), bound, false)
+            .cloned()
+    }
+
+    pub(super) fn begin(&mut self, index: usize, connection: &Connection) -> Call {
         if self.cautious {
             let health = &mut self.pools[index].health;
             if health.is_ejected() {
@@ -74,8 +110,7 @@ impl State {
             // A suspect may have answered by now.
             self.refresh_cautious();
         }
-        let call = connection.begin();
-        Pick::Take(connection, call)
+        connection.begin()
     }
 
     pub(super) fn pool(&mut self, address: &Arc<Address>) -> Option<&mut AddressPool> {
@@ -99,7 +134,7 @@ impl State {
     /// Brings `cautious` up to date.
     pub(super) fn refresh_cautious(&mut self) {
         let suspect = |pool: &AddressPool| {
-            pool.health.is_ejected() || pool.last_error.is_some() || pool.is_suspect()
+            pool.health.is_ejected() || pool.last_error.is_some() || pool.has_suspects()
         };
         self.cautious = self.pools.iter().any(suspect);
     }
@@ -120,8 +155,9 @@ impl State {
         self.refresh_cautious();
     }
 
-    pub(super) fn is_something_worth_waiting_for(&self) -> bool {
-        self.names.is_awaited() || self.pools.iter().any(AddressPool::is_promising)
+    pub(super) fn is_something_worth_waiting_for(&self, worker: usize) -> bool {
+        let is_promising = |pool: &AddressPool| pool.is_promising(worker);
+        self.names.is_awaited() || self.pools.iter().any(is_promising)
     }
 
     /// Whether there is an open connection, even if it has no room.
@@ -129,8 +165,32 @@ impl State {
         self.pools.iter().any(|pool| pool.connections() > 0)
     }
 
-    pub(super) fn is_something_coming(&self) -> bool {
-        self.names.is_awaited() || self.pools.iter().any(|pool| pool.dialing > 0)
+    /// Whether the worker has one of its own.
+    pub(super) fn is_connected(&self, worker: usize) -> bool {
+        self.pools.iter().any(|pool| pool.is_connected(worker))
+    }
+
+    /// Whether the worker is about to have one, or the addresses to be known.
+    pub(super) fn is_something_coming(&self, worker: usize) -> bool {
+        self.names.is_awaited() || self.pools.iter().any(|pool| pool.dials(worker) > 0)
+    }
+
+    /// Whether any worker dials.
+    pub(super) fn is_being_dialed(&self) -> bool {
+        self.pools.iter().any(|pool| pool.all_dials() > 0)
+    }
+
+    /// How many calls of the worker wait for a connection.
+    pub(super) fn waiting(&self, worker: usize) -> usize {
+        self.workers.get(&worker).map_or(0, |it| it.waiting)
+    }
+
+    /// Takes note of the worker that runs this.
+    pub(super) fn called_by(&mut self, worker: usize) -> &mut Worker {
+        self.workers.entry(worker).or_insert_with(|| Worker {
+            waiting: 0,
+            runtime: Handle::current(),
+        })
     }
 
     /// Why there is no connection.

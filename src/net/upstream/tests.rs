@@ -1,0 +1,330 @@
+//! Several workers that call one service.
+
+mod net;
+
+use std::time::Duration;
+
+use tokio::{task::yield_now, time::timeout};
+
+use self::net::{Net, address};
+use super::*;
+use crate::{
+    core::worker::{self, testing::Workers},
+    net::address_pool::{SWEEPS, Whose},
+};
+
+/// Longer than anything takes here, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection for a call of this worker, and the call, which goes on until it is dropped.
+async fn take(upstream: Arc<Upstream>) -> (Connection, Call) {
+    take_avoiding(upstream, None).await
+}
+
+async fn take_avoiding(upstream: Arc<Upstream>, avoid: Option<u8>) -> (Connection, Call) {
+    let mut came = None;
+    let taking = async {
+        loop {
+            match upstream.pick(avoid.map(address), &mut came) {
+                Pick::Take(connection, call) => return (connection, call),
+                Pick::Wait(_waiting, changed) => changed.await,
+                Pick::Full(_waiting, changed) => drop(timeout(RECHECK_INTERVAL, changed).await),
+                Pick::Nowhere(error) => panic!("{error:?}"),
+            }
+        }
+    };
+    timeout(PATIENCE, taking).await.expect("a connection")
+}
+
+/// Waits until this worker has a connection of its own.
+async fn connect(upstream: Arc<Upstream>) {
+    timeout(PATIENCE, upstream.connect()).await.expect("an end");
+    assert!(upstream.state().is_connected(worker::index()));
+}
+
+/// Connects this worker to each of the addresses 1 to `last`.
+async fn connect_to_all(upstream: Arc<Upstream>, last: u8) {
+    let is_missing = || {
+        let state = upstream.state();
+        let mut pools = state.pools.iter();
+        pools.any(|pool| !pool.is_connected(worker::index()))
+    };
+    while is_missing() {
+        for avoided in 1..=last {
+            drop(take_avoiding(Arc::clone(&upstream), Some(avoided)).await);
+        }
+        // Meanwhile it is lent what it dials.
+        yield_now().await;
+    }
+}
+
+fn fail(upstream: &Upstream, call: &Call) {
+    upstream.ended(call.address(), true);
+}
+
+impl Upstream {
+    fn is_of(&self, worker: usize, connection: &Connection) -> bool {
+        let is_it = |pool: &AddressPool| {
+            let mut own = pool.of(worker, Whose::Own);
+            own.any(|it| it.is(connection))
+        };
+        self.state().pools.iter().any(is_it)
+    }
+
+    fn has(&self, worker: usize) -> usize {
+        let state = self.state();
+        let own = |pool: &AddressPool| pool.of(worker, Whose::Own).count();
+        state.pools.iter().map(own).sum()
+    }
+}
+
+#[tokio::test]
+async fn each_worker_gets_a_connection_of_its_own_that_it_drives() {
+    let (workers, net) = (Workers::start(2), Net::new());
+    let upstream = net.upstream(1, |_| ());
+    for index in [0, 1] {
+        workers.run(index, connect(Arc::clone(&upstream))).await;
+        let (connection, call) = workers.run(index, take(Arc::clone(&upstream))).await;
+        assert!(upstream.is_of(index, &connection));
+        drop(call);
+    }
+    assert_eq!(net.dialed(), [(1, Some(0)), (1, Some(1))]);
+    assert_eq!(upstream.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_worker_without_a_connection_borrows_one_and_dials() {
+    let (workers, net) = (Workers::start(2), Net::new());
+    let upstream = net.upstream(1, |_| ());
+    workers.run(0, connect(Arc::clone(&upstream))).await;
+    net.hold(1);
+    // Its own one is not waited for.
+    let taking = take_at_once(Arc::clone(&upstream));
+    let (borrowed, _call) = workers.run(1, taking).await.expect("a connection");
+    assert!(upstream.is_of(0, &borrowed));
+    net.dials(2).await;
+    assert_eq!(net.dialed(), [(1, Some(0)), (1, Some(1))]);
+
+    net.release();
+    workers.run(1, connect(Arc::clone(&upstream))).await;
+    let (own, _call) = workers.run(1, take(Arc::clone(&upstream))).await;
+    assert!(upstream.is_of(1, &own));
+}
+
+async fn take_at_once(upstream: Arc<Upstream>) -> Option<(Connection, Call)> {
+    match upstream.pick(None, &mut None) {
+        Pick::Take(connection, call) => Some((connection, call)),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn beyond_its_first_a_worker_leaves_the_others_theirs() {
+    let (workers, net) = (Workers::start(3), Net::new());
+    let upstream = net.upstream(1, |service| {
+        service.max_connections_per_address = 5;
+        service.max_streams_per_connection = 1;
+    });
+    let mut calls = Vec::new();
+    for _ in 0..9 {
+        workers.run(0, connect(Arc::clone(&upstream))).await;
+        calls.push(workers.run(0, take(Arc::clone(&upstream))).await);
+        net.settle(&upstream).await;
+    }
+    assert_eq!(upstream.has(0), 3);
+    for worker in [1, 2] {
+        workers.run(worker, connect(Arc::clone(&upstream))).await;
+        calls.push(workers.run(worker, take(Arc::clone(&upstream))).await);
+        calls.push(workers.run(worker, take(Arc::clone(&upstream))).await);
+        net.settle(&upstream).await;
+    }
+    assert_eq!([0, 1, 2].map(|worker| upstream.has(worker)), [3, 1, 1]);
+    assert_eq!(net.dialed().len(), 5);
+}
+
+#[tokio::test]
+async fn fewer_connections_than_workers_are_shared() {
+    let (workers, net) = (Workers::start(3), Net::new());
+    let upstream = net.upstream(1, |service| service.max_connections_per_address = 1);
+    let mut calls = Vec::new();
+    for worker in [1, 0, 2, 1] {
+        calls.push(workers.run(worker, take(Arc::clone(&upstream))).await);
+        workers.run(worker, upstream_connect(&upstream)).await;
+    }
+    assert!(calls.iter().all(|(it, _)| upstream.is_of(1, it)));
+    assert_eq!(net.dialed(), [(1, Some(1))]);
+}
+
+fn upstream_connect(upstream: &Arc<Upstream>) -> impl Future<Output = ()> + use<> {
+    let upstream = Arc::clone(upstream);
+    async move { upstream.connect().await }
+}
+
+#[tokio::test]
+async fn failures_that_several_workers_see_eject_an_address() {
+    let (workers, net) = (Workers::start(2), Net::new());
+    let upstream = net.upstream(2, |service| service.eject_after_failures = 4);
+    for index in [0, 1] {
+        let connecting = connect_to_all(Arc::clone(&upstream), 2);
+        workers.run(index, connecting).await;
+    }
+    for (worker, ejected) in [(0, 0), (1, 0), (1, 0), (0, 1)] {
+        let taking = take_avoiding(Arc::clone(&upstream), Some(2));
+        let (_, call) = workers.run(worker, taking).await;
+        fail(&upstream, &call);
+        assert_eq!(upstream.ejected(), ejected);
+    }
+    for worker in [0, 1, 0, 1] {
+        let (connection, _call) = workers.run(worker, take(Arc::clone(&upstream))).await;
+        assert_eq!(connection.address().socket(), address(2));
+        assert!(upstream.is_of(worker, &connection));
+    }
+}
+
+#[tokio::test]
+async fn the_calls_of_all_workers_are_an_addresss_load() {
+    let (workers, net) = (Workers::start(2), Net::new());
+    let upstream = net.upstream(2, |_| ());
+    for index in [0, 1] {
+        let connecting = connect_to_all(Arc::clone(&upstream), 2);
+        workers.run(index, connecting).await;
+    }
+    let mut calls = Vec::new();
+    for _ in 0..10 {
+        let taking = take_avoiding(Arc::clone(&upstream), Some(2));
+        calls.push(workers.run(0, taking).await);
+    }
+    for _ in 0..9 {
+        let (connection, call) = workers.run(1, take(Arc::clone(&upstream))).await;
+        assert_eq!(connection.address().socket(), address(2));
+        assert!(upstream.is_of(1, &connection));
+        calls.push((connection, call));
+    }
+}
+
+#[tokio::test]
+async fn a_hedge_goes_to_another_address_on_each_worker() {
+    let (workers, net) = (Workers::start(2), Net::new());
+    let upstream = net.upstream(2, |_| ());
+    for index in [0, 1] {
+        let connecting = connect_to_all(Arc::clone(&upstream), 2);
+        workers.run(index, connecting).await;
+    }
+    for (worker, avoided) in [(0, 1), (0, 2), (1, 1), (1, 2)] {
+        let taking = take_avoiding(Arc::clone(&upstream), Some(avoided));
+        let (connection, _call) = workers.run(worker, taking).await;
+        assert_eq!(connection.address().socket(), address(3 - avoided));
+        assert!(upstream.is_of(worker, &connection));
+    }
+}
+
+#[tokio::test]
+async fn a_stuck_workers_dial_delays_no_call_of_another() {
+    let (workers, net) = (Workers::start(2), Net::new());
+    let upstream = net.upstream(1, |_| ());
+    net.hold(1);
+    workers.run(0, take_at_once(Arc::clone(&upstream))).await;
+    net.dials(1).await;
+    let _stuck = workers.stick(0).await;
+    net.release();
+    let (own, _call) = workers.run(1, take(Arc::clone(&upstream))).await;
+    assert!(upstream.is_of(1, &own));
+}
+
+#[tokio::test]
+async fn a_stuck_workers_dial_takes_the_last_place_for_a_time_only() {
+    let (workers, net) = (Workers::start(2), Net::new());
+    let upstream = net.upstream(1, |service| {
+        service.max_connections_per_address = 1;
+        service.connect_timeout = Duration::from_millis(500);
+    });
+    net.hold(1);
+    workers.run(0, take_at_once(Arc::clone(&upstream))).await;
+    net.dials(1).await;
+    let _stuck = workers.stick(0).await;
+    net.release();
+    let (own, _call) = workers.run(1, take(Arc::clone(&upstream))).await;
+    assert!(upstream.is_of(1, &own));
+}
+
+#[tokio::test]
+async fn what_a_worker_was_dialing_is_forgotten_when_it_ends() {
+    let (mut workers, net) = (Workers::start(2), Net::new());
+    let upstream = net.upstream(1, |service| {
+        service.max_connections_per_address = 1;
+        service.connect_timeout = 2 * PATIENCE;
+    });
+    net.hold(1);
+    workers.run(0, take_at_once(Arc::clone(&upstream))).await;
+    net.dials(1).await;
+    workers.end(0);
+    net.release();
+    let (own, _call) = workers.run(1, take(Arc::clone(&upstream))).await;
+    assert!(upstream.is_of(1, &own));
+    assert_eq!(upstream.state().pools[0].all_dials(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_closes_is_replaced_for_its_worker() {
+    let (workers, net) = (Workers::start(2), Net::new());
+    let upstream = net.upstream(1, |_| ());
+    let mut before = Vec::new();
+    for index in [0, 1] {
+        workers.run(index, connect(Arc::clone(&upstream))).await;
+        before.push(workers.run(index, take(Arc::clone(&upstream))).await.0);
+    }
+    net.close(1);
+    while before[1].load().is_open {
+        yield_now().await;
+    }
+    drop(workers.run(1, take(Arc::clone(&upstream))).await);
+    workers.run(1, connect(Arc::clone(&upstream))).await;
+    let (kept, _call) = workers.run(0, take(Arc::clone(&upstream))).await;
+    let (new, _call) = workers.run(1, take(Arc::clone(&upstream))).await;
+    assert!(kept.is(&before[0]));
+    assert!(upstream.is_of(1, &new) && !new.is(&before[1]));
+    assert_eq!(net.dialed(), [(1, Some(0)), (1, Some(1)), (1, Some(1))]);
+}
+
+#[tokio::test]
+async fn the_idle_connections_of_every_worker_are_closed() {
+    let (workers, net) = (Workers::start(2), Net::new());
+    let upstream = net.upstream(1, |_| ());
+    for index in [0, 1] {
+        workers.run(index, connect(Arc::clone(&upstream))).await;
+    }
+    let (connection, call) = workers.run(1, take(Arc::clone(&upstream))).await;
+    drop(connection);
+    let sweep = || (0..=SWEEPS).all(|_| upstream.sweep());
+    assert!(sweep());
+    assert_eq!((upstream.has(0), upstream.has(1)), (0, 1));
+    drop(call);
+    assert!(!sweep());
+    assert_eq!(upstream.connections(), 0);
+    timeout(PATIENCE, net.all_closed()).await.expect("closed");
+}
+
+#[tokio::test]
+async fn a_service_that_nobody_calls_is_dialed_again_by_workers() {
+    let (workers, net) = (Workers::start(2), Net::new());
+    let upstream = net.upstream(1, |_| ());
+    net.refuse(true);
+    for index in [0, 1] {
+        workers.run(index, upstream_connect(&upstream)).await;
+    }
+    assert_eq!(upstream.connectivity(), Connectivity::TransientFailure);
+    let _stuck = workers.stick(0).await;
+    net.refuse(false);
+    // One of them is asked in vain.
+    upstream.retry();
+    upstream.retry();
+    let found = async {
+        while upstream.connectivity() != Connectivity::Ready {
+            yield_now().await;
+        }
+    };
+    timeout(PATIENCE, found).await.expect("a connection");
+    let dialed = net.dialed();
+    assert_eq!(dialed.last(), Some(&(1, Some(1))));
+    assert!(dialed.iter().all(|(_, worker)| worker.is_some()));
+}
