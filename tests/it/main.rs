@@ -118,3 +118,4 @@ mod trailers_only;
 mod unread;
 /// Callers that are killed, frozen or gone.
 mod vanishing_callers;
+mod workers;
