@@ -94,7 +94,7 @@ pub struct Outlasting(
 );
 
 /// A tool service by the name of its endpoint, as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     host: Arc<str>,
     port: u16,

@@ -6,11 +6,8 @@ use std::sync::Arc;
 use opentelemetry::KeyValue;
 use tracing::Level;
 
-use super::{names, propagation::traceparent, rpc::Record, span::Span};
-use crate::core::{
-    observer::{AttemptObserver, AttemptReport, Carrier, Context},
-    status::Code,
-};
+use super::{metrics::tool::ToolGauges, names, propagation::traceparent, rpc::Record, span::Span};
+use crate::core::observer::{AttemptObserver, AttemptReport, Carrier, Context};
 
 /// The span of an attempt that is under way.
 #[derive(Debug)]
@@ -78,43 +75,25 @@ impl Record {
 }
 
 /// Notes that an attempt at a call of `tool` has ended.
-pub(super) fn ended(record: &Record, tool: &Arc<str>, attempt: &AttemptReport<'_>) {
-    measure(record, tool, attempt);
+pub(super) fn ended(record: &Record, tool: &ToolGauges, attempt: &AttemptReport<'_>) {
+    if let Some(metrics) = &record.telemetry.0.metrics {
+        let seconds = attempt.end.duration_since(attempt.start).as_secs_f64();
+        metrics.attempt_ended(tool, attempt.target(), attempt.code.name(), seconds);
+    }
     if let Some(message) = attempt.failure
         && tracing::enabled!(target: "fanfare::access", Level::DEBUG)
     {
-        log(record, tool, attempt, &message());
+        log(record, tool.name(), attempt, &message());
     }
 }
 
-fn measure(record: &Record, tool: &Arc<str>, attempt: &AttemptReport<'_>) {
-    let Some(metrics) = &record.telemetry.0.metrics else {
-        return;
-    };
-    let (target, code) = (attempt.target(), attempt.code.name());
-    let attributes = [
-        KeyValue::new(names::RPC_SYSTEM, names::GRPC),
-        KeyValue::new(names::RPC_METHOD, names::CALL_TOOL),
-        KeyValue::new(names::SERVER_ADDRESS, Arc::clone(target.host())),
-        KeyValue::new(names::SERVER_PORT, i64::from(target.port())),
-        KeyValue::new(names::TOOL_NAME, Arc::clone(tool)),
-        KeyValue::new(names::STATUS_CODE, code),
-        KeyValue::new(names::ERROR_TYPE, code),
-    ];
-    let count = if attempt.code == Code::Ok { 6 } else { 7 };
-    let duration = attempt.end.duration_since(attempt.start).as_secs_f64();
-    metrics
-        .client_duration
-        .record(duration, &attributes[..count]);
-}
-
-fn log(record: &Record, tool: &Arc<str>, attempt: &AttemptReport<'_>, error: &str) {
+fn log(record: &Record, tool: &str, attempt: &AttemptReport<'_>, error: &str) {
     let peer = attempt.peer;
     let address = peer.map(|peer| format!("{}:{}", peer.ip(), peer.port()));
     let _about = record.context().clone().attach();
     tracing::debug!(
         target: "fanfare::access",
-        tool = &**tool,
+        tool,
         index = attempt.call,
         attempt = attempt.number,
         code = attempt.code.name(),

@@ -68,8 +68,7 @@ impl BatchTelemetry {
             }
         };
         if let Some(metrics) = &telemetry.metrics {
-            let method = [KeyValue::new(names::RPC_METHOD, record.method())];
-            metrics.batch_size.record(calls.len() as u64, &method);
+            metrics.batch_started(record.method, calls.len());
         }
         Self {
             record: Arc::clone(record),
@@ -86,41 +85,32 @@ impl BatchTelemetry {
             return;
         };
         let duration = completion.end.saturating_duration_since(self.started);
-        let error = completion.outcome.as_ref().err();
-        let name = || KeyValue::new(names::TOOL_NAME, Arc::clone(gauges.name()));
-        let error_type = error.map_or("", |error| error.reason.as_str());
-        let attributes = [
-            name(),
-            KeyValue::new(names::TOOL_TYPE, names::EXTENSION),
-            KeyValue::new(names::ERROR_TYPE, error_type),
-        ];
-        let count = if error.is_some() { 3 } else { 2 };
-        metrics
-            .tool_duration
-            .record(duration.as_secs_f64(), &attributes[..count]);
+        let reason = completion.outcome.as_ref().err().map(|error| &error.reason);
+        let error_type = reason.map(Reason::as_str);
+        metrics.call_ended(gauges, error_type, duration.as_secs_f64());
         if completion.queued >= LEAST_WAIT {
             let waited = completion.queued.as_secs_f64();
-            metrics.queue_wait.record(waited, &attributes[..1]);
+            metrics.queue_wait.record(waited, &[gauges.label()]);
         }
         if completion.attempts > 1 {
             let retries = u64::from(completion.attempts - 1);
-            metrics.retries.add(retries, &attributes[..1]);
+            metrics.retries.add(retries, &[gauges.label()]);
         }
-        if let Some(error) = error
-            && matches!(
-                error.reason,
-                Reason::UnknownTool
-                    | Reason::InvalidArguments(_)
-                    | Reason::Overloaded
-                    | Reason::CircuitOpen
-            )
-        {
-            let reason = KeyValue::new(names::ERROR_TYPE, error_type);
-            metrics.tool_rejections.add(1, &[name(), reason]);
-        }
-        if let Some(Reason::DeadlineExceeded(limit)) = error.map(|error| &error.reason) {
-            let limit = KeyValue::new(names::CALL_LIMIT, limit.as_str());
-            metrics.timeouts.add(1, &[name(), limit]);
+        match reason {
+            Some(
+                reason @ (Reason::UnknownTool
+                | Reason::InvalidArguments(_)
+                | Reason::Overloaded
+                | Reason::CircuitOpen),
+            ) => {
+                let reason = KeyValue::new(names::ERROR_TYPE, reason.as_str());
+                metrics.tool_rejections.add(1, &[gauges.label(), reason]);
+            }
+            Some(Reason::DeadlineExceeded(limit)) => {
+                let limit = KeyValue::new(names::CALL_LIMIT, limit.as_str());
+                metrics.timeouts.add(1, &[gauges.label(), limit]);
+            }
+            _ => {}
         }
     }
 
@@ -192,8 +182,7 @@ impl Observer for BatchTelemetry {
         if let Some(metrics) = &self.record.telemetry.0.metrics {
             let sum = Duration::from_nanos(self.sum.load(Ordering::Relaxed));
             let saved = sum.saturating_sub(self.started.elapsed()).as_secs_f64();
-            let method = [KeyValue::new(names::RPC_METHOD, self.record.method())];
-            metrics.saved_time.add(saved, &method);
+            metrics.time_saved(self.record.method, saved);
         }
     }
 
@@ -205,7 +194,7 @@ impl Observer for BatchTelemetry {
     }
 
     fn attempt_ended(&self, attempt: &AttemptReport<'_>) {
-        let tool = self.states[attempt.call].gauges.name();
+        let tool = &self.states[attempt.call].gauges;
         attempt::ended(&self.record, tool, attempt);
     }
 

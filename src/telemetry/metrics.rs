@@ -6,6 +6,7 @@
 //! read when somebody asks.
 
 pub(super) mod gauges;
+mod series;
 mod target_info;
 pub(super) mod tool;
 mod workers;
@@ -26,6 +27,7 @@ use opentelemetry_sdk::{
 };
 use prometheus::{Registry, TextEncoder, proto::MetricFamily};
 
+use self::series::MethodSeries;
 use super::{
     backlog::Backlog,
     names::{self, Metric},
@@ -61,18 +63,21 @@ const LEAST_TOOLS: usize = 100;
 /// The instruments that code records to.
 #[derive(Debug)]
 pub(super) struct Metrics {
-    pub(super) server_duration: Histogram<f64>,
-    pub(super) client_duration: Histogram<f64>,
-    pub(super) tool_duration: Histogram<f64>,
+    server_duration: Histogram<f64>,
+    client_duration: Histogram<f64>,
+    tool_duration: Histogram<f64>,
     pub(super) queue_wait: Histogram<f64>,
     pub(super) request_rejections: Counter<u64>,
     pub(super) tool_rejections: Counter<u64>,
     pub(super) retries: Counter<u64>,
     pub(super) timeouts: Counter<u64>,
     pub(super) context_left_out: Counter<u64>,
-    pub(super) batch_size: Histogram<u64>,
-    pub(super) saved_time: Counter<f64>,
+    batch_size: Histogram<u64>,
+    saved_time: Counter<f64>,
     pub(super) deadline_slack: Histogram<f64>,
+    by_method: MethodSeries,
+    /// Tells its series from those of other metrics in the same process.
+    owner: u64,
     provider: SdkMeterProvider,
     page: Option<Page>,
 }
@@ -183,6 +188,8 @@ impl Metrics {
                 .with_unit(names::SAVED_TIME.unit)
                 .with_description(names::SAVED_TIME.meaning)
                 .build(),
+            by_method: MethodSeries::default(),
+            owner: series::new_owner(),
             provider,
             page,
         })

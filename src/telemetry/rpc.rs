@@ -37,7 +37,7 @@ const ROUTINE: &str = "grpc.";
 pub(crate) struct Record {
     pub(super) telemetry: Telemetry,
     /// An index into [`names::METHODS`].
-    method: usize,
+    pub(super) method: usize,
     pub(super) arrival: Instant,
     wall: SystemTime,
     peer: Option<IpAddr>,
@@ -252,31 +252,20 @@ impl Record {
         let Some(metrics) = &self.telemetry.0.metrics else {
             return;
         };
-        let method = KeyValue::new(names::RPC_METHOD, self.method());
-        let attributes = [
-            KeyValue::new(names::RPC_SYSTEM, names::GRPC),
-            method.clone(),
-            KeyValue::new(names::STATUS_CODE, code),
-            KeyValue::new(names::ERROR_TYPE, code),
-        ];
-        let count = if is_error { 4 } else { 3 };
         let duration = now.duration_since(self.arrival).as_secs_f64();
-        metrics
-            .server_duration
-            .record(duration, &attributes[..count]);
-        let method = [method];
+        metrics.rpc_ended(self.method, code, is_error, duration);
+        let method = || KeyValue::new(names::RPC_METHOD, self.method());
         // Rejected requests have no calls that took time.
         if self.batch_size.get().is_some()
             && let Some(deadline) = self.deadline.get()
             && deadline.limit == Limit::Request
         {
             let slack = deadline.remaining(now).as_secs_f64();
-            metrics.deadline_slack.record(slack, &method);
+            metrics.deadline_slack.record(slack, &[method()]);
         }
         if let Some(reason) = self.rejection.get() {
-            let [method] = method;
             let reason = KeyValue::new(names::REJECTION_REASON, *reason);
-            metrics.request_rejections.add(1, &[method, reason]);
+            metrics.request_rejections.add(1, &[method(), reason]);
         }
     }
 

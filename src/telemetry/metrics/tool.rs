@@ -1,10 +1,13 @@
 //! What is counted of the calls of one tool, with the labels ready.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicI64, Ordering},
 };
 
+use opentelemetry::KeyValue;
+
+use super::series::ToolSeries;
 use crate::{core::call::ToolName, telemetry::names};
 
 /// The calls of one tool that are under way. Whoever has the tool has it, so that it goes
@@ -15,6 +18,7 @@ pub(crate) struct ToolGauges {
     span_name: String,
     queued: AtomicI64,
     active: AtomicI64,
+    series: OnceLock<ToolSeries>,
 }
 
 impl ToolGauges {
@@ -34,6 +38,7 @@ impl ToolGauges {
             span_name: format!("{} {label}", names::EXECUTE_TOOL),
             queued: AtomicI64::new(0),
             active: AtomicI64::new(0),
+            series: OnceLock::new(),
         }
     }
 
@@ -49,6 +54,15 @@ impl ToolGauges {
 
     pub(in crate::telemetry) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// The label with its name.
+    pub(in crate::telemetry) fn label(&self) -> KeyValue {
+        KeyValue::new(names::TOOL_NAME, Arc::clone(&self.name))
+    }
+
+    pub(super) fn series(&self) -> &OnceLock<ToolSeries> {
+        &self.series
     }
 
     pub(in crate::telemetry) fn span_name(&self) -> &str {
