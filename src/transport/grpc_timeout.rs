@@ -36,7 +36,8 @@ pub fn parse(value: &str) -> Result<Duration, MalformedTimeout> {
 }
 
 /// The value of the header, in microseconds if these fit into 8 digits, else in
-/// milliseconds.
+/// milliseconds. HPACK never indexes it: there are no two alike, and each would push out
+/// of the table what all requests have.
 pub(crate) fn value(timeout: Duration) -> HeaderValue {
     const MAX: u128 = 99_999_999;
     let micros = timeout.as_micros();
@@ -56,7 +57,10 @@ pub(crate) fn value(timeout: Duration) -> HeaderValue {
         }
     }
     // Digits and a letter are a valid value.
-    HeaderValue::from_bytes(&text[start..]).unwrap_or(HeaderValue::from_static("0u"))
+    let value = HeaderValue::from_bytes(&text[start..]);
+    let mut value = value.unwrap_or(HeaderValue::from_static("0u"));
+    value.set_sensitive(true);
+    value
 }
 
 #[cfg(test)]

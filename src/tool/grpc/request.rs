@@ -88,9 +88,12 @@ impl Carrier for Headers<'_> {
         let Some(room) = self.room.checked_sub(size) else {
             return false;
         };
-        let Ok(value) = HeaderValue::from_maybe_shared(value.clone()) else {
+        let Ok(mut value) = HeaderValue::from_maybe_shared(value.clone()) else {
             return false;
         };
+        // HPACK never indexes it then: it is of one request, and of one caller among those
+        // whose calls share the connection (RFC 7541, 7.1.3).
+        value.set_sensitive(true);
         self.room = room;
         self.headers.insert(HeaderName::from_static(name), value);
         true
@@ -162,6 +165,25 @@ fn compressed(head: &[u8], rest: Option<&Bytes>) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_of_one_request_is_not_indexed() {
+        struct Trace;
+        impl Context for Trace {
+            fn inject(&self, carrier: &mut dyn Carrier) {
+                assert!(carrier.set("traceparent", &Bytes::from_static(b"00-1-2-03")));
+            }
+        }
+        let now = Instant::now();
+        let deadline = Deadline::of_request(now, None, Duration::from_secs(10));
+        let uri = Uri::from_static("http://tools:50061/fanfare.v1.ToolService/CallTool");
+        let message = (Bytes::new(), None);
+        let made = request(uri, None, deadline, message, false, Some(&Trace));
+        for (name, value) in made.head.headers() {
+            let varies = ["grpc-timeout", "traceparent"].contains(&name.as_str());
+            assert_eq!(value.is_sensitive(), varies, "{name}");
+        }
+    }
 
     #[test]
     fn the_room_is_what_the_peer_takes_less_what_is_there() {
