@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use clap::ValueEnum;
 use fanfare::{
-    json::encode_struct,
+    json::{decode_value, encode_struct},
     pb::{
         self, orchestrator_service_client::OrchestratorServiceClient,
         stream_execute_tools_response::Event, tool_execution_result::Outcome,
@@ -23,7 +23,7 @@ use fanfare::{
 };
 use futures_util::future::join_all;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::{task::spawn_blocking, time::Instant};
 use tonic::{
     Request, Status,
     metadata::MetadataValue,
@@ -40,8 +40,6 @@ pub(crate) const READY: &str = "ready";
 /// The name of a result's field, which is the only line that has it.
 pub(crate) const CALLS: &str = "calls";
 
-/// The callers share so many connections, as the replicas of a backend do.
-const CONNECTIONS: usize = 2;
 /// More callers than this warm nothing up that fewer would not.
 const WARM_UP_CALLERS: usize = 8;
 
@@ -58,6 +56,9 @@ pub(crate) struct Load {
     argument_bytes: usize,
     #[arg(long)]
     callers: usize,
+    /// Which the callers share
+    #[arg(long)]
+    connections: usize,
     #[arg(long)]
     tool_ms: u64,
     #[arg(long)]
@@ -86,6 +87,7 @@ struct Plan {
     traced: bool,
     calls: Vec<pb::ToolCall>,
     observation: Bytes,
+    decoded: serde_json::Value,
 }
 
 #[derive(Default)]
@@ -98,7 +100,7 @@ struct Tally {
 impl Load {
     pub(crate) async fn run(self) -> Result<()> {
         let mut channels = Vec::new();
-        for _ in 0..CONNECTIONS.min(self.callers) {
+        for _ in 0..self.connections.min(self.callers) {
             channels.push(endpoint(&self.target)?.connect().await?);
         }
         let warm_up = Duration::from_millis(self.warm_up_ms);
@@ -107,9 +109,11 @@ impl Load {
         let mut lost = self.load(&channels, callers, 0, warm_up).await.lost;
         println!("{READY}");
 
-        let mut lines = io::stdin().lines();
-        while let Some(line) = tokio::task::block_in_place(|| lines.next()) {
-            line?;
+        while spawn_blocking(|| io::stdin().lines().next())
+            .await?
+            .transpose()?
+            .is_some()
+        {
             let measure = Duration::from_millis(self.measure_ms);
             let began = Instant::now();
             let mut tally = self
@@ -165,6 +169,7 @@ impl Load {
     fn plan(&self, tool_ms: u64) -> Plan {
         let text = json!({"text": "x".repeat(self.argument_bytes)});
         let arguments = text.as_object().map(encode_struct);
+        let observation = tool::observation();
         let calls = (0..self.fan_out).map(|index| pb::ToolCall {
             id: format!("call_{index:019}"),
             name: tool::name(tool_ms),
@@ -175,7 +180,8 @@ impl Load {
             mode: self.mode,
             traced: self.traced,
             calls: calls.collect(),
-            observation: tool::observation(),
+            decoded: decode_value(&observation).unwrap_or_default(),
+            observation,
         }
     }
 }
@@ -262,7 +268,7 @@ impl Plan {
         let is_right =
             |reply: std::result::Result<tonic::Response<pb::CallToolResponse>, Status>| match reply
             {
-                Ok(reply) => reply.get_ref().observation.as_ref() == Some(&self.observation),
+                Ok(reply) => self.is_the_observation(reply.get_ref().observation.as_ref()),
                 Err(status) => {
                     complain(&status);
                     false
@@ -283,11 +289,21 @@ impl Plan {
             .count()
     }
 
+    /// Who decodes and encodes it, as Go does, may change the order of its fields.
+    fn is_the_observation(&self, observation: Option<&Bytes>) -> bool {
+        observation.is_some_and(|observation| {
+            *observation == self.observation
+                || decode_value(observation).is_ok_and(|decoded| decoded == self.decoded)
+        })
+    }
+
     fn is_right(&self, result: &pb::ToolExecutionResult) -> bool {
         let call = self.calls.get(result.index as usize);
         call.is_some_and(|call| call.id == result.id)
             && match &result.outcome {
-                Some(Outcome::Observation(observation)) => *observation == self.observation,
+                Some(Outcome::Observation(observation)) => {
+                    self.is_the_observation(Some(observation))
+                }
                 Some(Outcome::Error(_)) | None => false,
             }
     }

@@ -10,6 +10,7 @@ mod cases;
 mod checks;
 mod collector;
 mod envoy;
+mod go;
 mod load;
 mod machine;
 mod measure;
@@ -18,11 +19,13 @@ mod process;
 mod report;
 mod results;
 mod system;
+mod tables;
 mod tool;
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
+use tokio::runtime::Builder;
 
 use cases::{CASES, Case};
 use measure::Pace;
@@ -31,22 +34,28 @@ use system::{SYSTEMS, System};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Measures Fanfare beside a plain client, a featureless orchestrator and Envoy
+/// Measures Fanfare beside a plain client, a featureless orchestrator, Go and Envoy
 #[derive(Debug, Parser)]
 #[command(name = "service")]
 struct Args {
-    /// About a minute: fewer cases, shorter, two rounds
+    /// About two minutes: fewer cases, shorter, two rounds
     #[arg(long)]
     quick: bool,
     /// Only the cases whose name contains this
     #[arg(long, value_name = "SUBSTRING")]
     case: Option<String>,
+    /// Only these systems
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    systems: Vec<String>,
     /// How often each case is measured with each system; default 5
     #[arg(long)]
     rounds: Option<usize>,
     /// Write all results and what machine this is
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the tables of the documents; what is not measured is left empty
+    #[arg(long)]
+    tables: bool,
     /// Exit with 1 if something that must hold does not
     #[arg(long)]
     check: bool,
@@ -87,19 +96,23 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a role, on as many threads as the environment says.
+/// Runs a role, on as many threads as the environment says. One thread is cheaper
+/// without the scheduler of several: for single calls by a quarter.
 fn play(role: Role) -> Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(async {
-            match role {
-                Role::Tool => tool::run().await,
-                Role::Naive(naive) => naive.run().await,
-                Role::Collector => collector::run().await,
-                Role::Load(load) => load.run().await,
-            }
-        })
+    let one = std::env::var(process::THREADS).is_ok_and(|threads| threads == "1");
+    let mut builder = if one {
+        Builder::new_current_thread()
+    } else {
+        Builder::new_multi_thread()
+    };
+    builder.enable_all().build()?.block_on(async {
+        match role {
+            Role::Tool => tool::run().await,
+            Role::Naive(naive) => naive.run().await,
+            Role::Collector => collector::run().await,
+            Role::Load(load) => load.run().await,
+        }
+    })
 }
 
 /// Measures and reports; whether everything is as it must be.
@@ -114,6 +127,16 @@ fn bench(args: &Args) -> Result<bool> {
     if cases.is_empty() {
         return Err(format!("no case has {:?} in its name", args.case).into());
     }
+    let systems: Vec<&System> = SYSTEMS
+        .iter()
+        .filter(|system| {
+            args.systems.is_empty() || args.systems.iter().any(|name| name == system.name)
+        })
+        .collect();
+    if systems.len() < args.systems.len() {
+        let names: Vec<_> = SYSTEMS.iter().map(|system| system.name).collect();
+        return Err(format!("not all systems are there; there are {}", names.join(", ")).into());
+    }
     if envoy::program().is_none() {
         println!("envoy: not found (set {} or PATH)", envoy::VARIABLE);
     }
@@ -122,7 +145,7 @@ fn bench(args: &Args) -> Result<bool> {
     for round in 1..=rounds {
         let is_due = |case: &&&Case| !case.memory || round <= pace.memory_rounds;
         for case in cases.iter().filter(is_due) {
-            for system in SYSTEMS.iter().filter(|system| system.runs(case)) {
+            for system in systems.iter().filter(|system| system.runs(case)) {
                 let sample = measure_one(case, system, round, &pace)?;
                 eprintln!("round {round}/{rounds}  {sample}");
                 results.push(sample);
@@ -134,6 +157,9 @@ fn bench(args: &Args) -> Result<bool> {
     let checked = checks::print(&results);
     if let Some(path) = &args.json {
         std::fs::write(path, report::json(&results))?;
+    }
+    if args.tables {
+        tables::write(&results)?;
     }
     let lost = results.lost();
     if lost > 0 {

@@ -14,8 +14,9 @@ use crate::{
     system::{Running, System},
 };
 
-/// The threads of the tools and of the load.
-const OTHER_THREADS: usize = 2;
+const TOOL_THREADS: usize = 2;
+/// The cheapest client there is, with all systems.
+const LOAD_THREADS: usize = 1;
 /// Loads before the one whose memory is compared with theirs: an allocator finds
 /// its size within three.
 const LOADS_BEFORE: usize = 3;
@@ -105,7 +106,7 @@ impl Rig {
     /// Starts everything and warms it up.
     fn start(case: &Case, system: &System, pace: &Pace) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let (tools, address) = Process::serve(&mut process::role("tool", OTHER_THREADS)?)?;
+        let (tools, address) = Process::serve(&mut process::role("tool", TOOL_THREADS)?)?;
         let running = system.start(case, address, folder.path())?;
         let load = start_load(case, &running, system.traced, pace)?;
         load.line_with(READY)?;
@@ -142,12 +143,13 @@ fn start_load(case: &Case, running: &Running, traced: bool, pace: &Pace) -> Resu
         Mode::Stream => "stream",
         Mode::Direct => "direct",
     };
-    let mut command = process::role("load", OTHER_THREADS)?;
+    let mut command = process::role("load", LOAD_THREADS)?;
     command.args(["--mode", mode, "--target", &format!("http://{target}")]);
     for (name, value) in [
         ("--fan-out", case.fan_out as u64),
         ("--argument-bytes", case.argument_bytes as u64),
         ("--callers", case.callers as u64),
+        ("--connections", case.connections as u64),
         ("--tool-ms", case.tool_ms),
         ("--warm-up-ms", u64::try_from(pace.warm_up.as_millis())?),
         ("--measure-ms", u64::try_from(pace.measure.as_millis())?),

@@ -6,7 +6,6 @@ use crate::{
     cases::CASES,
     machine,
     results::{MemoryInFlight, Results, Sample, Spread},
-    system::FANFARE,
 };
 
 const MB: f64 = 1e6;
@@ -15,11 +14,11 @@ const KB: f64 = 1e3;
 /// Prints a line for each case and system, at most 120 columns wide.
 pub(crate) fn print(results: &Results) {
     println!(
-        "\n{:<17}{:<9}{:>22}  {:>22}{:>9}{:>10}{:>9}{:>8}{:>6}{:>8}",
+        "\n{:<17}{:<12}{:>22}  {:>20}{:>9}{:>9}{:>9}{:>7}{:>6}{:>8}",
         "case",
         "system",
         "CPU us/call",
-        "fanfare's CPU to it",
+        "fanfare's to it",
         "calls/s",
         "p50 ms",
         "p99 ms",
@@ -29,7 +28,7 @@ pub(crate) fn print(results: &Results) {
     );
     let mut last_case = "";
     for (case, system) in results.measured() {
-        let of = (case, system);
+        let of = (case, system.name);
         let median = |figure: fn(&Sample) -> Option<f64>, digits: usize| {
             let spread = results.spread(of, figure);
             spread.map_or(String::new(), |spread| {
@@ -37,13 +36,13 @@ pub(crate) fn print(results: &Results) {
             })
         };
         let cpu = results.spread(of, |sample| Some(sample.cpu_us));
-        let ratio = (system != FANFARE)
-            .then(|| results.ratio((case, FANFARE), of, |sample| sample.cpu_us))
-            .flatten();
+        let ratio = system
+            .to
+            .and_then(|fanfare| results.ratio((case, fanfare), of, |sample| sample.cpu_us));
         println!(
-            "{:<17}{:<9}{:>22}  {:>22}{:>9}{:>10}{:>9}{:>8}{:>6}{:>8}",
+            "{:<17}{:<12}{:>22}  {:>20}{:>9}{:>9}{:>9}{:>7}{:>6}{:>8}",
             if case == last_case { "" } else { case },
-            system,
+            system.name,
             show(cpu),
             show(ratio),
             median(|sample| Some(sample.calls_per_second), 0),
@@ -58,7 +57,9 @@ pub(crate) fn print(results: &Results) {
     println!(
         "\nMedian of the rounds (min..max). A request has all the calls of its fan-out; p50 and p99 \
          are its latency,\n+ms what p50 adds to the tools' own time; MB is the peak of the measured \
-         process, kB/call what each call in\nflight adds to it."
+         process, kB/call what each call in\nflight adds to it. A name ends in the number of \
+         threads, `bare` has one; without a number it is what the system takes\nby itself. \
+         Fanfare's CPU is that with as many threads."
     );
 }
 
@@ -69,6 +70,14 @@ pub(crate) fn show(spread: Option<Spread>) -> String {
     })
 }
 
+/// `100 B`, `12 kB`.
+pub(crate) fn size(bytes: usize) -> String {
+    match bytes {
+        0..1000 => format!("{bytes} B"),
+        _ => format!("{} kB", bytes / 1000),
+    }
+}
+
 /// Every sample, with the case and the machine.
 pub(crate) fn json(results: &Results) -> String {
     let cases = CASES.iter().map(|case| {
@@ -77,8 +86,8 @@ pub(crate) fn json(results: &Results) -> String {
             "fan_out": case.fan_out,
             "argument_bytes": case.argument_bytes,
             "stream": case.stream,
-            "threads": case.threads,
             "callers": case.callers,
+            "connections": case.connections,
             "tool_ms": case.tool_ms,
         })
     });

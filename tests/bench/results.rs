@@ -4,7 +4,10 @@
 
 use std::fmt;
 
-use crate::{cases::CASES, system::SYSTEMS};
+use crate::{
+    cases::CASES,
+    system::{SYSTEMS, System},
+};
 
 /// One case, one system, one round.
 #[derive(Clone, Debug)]
@@ -69,11 +72,15 @@ impl Results {
     }
 
     /// What has samples, in the order of the tables.
-    pub(crate) fn measured(&self) -> impl Iterator<Item = Of<'static>> {
+    pub(crate) fn measured(&self) -> impl Iterator<Item = (&'static str, &'static System)> {
         CASES
             .iter()
-            .flat_map(|case| SYSTEMS.iter().map(|system| (case.name, system.name)))
-            .filter(|&of| self.of(of).next().is_some())
+            .flat_map(|case| SYSTEMS.iter().map(|system| (case.name, system)))
+            .filter(|&(case, system)| self.has((case, system.name)))
+    }
+
+    pub(crate) fn has(&self, of: Of<'_>) -> bool {
+        self.of(of).next().is_some()
     }
 
     /// `None` if there is no sample, or the samples have no such figure.
@@ -134,7 +141,7 @@ impl fmt::Display for Sample {
         } = self;
         write!(
             f,
-            "{case:<17}{system:<9}{calls_per_second:>9.0} calls/s  {cpu_us:>7.2} us CPU/call  \
+            "{case:<17}{system:<12}{calls_per_second:>9.0} calls/s  {cpu_us:>7.2} us CPU/call  \
              p50 {p50_ms:.3} ms"
         )?;
         if *lost > 0 {

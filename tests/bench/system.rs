@@ -1,7 +1,7 @@
 //! The systems under measurement: each a column of the report. Fanfare with
-//! another configuration is another system: add a line to [`SYSTEMS`].
+//! another environment is another system: add a line to [`SYSTEMS`].
 
-use std::{net::SocketAddr, path::Path, process::Command};
+use std::{env, ffi::OsString, net::SocketAddr, path::Path, process::Command, thread};
 
 use fanfare::{
     config::{Config, Service, Tool},
@@ -11,39 +11,49 @@ use fanfare::{
 use crate::{
     Result,
     cases::Case,
-    envoy,
+    envoy, go,
     load::Mode,
     process::{self, Process, THREADS},
     tool::name as tool_name,
 };
 
-/// The name of the system that the others are compared with: Fanfare with its
-/// defaults.
+/// Fanfare as a user gets it: without a setting or a variable that says how many
+/// workers it has.
 pub(crate) const FANFARE: &str = "fanfare";
+/// With one worker, as others with `-1` in their name have one thread.
+pub(crate) const ONE: &str = "fanfare-1";
+const TWO: &str = "fanfare-2";
+/// Without any telemetry, and one worker.
+pub(crate) const OFF: &str = "tel-off";
 /// More calls at a time are for the first system alone.
 const MOST_IN_FLIGHT: usize = 10_000;
 /// Names the environment variable with the path of an older `fanfare`, which is
 /// then measured as well.
 const BEFORE: &str = "FANFARE_BENCH_BEFORE";
-/// Fanfare without any telemetry.
-pub(crate) const OFF: &str = "tel-off";
+/// How many threads a Go program uses.
+const GO_THREADS: &str = "GOMAXPROCS";
 
 #[derive(Debug)]
 pub(crate) struct System {
     pub(crate) name: &'static str,
     kind: Kind,
+    /// `None`: what it takes by itself.
+    threads: Option<usize>,
+    /// Which Fanfare is compared with it: one with as many threads.
+    pub(crate) to: Option<&'static str>,
     /// Whether the callers send a trace context, sampled.
     pub(crate) traced: bool,
     /// Whether it measures telemetry, of which fewer cases tell all.
     telemetry: bool,
 }
 
-#[derive(Debug)]
+type Environment = &'static [(&'static str, &'static str)];
+
+#[derive(Clone, Copy, Debug)]
 enum Kind {
-    /// The service, configured by the case and then by this.
+    /// The service, configured by the case.
     Fanfare {
-        configure: fn(&mut Config),
-        environment: &'static [(&'static str, &'static str)],
+        environment: Environment,
         /// Has a collector that takes everything and keeps nothing.
         collector: bool,
     },
@@ -51,60 +61,83 @@ enum Kind {
     Before,
     /// The same contract without features: `naive.rs`.
     Naive,
-    /// The load process calls the tools by itself, on its own two threads.
+    /// And in Go: `go/main.go`.
+    Go,
+    /// The load process calls the tools by itself.
     Bare,
     /// The load process calls the tools through Envoy.
     Envoy,
 }
 
-const fn fanfare(
-    name: &'static str,
-    environment: &'static [(&'static str, &'static str)],
-) -> System {
+const fn fanfare(name: &'static str, threads: Option<usize>) -> System {
     System {
         name,
         kind: Kind::Fanfare {
-            configure: |_| {},
-            environment,
+            environment: &[],
             collector: false,
         },
+        threads,
+        to: None,
         traced: true,
-        telemetry: true,
+        telemetry: false,
     }
 }
 
-const fn exporting(
-    name: &'static str,
-    environment: &'static [(&'static str, &'static str)],
-    traced: bool,
-) -> System {
+/// Fanfare with one worker and other telemetry than by default.
+const fn telemetry(name: &'static str, environment: Environment) -> System {
     System {
         kind: Kind::Fanfare {
-            configure: |_| {},
+            environment,
+            collector: false,
+        },
+        to: Some(ONE),
+        telemetry: true,
+        ..fanfare(name, Some(1))
+    }
+}
+
+const fn exporting(name: &'static str, environment: Environment, traced: bool) -> System {
+    System {
+        kind: Kind::Fanfare {
             environment,
             collector: true,
         },
         traced,
-        ..fanfare(name, environment)
+        ..telemetry(name, environment)
     }
 }
 
-const fn yardstick(name: &'static str, kind: Kind) -> System {
+/// Something else than this build of Fanfare.
+const fn other(name: &'static str, kind: Kind, threads: Option<usize>, to: &'static str) -> System {
     System {
         name,
         kind,
-        traced: false,
+        threads,
+        to: Some(to),
+        traced: true,
         telemetry: false,
     }
 }
 
 /// In the order in which a round runs them.
 pub(crate) const SYSTEMS: &[System] = &[
+    fanfare(FANFARE, None),
     System {
-        telemetry: false,
-        ..fanfare(FANFARE, &[])
+        to: Some(FANFARE),
+        ..fanfare(ONE, Some(1))
     },
-    fanfare(
+    System {
+        to: Some(FANFARE),
+        ..fanfare(TWO, Some(2))
+    },
+    other("before", Kind::Before, None, FANFARE),
+    other("before-1", Kind::Before, Some(1), ONE),
+    other("naive-1", Kind::Naive, Some(1), ONE),
+    other("bare", Kind::Bare, None, FANFARE),
+    other("go", Kind::Go, None, FANFARE),
+    other("go-1", Kind::Go, Some(1), ONE),
+    other("envoy-1", Kind::Envoy, Some(1), ONE),
+    telemetry(
         OFF,
         &[
             ("OTEL_SDK_DISABLED", "true"),
@@ -112,14 +145,14 @@ pub(crate) const SYSTEMS: &[System] = &[
             ("RUST_LOG", "info,fanfare::access=off"),
         ],
     ),
-    fanfare(
+    telemetry(
         "tel-context",
         &[
             ("OTEL_SDK_DISABLED", "true"),
             ("RUST_LOG", "info,fanfare::access=off"),
         ],
     ),
-    fanfare(
+    telemetry(
         "tel-metrics",
         &[
             ("OTEL_PROPAGATORS", "none"),
@@ -142,11 +175,15 @@ pub(crate) const SYSTEMS: &[System] = &[
         ],
         true,
     ),
-    yardstick("before", Kind::Before),
-    yardstick("naive", Kind::Naive),
-    yardstick("bare", Kind::Bare),
-    yardstick("envoy", Kind::Envoy),
 ];
+
+/// The system that has two workers.
+pub(crate) fn two() -> &'static str {
+    match thread::available_parallelism() {
+        Ok(cores) if cores.get() == 2 => FANFARE,
+        _ => TWO,
+    }
+}
 
 /// A system that serves.
 pub(crate) struct Running {
@@ -161,41 +198,46 @@ pub(crate) struct Running {
 impl System {
     /// Whether it can do the case, and is there.
     pub(crate) fn runs(&self, case: &Case) -> bool {
-        if self.telemetry && !case.telemetry {
+        if self.name == FANFARE {
+            return true;
+        }
+        // The yardsticks have the limits that anybody would leave as they are.
+        if case.in_flight() > MOST_IN_FLIGHT
+            || self.telemetry && !case.telemetry
+            || self.name == TWO && two() != TWO
+        {
             return false;
         }
-        match self.kind {
-            Kind::Fanfare { .. } => true,
-            // The yardsticks have the limits that anybody would leave as they are.
-            _ if case.in_flight() > MOST_IN_FLIGHT => false,
-            Kind::Naive => true,
-            Kind::Before => std::env::var_os(BEFORE).is_some(),
+        let is_there = match self.kind {
+            Kind::Fanfare { .. } | Kind::Naive => true,
+            Kind::Before => env::var_os(BEFORE).is_some(),
             Kind::Bare => !case.stream,
+            Kind::Go => go::program().is_some(),
             Kind::Envoy => !case.stream && envoy::program().is_some(),
+        };
+        is_there && !(case.special() && self.is_one_of_two())
+    }
+
+    /// Whether it differs from another system in nothing but threads.
+    fn is_one_of_two(&self) -> bool {
+        match self.kind {
+            Kind::Fanfare { .. } | Kind::Before | Kind::Go => self.threads.is_some(),
+            Kind::Naive | Kind::Bare | Kind::Envoy => false,
         }
     }
 
     /// Starts it for a case, with the tools at `tools`. Its files go to `folder`.
     pub(crate) fn start(&self, case: &Case, tools: SocketAddr, folder: &Path) -> Result<Running> {
         let mut collector = None;
-        let (process, address) = match &self.kind {
+        let (process, address) = match self.kind {
             Kind::Fanfare {
-                configure,
                 environment,
                 collector: has_collector,
             } => {
-                let mut config = config(case, tools)?;
-                configure(&mut config);
-                let file = folder.join("fanfare.toml");
-                std::fs::write(&file, config.to_toml())?;
-                let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
-                command
-                    .args(["serve", "--log-format", "json", "--config"])
-                    .arg(file)
-                    .env_remove("RUST_LOG")
-                    .env(THREADS, case.threads.to_string())
-                    .envs(environment.iter().copied());
-                if *has_collector {
+                let program = env!("CARGO_BIN_EXE_fanfare").into();
+                let mut command = self.serve(program, folder, &config(case, tools)?.to_toml())?;
+                command.envs(environment.iter().copied());
+                if has_collector {
                     let (process, address) = Process::serve(&mut process::role("collector", 1)?)?;
                     collector = Some(process);
                     command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"));
@@ -203,19 +245,19 @@ impl System {
                 Process::serve(&mut command)?
             }
             Kind::Before => {
-                let file = folder.join("before.toml");
-                std::fs::write(&file, old_config(&config(case, tools)?, tools))?;
-                let mut command = Command::new(std::env::var_os(BEFORE).unwrap_or_default());
-                command
-                    .args(["serve", "--log-format", "json", "--config"])
-                    .arg(file)
-                    .env_remove("RUST_LOG")
-                    .env(THREADS, case.threads.to_string());
-                Process::serve(&mut command)?
+                let program = env::var_os(BEFORE).unwrap_or_default();
+                let config = old_config(&config(case, tools)?, tools);
+                Process::serve(&mut self.serve(program, folder, &config)?)?
             }
             Kind::Naive => {
-                let mut command = process::role("naive", case.threads)?;
+                let mut command = process::role("naive", 1)?;
                 command.arg("--tools").arg(format!("http://{tools}"));
+                Process::serve(&mut command)?
+            }
+            Kind::Go => {
+                let mut command = Command::new(go::program().ok_or("go: not there")?);
+                command.arg(tools.to_string());
+                on_threads(&mut command, GO_THREADS, self.threads);
                 Process::serve(&mut command)?
             }
             Kind::Bare => {
@@ -226,12 +268,12 @@ impl System {
                     mode: Mode::Direct,
                 });
             }
-            Kind::Envoy => envoy::start(case.threads, tools)?,
+            Kind::Envoy => envoy::start(1, tools)?,
         };
         let mode = match self.kind {
             Kind::Bare | Kind::Envoy => Mode::Direct,
-            Kind::Fanfare { .. } | Kind::Before | Kind::Naive if case.stream => Mode::Stream,
-            Kind::Fanfare { .. } | Kind::Before | Kind::Naive => Mode::Unary,
+            _ if case.stream => Mode::Stream,
+            _ => Mode::Unary,
         };
         Ok(Running {
             process: Some(process),
@@ -240,6 +282,27 @@ impl System {
             mode,
         })
     }
+
+    /// A Fanfare with this configuration.
+    fn serve(&self, program: OsString, folder: &Path, config: &str) -> Result<Command> {
+        let file = folder.join("fanfare.toml");
+        std::fs::write(&file, config)?;
+        let mut command = Command::new(program);
+        command
+            .args(["serve", "--log-format", "json", "--config"])
+            .arg(file)
+            .env_remove("RUST_LOG");
+        on_threads(&mut command, THREADS, self.threads);
+        Ok(command)
+    }
+}
+
+/// Has a program use so many threads, or as many as it will.
+fn on_threads(command: &mut Command, variable: &str, threads: Option<usize>) {
+    match threads {
+        Some(threads) => command.env(variable, threads.to_string()),
+        None => command.env_remove(variable),
+    };
 }
 
 /// The defaults, with the bounds that the case would break raised.
