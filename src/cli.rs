@@ -153,14 +153,14 @@ fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
 
 async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
     log_to(io::stdout(), format, "info")?;
-    open_files::raise_limit(&mut config);
+    let count = threads::workers(config.server.workers)?;
+    open_files::raise_limit(&mut config, count);
     let telemetry = Telemetry::start(&Settings::from_env()?, config.tools.len());
     let listener = server::bind(config.server.listen).await?;
     let admin = match config.server.admin_listen {
         Some(address) => Some(admin::bind(address).await?),
         None => None,
     };
-    let count = threads::workers(config.server.workers)?;
     let (workers, mut threads) = Workers::start(count)?;
     let catalog = Catalog::new(&config);
     let connecting = catalog.clone();

@@ -45,6 +45,7 @@ use crate::{
 };
 
 pub(crate) use self::kind::duration_from;
+pub(crate) use self::service::max_connections_per_address;
 pub use self::{
     breaker::Breaker,
     compression::Compression,

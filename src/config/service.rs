@@ -8,7 +8,7 @@ use super::{
     breaker::{self, Breaker},
     compression::{Compression, compression},
     endpoint::{endpoint, endpoints},
-    kind::{TICK, count, duration, integer},
+    kind::{TICK, count, duration, integer, or_auto},
     reader::Reader,
     retry_budget::{self, RetryBudget},
     section::{self, Entry, Key, Section, section},
@@ -17,6 +17,8 @@ use super::{
 };
 
 const MAX_NAME: usize = 64;
+/// To one address, unless there are more workers.
+const MAX_CONNECTIONS: usize = 16;
 /// The other key of `endpoints`.
 const ENDPOINT: &str = "endpoint";
 
@@ -55,11 +57,14 @@ section! {
         /// Default 5 s: a busy service still answers within that time.
         pub keepalive_timeout: Duration = Duration::from_secs(5), duration(TICK);
 
-        /// The most connections to one address.
+        /// The most connections to one address, of all workers together. Each worker has
+        /// connections of its own, and none has a second one before all may have a first;
+        /// if there may be fewer than workers, they share them, at some cost.
         ///
-        /// Default 16: the 10,000 calls that a process may have in flight are then 625
-        /// on each, which gRPC servers can bear.
-        pub max_connections_per_address: usize = 16, count();
+        /// Default `"auto"`: 16, or as many as there are workers if that is more. The
+        /// 10,000 calls that a process may have in flight are then at most 625 on each,
+        /// which gRPC servers can bear.
+        pub max_connections_per_address: Option<usize> = None, or_auto(count());
 
         /// How many calls a connection has before another one is opened. When there are
         /// as many connections as there may be, each gets more calls, up to what the
@@ -134,6 +139,11 @@ impl Service {
             ..Self::defaults()
         }
     }
+}
+
+/// What `max_connections_per_address` is, as it was set, if there are so many workers.
+pub(crate) fn max_connections_per_address(set: Option<usize>, workers: usize) -> usize {
+    set.unwrap_or_else(|| MAX_CONNECTIONS.max(workers))
 }
 
 pub(super) fn read(table: &mut Reader<'_, '_>) -> Service {

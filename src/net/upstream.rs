@@ -49,7 +49,7 @@ use super::{
 };
 use crate::{
     config::{self, Compression},
-    core::observer::Target,
+    core::{observer::Target, worker},
 };
 
 /// How often a call that waits because every connection is full looks for other
@@ -74,8 +74,8 @@ struct Settings {
     keepalive: Keepalive,
     /// How many calls a connection takes before another one is opened.
     bound: usize,
-    /// The most connections to one address.
-    max_connections: usize,
+    /// The most connections to one address, as it was set.
+    max_connections: Option<usize>,
     idle: Duration,
     refresh: Duration,
     rules: Rules,
@@ -89,6 +89,12 @@ pub(crate) struct NoConnection {
     /// How many attempts at a connection had failed by then; calls in between meet the
     /// same count.
     pub(crate) connect_epoch: u32,
+}
+
+impl Settings {
+    fn max_connections(&self) -> usize {
+        config::max_connections_per_address(self.max_connections, worker::count())
+    }
 }
 
 impl Upstream {

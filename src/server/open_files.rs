@@ -4,19 +4,22 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::admin;
-use crate::config::{Config, Service};
+use crate::config::{Config, Service, max_connections_per_address};
 
 /// For standard streams, listeners, epoll, exporters, DNS and files that are read.
 const OWN: usize = 32;
+/// A worker's epoll, with what wakes it and tells it of signals.
+const OF_A_WORKER: usize = 4;
 
 /// Raises the soft limit on open files to the hard one, as Go's runtime does. Lowers
-/// `server.max_connections`, with a warning, if that leaves too few for callers.
-pub fn raise_limit(config: &mut Config) {
+/// `server.max_connections`, with a warning, if that leaves too few for the callers of so
+/// many workers.
+pub fn raise_limit(config: &mut Config, workers: usize) {
     let Some(limit) = raise_to_hard_limit() else {
         return;
     };
     let wanted = config.server.max_connections;
-    let reserved = reserved(config);
+    let reserved = reserved(config, workers);
     let callers = for_callers(limit, reserved, wanted);
     if callers < wanted {
         tracing::warn!(
@@ -42,13 +45,15 @@ fn raise_to_hard_limit() -> Option<usize> {
 }
 
 /// What is not for callers. An endpoint counts as one address.
-fn reserved(config: &Config) -> usize {
+fn reserved(config: &Config, workers: usize) -> usize {
     let of_service = |service: &Service| {
-        let useful = config.limits.max_in_flight_calls / service.max_streams_per_connection + 1;
-        service.endpoints.len() * service.max_connections_per_address.min(useful)
+        // Each worker's last one may be nearly unused.
+        let full = config.limits.max_in_flight_calls / service.max_streams_per_connection;
+        let max = max_connections_per_address(service.max_connections_per_address, workers);
+        service.endpoints.len() * max.min(full + workers)
     };
     let tools: usize = config.services.values().map(of_service).sum();
-    OWN + admin::MAX_CONNECTIONS + tools
+    OWN + workers * OF_A_WORKER + admin::MAX_CONNECTIONS + tools
 }
 
 /// At least half of the limit, however much is reserved.
@@ -78,7 +83,12 @@ mod tests {
                     [services.a]\nendpoints = [\"http://a\", \"http://b\"]\n\
                     [services.b]\nendpoint = \"http://c\"\nmax_connections_per_address = 3\n";
         let config = Config::parse(text).unwrap();
-        let own = reserved(&Config::default());
-        assert_eq!(reserved(&config), own + 2 * 11 + 3);
+        let own = |workers| reserved(&Config::default(), workers);
+        assert_eq!(reserved(&config, 1), own(1) + 2 * 11 + 3);
+        // Each has one of its own; the setting bounds all of them.
+        assert_eq!(reserved(&config, 4), own(4) + 2 * 14 + 3);
+        assert_eq!(reserved(&config, 10), own(10) + 2 * 16 + 3);
+        assert_eq!(reserved(&config, 32), own(32) + 2 * 32 + 3);
+        assert_eq!(own(32), own(2) + 30 * OF_A_WORKER);
     }
 }

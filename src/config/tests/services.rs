@@ -43,7 +43,7 @@ fn every_setting_of_a_service_can_be_set() {
         connect_timeout: Duration::from_secs(2),
         keepalive_interval: Duration::from_secs(3),
         keepalive_timeout: Duration::from_secs(4),
-        max_connections_per_address: 5,
+        max_connections_per_address: Some(5),
         max_streams_per_connection: 6,
         connection_idle_timeout: Duration::from_secs(7),
         dns_refresh_interval: Duration::from_secs(8),

@@ -109,7 +109,7 @@ impl Upstream {
         let choices =
             pools.filter_map(|(i, pool)| Some((pool.connect_backoff.last_resort(came)?, i)));
         let choices: Vec<_> = choices.collect();
-        let max = self.settings.max_connections;
+        let max = self.settings.max_connections();
         let may_grow = |index: usize| state.pools[index].may_grow(worker, max, now);
         let free = choices.iter().filter(|(_, index)| may_grow(*index));
         let Some(&(at, index)) = free.min() else {
@@ -125,7 +125,7 @@ impl Upstream {
         let fresh = state.pools.iter().map(|pool| pool.fresh_dials(worker));
         let coming = fresh.sum::<usize>() - pool.fresh_dials(worker) + pool.dials(worker);
         let waiting = state.waiting(worker);
-        let limits = (self.settings.bound, self.settings.max_connections);
+        let limits = (self.settings.bound, self.settings.max_connections());
         pool.wants_connection(worker, (waiting, coming), limits, now)
     }
 

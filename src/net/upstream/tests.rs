@@ -9,7 +9,7 @@ use tokio::{task::yield_now, time::timeout};
 use self::net::{Net, address};
 use super::*;
 use crate::{
-    core::worker::{self, testing::Workers},
+    core::worker::testing::Workers,
     net::address_pool::{SWEEPS, Whose},
 };
 
@@ -122,7 +122,7 @@ async fn take_at_once(upstream: Arc<Upstream>) -> Option<(Connection, Call)> {
 async fn beyond_its_first_a_worker_leaves_the_others_theirs() {
     let (workers, net) = (Workers::start(3), Net::new());
     let upstream = net.upstream(1, |service| {
-        service.max_connections_per_address = 5;
+        service.max_connections_per_address = Some(5);
         service.max_streams_per_connection = 1;
     });
     let mut calls = Vec::new();
@@ -145,7 +145,7 @@ async fn beyond_its_first_a_worker_leaves_the_others_theirs() {
 #[tokio::test]
 async fn fewer_connections_than_workers_are_shared() {
     let (workers, net) = (Workers::start(3), Net::new());
-    let upstream = net.upstream(1, |service| service.max_connections_per_address = 1);
+    let upstream = net.upstream(1, |service| service.max_connections_per_address = Some(1));
     let mut calls = Vec::new();
     for worker in [1, 0, 2, 1] {
         calls.push(workers.run(worker, take(Arc::clone(&upstream))).await);
@@ -235,7 +235,7 @@ async fn a_stuck_workers_dial_delays_no_call_of_another() {
 async fn a_stuck_workers_dial_takes_the_last_place_for_a_time_only() {
     let (workers, net) = (Workers::start(2), Net::new());
     let upstream = net.upstream(1, |service| {
-        service.max_connections_per_address = 1;
+        service.max_connections_per_address = Some(1);
         service.connect_timeout = Duration::from_millis(500);
     });
     net.hold(1);
@@ -251,7 +251,7 @@ async fn a_stuck_workers_dial_takes_the_last_place_for_a_time_only() {
 async fn what_a_worker_was_dialing_is_forgotten_when_it_ends() {
     let (mut workers, net) = (Workers::start(2), Net::new());
     let upstream = net.upstream(1, |service| {
-        service.max_connections_per_address = 1;
+        service.max_connections_per_address = Some(1);
         service.connect_timeout = 2 * PATIENCE;
     });
     net.hold(1);
