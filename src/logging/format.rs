@@ -49,8 +49,13 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let metadata = event.metadata();
-        let fields = Fields::of(event);
-        self.line(&mut writer, *metadata.level(), metadata.target(), &fields)
+        match self {
+            Self::Json => json::line_of(&mut writer, event),
+            Self::Human(human) => {
+                let metadata = event.metadata();
+                let fields = Fields::of(event);
+                human.line(&mut writer, *metadata.level(), metadata.target(), &fields)
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use tracing::Level;
 
 use super::{
     escaped,
-    fields::{Fields, plain},
+    fields::{Fields, Plain},
 };
 
 /// Text for a terminal.
@@ -38,7 +38,7 @@ impl Human {
             let name = self.dimmed(format_args!("{name}=")).to_string();
             match value {
                 Value::String(text) => write!(writer, " {name}{}", escaped(text))?,
-                other => write!(writer, " {name}{}", plain(other))?,
+                other => write!(writer, " {name}{}", Plain(other))?,
             }
         }
         Context::map_current(|context| {
