@@ -1,6 +1,7 @@
 //! The RPCs of `OrchestratorService`. A request is planned, which changes nothing, then
 //! started, which takes it on and runs its calls; both RPCs make their answer of the run.
 
+pub(crate) mod answer;
 pub(crate) mod plan;
 pub mod run;
 pub mod stream;
@@ -114,12 +115,12 @@ impl Orchestrator {
     /// answers.
     fn accept(
         &self,
-        mut request: Request<pb::ExecuteToolsRequest>,
+        mut request: pb::ExecuteToolsRequest,
+        context: Option<RequestContext>,
         streams: bool,
     ) -> Result<(Run, UnsentReservation), Status> {
         let now = Instant::now();
         let snapshot = self.snapshots.current();
-        let context = request.extensions_mut().remove::<RequestContext>();
         let context = context.unwrap_or_else(|| RequestContext::unknown(now, &snapshot.limits));
         if self.drain.is_refusing() {
             context.reject("draining");
@@ -129,7 +130,6 @@ impl Orchestrator {
             context.reject("expired");
             return Err(no_time_left());
         }
-        let mut request = request.into_inner();
         context.keep_arguments(&mut request);
         let plan = Plan::new(request, context.deadline, now, &snapshot)
             .inspect_err(|_| context.reject("invalid"))?;
@@ -174,13 +174,19 @@ impl Orchestrator {
     }
 }
 
+fn with_context<T>(mut request: Request<T>) -> (T, Option<RequestContext>) {
+    let context = request.extensions_mut().remove();
+    (request.into_inner(), context)
+}
+
 #[tonic::async_trait]
 impl OrchestratorService for Orchestrator {
     async fn execute_tools(
         &self,
         request: Request<pb::ExecuteToolsRequest>,
     ) -> Result<Response<pb::ExecuteToolsResponse>, Status> {
-        let (run, unsent) = self.accept(request, false)?;
+        let (request, context) = with_context(request);
+        let (run, unsent) = self.accept(request, context, false)?;
         let (answer, reservation) = run.finish().await;
         unsent.add(reservation);
         Ok(Response::new(answer))
@@ -192,7 +198,8 @@ impl OrchestratorService for Orchestrator {
         &self,
         request: Request<pb::ExecuteToolsRequest>,
     ) -> Result<Response<CompletionStream>, Status> {
-        let (run, unsent) = self.accept(request, true)?;
+        let (request, context) = with_context(request);
+        let (run, unsent) = self.accept(request, context, true)?;
         Ok(Response::new(stream::start(run, unsent).await))
     }
 

@@ -23,7 +23,7 @@ mod services;
 mod stream_task;
 mod supervision;
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -115,13 +115,16 @@ impl Server {
         let buffered = Buffered::new(config.limits.max_buffered_bytes);
         let orchestrator = Orchestrator::new(snapshots.clone(), buffered.clone(), drain.clone());
         let admission = orchestrator.admission().clone();
-        let mut service = OrchestratorServiceServer::new(orchestrator)
+        let orchestrator = Arc::new(orchestrator);
+        let service = OrchestratorServiceServer::from_arc(Arc::clone(&orchestrator))
             .max_decoding_message_size(config.limits.max_request_bytes);
-        if config.server.compression == config::Compression::Gzip {
-            service = service.send_compressed(CompressionEncoding::Gzip);
-        }
-        let mut server =
-            Self::new(Services::new(service), config, buffered, controller, drain).await;
+        let services = match config.server.compression {
+            config::Compression::Gzip => {
+                Services::new(service.send_compressed(CompressionEncoding::Gzip))
+            }
+            config::Compression::None => Services::new(service).answered_by(orchestrator),
+        };
+        let mut server = Self::new(services, config, buffered, controller, drain).await;
         server.orchestrator = Some((admission, snapshots));
         server
     }

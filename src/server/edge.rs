@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Buf as _;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Request, Response, request::Parts};
 use hyper::body::Incoming;
@@ -28,7 +29,7 @@ use super::{
     long_lived::LongLived,
     methods::{self, Method, Methods, ServiceSet, check_message},
     protocol::{self, check_header_size, refuse_other_protocols},
-    receive::{ENCODING, ReceiveDeadline, Rejection, receive},
+    receive::{ENCODING, PREFIX_BYTES, ReceiveDeadline, Rejection, receive},
     receive_budget::ReceiveBudget,
     request_body::{BodyDrain, RequestBody},
     response_body::{FinishedBacklog, ResponseBody},
@@ -225,6 +226,7 @@ fn serve(
             .then(|| connection.open_stream(deadline, method))
             .transpose()?;
         let mut running_request = None;
+        let mut limit = Some(deadline.at);
         let response = match method.request {
             methods::Request::Unary { max, max_calls } => {
                 let until = ReceiveDeadline {
@@ -237,19 +239,29 @@ fn serve(
                 drop(body);
                 check_message(received.message(), max_calls)
                     .map_err(|status| Rejection::new("invalid", status))?;
-                // The message is inflated already.
-                head.headers.remove(ENCODING);
                 let running = Arc::clone(&connection.running);
                 let held = RunningRequest::new(received.held, running);
                 running_request = Some(held.clone());
-                head.extensions.insert(RequestContext {
+                let context = RequestContext {
                     record: Some(Arc::clone(&record)),
                     deadline,
                     received: Some(held),
                     unsent,
-                });
-                edge.services
-                    .call(Request::from_parts(head, received.body.into()))
+                };
+                if let Some((orchestrator, answer)) = edge.services.orchestrator(head.uri.path()) {
+                    drop(head);
+                    let mut message = received.body;
+                    message.advance(PREFIX_BYTES);
+                    // It keeps to the deadline itself.
+                    limit = None;
+                    Box::pin(orchestrator.answer(answer, message, context).map(Ok))
+                } else {
+                    // The message is inflated already.
+                    head.headers.remove(ENCODING);
+                    head.extensions.insert(context);
+                    let request = Request::from_parts(head, received.body.into());
+                    edge.services.call(request)
+                }
             }
             methods::Request::Streaming => {
                 let body = match &mut long_lived {
@@ -259,7 +271,7 @@ fn serve(
                 edge.services.route(Request::from_parts(head, body))
             }
         };
-        let response = call(response, deadline, &record).await;
+        let response = call(response, limit, &record).await;
         drop(running_request);
         Ok(match long_lived {
             Some(stream) => stream.response(response),
@@ -271,13 +283,16 @@ fn serve(
     }
 }
 
-async fn call(response: ResponseFuture, deadline: Deadline, record: &Record) -> Response<Body> {
+async fn call(response: ResponseFuture, limit: Option<Instant>, record: &Record) -> Response<Body> {
     let response = AssertUnwindSafe(response).catch_unwind();
-    let response = match timeout_at(deadline.at, response).await {
+    let response = match limit {
+        Some(at) => timeout_at(at, response).await,
+        None => Ok(response.await),
+    };
+    let response = match response {
         Ok(Ok(Ok(response))) => response,
         Ok(Ok(Err(impossible))) => match impossible {},
         Ok(Err(_panic)) => internal().into_http(),
-        // A batch ends earlier, by the reply margin.
         Err(_elapsed) => {
             record.reject("expired");
             answer_is_late().into_http()

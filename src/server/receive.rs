@@ -35,7 +35,7 @@ use crate::{
 
 /// The compressed flag and the message length (gRPC over HTTP/2,
 /// Length-Prefixed-Message).
-const PREFIX_BYTES: usize = 5;
+pub(super) const PREFIX_BYTES: usize = 5;
 /// How many DATA frames are kept before they are concatenated.
 const MAX_FRAMES: usize = 64;
 pub(super) const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");

@@ -10,6 +10,8 @@ use http_body_util::Full;
 use tonic::{body::Body, server::NamedService, service::Routes};
 use tower::Service;
 
+use crate::orchestrator::{Orchestrator, answer::Answer};
+
 pub(super) type ResponseFuture = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
 /// The services of a server.
@@ -17,6 +19,8 @@ pub(super) type ResponseFuture = BoxFuture<'static, Result<Response<Body>, Infal
 pub(super) struct Services {
     name: &'static str,
     main: Arc<dyn Fn(Request<Full<Bytes>>) -> ResponseFuture + Send + Sync>,
+    /// Answers without tonic.
+    orchestrator: Option<Arc<Orchestrator>>,
     routes: Routes,
 }
 
@@ -34,6 +38,15 @@ impl Services {
             routes: Routes::new(main.clone()),
             // The generated services are always ready.
             main: Arc::new(move |request| main.clone().call(request)),
+            orchestrator: None,
+        }
+    }
+
+    /// Has `orchestrator` itself answer the RPCs that run calls.
+    pub(super) fn answered_by(self, orchestrator: Arc<Orchestrator>) -> Self {
+        Self {
+            orchestrator: Some(orchestrator),
+            ..self
         }
     }
 
@@ -48,6 +61,12 @@ impl Services {
     /// The name of the main service.
     pub(super) fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The orchestrator, if it answers the RPC at `path` itself.
+    pub(super) fn orchestrator(&self, path: &str) -> Option<(Arc<Orchestrator>, Answer)> {
+        let orchestrator = self.orchestrator.as_ref()?;
+        Some((Arc::clone(orchestrator), Answer::of(path)?))
     }
 
     /// Calls a method with a complete request.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use fanfare::{
     config::Config,
     json::{encode_struct, encode_value},
+    logging::{self, LogFormat},
     net::Connect as _,
     pb::{
         self, orchestrator_service_server::OrchestratorServiceServer,
@@ -16,6 +17,7 @@ use fanfare::{
         tool_service_server::ToolService,
     },
     server::Server,
+    telemetry::{Telemetry, settings::Settings},
 };
 use futures_util::future::join_all;
 use hyper_util::rt::TokioIo;
@@ -45,6 +47,8 @@ pub(crate) struct Case {
 enum Path {
     Unary,
     Stream,
+    /// Unary, with the metrics and the log that a server has by default.
+    Telemetry,
     /// No orchestrator: the caller calls the tools, all at once.
     Bare,
     /// The orchestrator without features.
@@ -64,6 +68,7 @@ const fn case(name: &'static str, path: Path, fan_out: usize, argument_bytes: us
 pub(crate) const CASES: &[Case] = &[
     case("1x100B", Path::Unary, 1, 100),
     case("1x100B-stream", Path::Stream, 1, 100),
+    case("1x100B-telemetry", Path::Telemetry, 1, 100),
     case("1x100B-bare", Path::Bare, 1, 100),
     case("1x100B-naive", Path::Naive, 1, 100),
     case("1x100B-naive-stream", Path::NaiveStream, 1, 100),
@@ -85,6 +90,7 @@ impl Case {
         runtime.block_on(async {
             match self.path {
                 Path::Unary => unary(fanfare().await, &calls, requests).await,
+                Path::Telemetry => unary(with_telemetry().await?, &calls, requests).await,
                 Path::Stream => stream(fanfare().await, &calls, requests).await,
                 Path::Bare => bare(&calls, requests).await,
                 Path::Naive => unary(naive().await?, &calls, requests).await,
@@ -140,6 +146,16 @@ fn request(calls: &[pb::ToolCall]) -> pb::ExecuteToolsRequest {
 
 async fn fanfare() -> pipes::Client {
     pipes::client_of_service(Config::default(), Tools::new(), &[TOOL]).await
+}
+
+async fn with_telemetry() -> Result<pipes::Client, Status> {
+    logging::init(LogFormat::Json, "info", false, io::sink())
+        .map_err(|error| Status::internal(error.to_string()))?;
+    let settings = Settings::from_env().map_err(|error| Status::internal(error.to_string()))?;
+    let (config, catalog) = pipes::service(Config::default(), Tools::new(), &[TOOL]).await;
+    let telemetry = Telemetry::start(&settings, 1);
+    let server = Server::orchestrator(&config, catalog).await;
+    Ok(pipes::client_of(&Arc::new(server.with_telemetry(telemetry))).await)
 }
 
 async fn naive() -> Result<pipes::Client, Status> {

@@ -19,7 +19,7 @@ const BUFFER_BYTES: usize = 512;
 /// By how much a buffer grows while a message is inflated: tonic's default.
 const GROWTH_BYTES: usize = 8 << 10;
 /// How much is buffered before it is sent: tonic's default.
-const YIELD_BYTES: usize = 32 << 10;
+pub(crate) const YIELD_BYTES: usize = 32 << 10;
 
 /// The codec of the generated services.
 #[derive(Clone, Debug)]
