@@ -31,7 +31,8 @@
 //!                       run, stream ←────┘ as each call ends
 //! ```
 //!
-//! 1. `server/accept.rs` accepts a connection, `server/connection.rs` serves HTTP/2 on it.
+//! 1. `server/accept.rs` accepts a connection, `core/workers.rs` says which worker gets it,
+//!    and `server/connection.rs` serves HTTP/2 on it.
 //!    `server/edge.rs` notes the arrival of a request, reads `grpc-timeout` and sets the one
 //!    absolute deadline (`core/deadline.rs`); `server/receive.rs` reads the message.
 //! 2. `orchestrator.rs` has the RPCs. `orchestrator/wire.rs` parses the request: only there
@@ -58,6 +59,21 @@
 //! [`telemetry`] watches both ends: `telemetry/rpc.rs` a request from its arrival to its last
 //! byte, and through `core/observer.rs` its calls and attempts. `core/drain.rs` is how the
 //! end of the process reaches all of them.
+//!
+//! # Threads
+//!
+//! `fanfare serve` has as many *workers* as the process may use cores: threads, each with a
+//! current-thread runtime of its own. A caller's connection stays on the worker that had the
+//! least to do when it came (`core/workers/placement.rs`), and so do its requests, their
+//! tasks and timers, and the connections to tools that they use
+//! (`net/address_pool/share.rs`): nothing of a call hops between threads. Workers share what
+//! must be counted together (admission, bulkheads, breakers, budgets, the health of
+//! addresses) and the snapshot: atomics, and locks that are held for a few instructions.
+//!
+//! The main thread accepts, and does what belongs to no worker or may be slow: names are
+//! looked up, the admin port is served, telemetry exported. It also looks after the workers
+//! (`server/supervision.rs`). Code asks `core/worker.rs` where it runs; in tests, and for the
+//! demo, all is as on one worker.
 //!
 //! # To add something
 //!

@@ -3,7 +3,9 @@
 
 use std::{fs, sync::mpsc, thread};
 
-use fanfare::pb::orchestrator_service_client::OrchestratorServiceClient;
+use fanfare::pb::{
+    self, orchestrator_service_client::OrchestratorServiceClient, tool_execution_result::Outcome,
+};
 use nix::{
     sys::{
         ptrace,
@@ -12,12 +14,12 @@ use nix::{
     },
     unistd::Pid,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use crate::support::{
-    call_with,
+    call_with, error, error_info,
     page::{Page, of_admin},
     process::{PATIENCE, Process, message},
     request,
@@ -34,14 +36,29 @@ async fn spread(process: &Process) -> [f64; 2] {
     [of("0"), of("1")]
 }
 
-async fn call(client: &mut Client) -> Result<(), tonic::Status> {
-    let echo = call_with("", "echo", json!({"a": 1}));
-    let answer = client
-        .execute_tools(request(vec![echo]))
-        .await?
-        .into_inner();
-    assert_eq!(answer.results.len(), 1);
-    Ok(())
+async fn call(mut client: Client, name: &str, arguments: Value) -> pb::ToolExecutionResult {
+    let call = call_with("", name, arguments);
+    let answer = client.execute_tools(request(vec![call]));
+    let answer = timeout(PATIENCE, answer).await.expect("an answer in time");
+    answer.expect("an answer").into_inner().results.remove(0)
+}
+
+async fn echo(client: &Client) {
+    let result = call(client.clone(), "echo", json!({"a": 1})).await;
+    assert!(
+        matches!(result.outcome, Some(Outcome::Observation(_))),
+        "{result:?}"
+    );
+}
+
+/// Two callers, each on a worker of its own.
+async fn two(process: &Process) -> [Client; 2] {
+    let clients = [process.client().await, process.client().await];
+    for client in &clients {
+        echo(client).await;
+    }
+    assert_eq!(spread(process).await, [1.0, 1.0]);
+    clients
 }
 
 /// Stops one thread of a process, until this is dropped.
@@ -96,58 +113,106 @@ async fn connections_are_spread_over_the_workers() {
     for _ in 0..8 {
         clients.push(process.client().await);
     }
-    for client in &mut clients {
-        call(client).await.unwrap();
+    for client in &clients {
+        echo(client).await;
     }
     assert_eq!(spread(&process).await, [4.0, 4.0]);
 }
 
-/// Neither a restart of the tools nor a hanging thread costs those who are elsewhere.
 #[tokio::test]
 async fn a_worker_that_hangs_takes_only_its_own_callers_with_it() {
     let tools = Process::demo_tools().await;
     let keys = "workers = 2\ndrain_timeout = \"1s\"";
     let mut process = Process::serve_demo(keys, "", tools.address).await;
-    let mut one = process.client().await;
-    call(&mut one).await.unwrap();
-    let is_first = spread(&process).await == [1.0, 0.0];
-    let mut other = process.client().await;
-    call(&mut other).await.unwrap();
+    let one = process.client().await;
+    echo(&one).await;
+    let name = match spread(&process).await {
+        [1.0, 0.0] => "worker-0",
+        _ => "worker-1",
+    };
+    let other = process.client().await;
+    echo(&other).await;
     assert_eq!(spread(&process).await, [1.0, 1.0]);
 
-    let name = if is_first { "worker-0" } else { "worker-1" };
     let stopped = StoppedThread::new(&process, name);
-    let mut waiting = one.clone();
-    let held = tokio::spawn(async move { call(&mut waiting).await });
+    let waiting = one.clone();
+    let held = tokio::spawn(async move { echo(&waiting).await });
     let stuck = |line: &_| message(line).starts_with("a worker is stuck");
     process.log().wait_for("a stuck worker", stuck).await;
     let health = of_admin(&process, "/healthz").await;
     assert!(health.starts_with("HTTP/1.1 503"), "{health}");
-    assert!(health.contains("worker"), "{health}");
+    assert!(health.contains(&name.replace('-', " ")), "{health}");
 
     // The other one goes on, and gets all that comes.
     for _ in 0..4 {
-        call(&mut other).await.unwrap();
-        let mut new = process.client().await;
-        call(&mut new).await.unwrap();
+        echo(&other).await;
+        echo(&process.client().await).await;
     }
     assert!(!held.is_finished());
 
     drop(stopped);
-    timeout(PATIENCE, held).await.unwrap().unwrap().unwrap();
+    held.await.unwrap();
     let well = |line: &_| message(line).starts_with("a worker was stuck");
     process.log().wait_for("a worker that is well", well).await;
     let health = of_admin(&process, "/healthz").await;
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
-    call(&mut one).await.unwrap();
+    echo(&one).await;
 
     // Nor does it keep the process from ending.
     let stopped = StoppedThread::new(&process, name);
     process.signal(Signal::SIGTERM);
-    process
-        .log()
-        .wait_for("the end", |line| message(line) == "done")
-        .await;
+    let done = |line: &_| message(line) == "done";
+    process.log().wait_for("the end", done).await;
     drop(stopped);
     assert_eq!(process.exit_code().await, Some(0));
+}
+
+/// A freed place goes to the call that has waited longest, whichever worker it is on.
+#[tokio::test]
+async fn calls_of_all_workers_wait_in_one_queue() {
+    let tools = Process::demo_tools().await;
+    let toml = fanfare::demo::config_toml(tools.address);
+    let toml = toml.replace("[tools.sleep]\n", "[tools.sleep]\nmax_concurrency = 1\n");
+    assert!(toml.contains("max_concurrency"));
+    let server = "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 2\n";
+    let process = Process::serve(&format!("{server}{toml}")).await;
+    let clients = two(&process).await;
+    let mut running = Vec::new();
+    for waiting in 0..6 {
+        let client = clients[waiting % 2].clone();
+        let sleep = call(client, "sleep", json!({"seconds": 0.3}));
+        running.push(tokio::spawn(sleep));
+        // The next one comes when this one waits.
+        let is_there = |page: &Page| {
+            let of = |name| page.value(name, &[("gen_ai_tool_name", "sleep")]);
+            of("fanfare_tool_active_calls") + of("fanfare_tool_queue_length") > waiting as f64
+        };
+        while !is_there(&Page::of_process(&process).await) && !running[waiting].is_finished() {}
+    }
+    let mut ends = Vec::new();
+    for call in running {
+        let end = call.await.unwrap().end_time.expect("a time");
+        ends.push((end.seconds, end.nanos));
+    }
+    assert!(ends.is_sorted(), "{ends:?}");
+}
+
+#[tokio::test]
+async fn failures_on_all_workers_open_one_breaker() {
+    let tools = Process::demo_tools().await;
+    let toml = fanfare::demo::config_toml(tools.address);
+    let (server, breaker) = (
+        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 2\n",
+        "[tools.fail.breaker]\nfailures = 6\nopen_time = \"1m\"\nmax_open_time = \"1m\"\n",
+    );
+    let process = Process::serve(&format!("{server}{toml}{breaker}")).await;
+    let clients = two(&process).await;
+    let mut reasons = Vec::new();
+    for turn in 0..8 {
+        let fail = json!({"code": 14, "message": "no"});
+        let result = call(clients[turn % 2].clone(), "fail", fail).await;
+        reasons.push(error_info(error(&result)).reason);
+    }
+    let open = reasons.iter().position(|reason| reason == "CIRCUIT_OPEN");
+    assert_eq!(open, Some(6), "{reasons:?}");
 }
