@@ -25,9 +25,6 @@ use crate::{
 
 /// The status of what has not failed.
 const OK: &str = "OK";
-/// At most so many endpoints of one tool have a series of their own that is bound.
-const TARGETS: usize = 4;
-
 /// The series of each of [`METHODS`].
 #[derive(Debug)]
 pub(super) struct MethodSeries([OfMethod; METHODS.len()]);
@@ -38,17 +35,6 @@ struct OfMethod {
     duration: OnceLock<BoundHistogram<f64>>,
     batch_size: OnceLock<BoundHistogram<u64>>,
     saved_time: OnceLock<BoundCounter<f64>>,
-}
-
-/// The series of one tool.
-#[derive(Debug)]
-pub(super) struct ToolSeries {
-    /// Of which [`Metrics`] they are: the first that recorded a call of the tool.
-    owner: u64,
-    /// Of calls that succeeded.
-    duration: OnceLock<BoundHistogram<f64>>,
-    /// Of attempts that succeeded, by endpoint.
-    attempts: [OnceLock<(Target, BoundHistogram<f64>)>; TARGETS],
 }
 
 impl Default for MethodSeries {
@@ -119,7 +105,7 @@ impl Metrics {
             ]
         };
         if error.is_none()
-            && let Some(series) = self.series(tool)
+            && let Some(series) = tool.series(self.owner)
         {
             let bind = || self.tool_duration.bind(&labels()[..2]);
             series.duration.get_or_init(bind).record(seconds);
@@ -152,7 +138,7 @@ impl Metrics {
             self.client_duration.record(seconds, &labels());
             return;
         }
-        let attempts = self.series(tool).map(|series| &series.attempts);
+        let attempts = tool.series(self.owner).map(|series| &series.attempts);
         for place in attempts.into_iter().flatten() {
             let bind = || (target.clone(), self.client_duration.bind(&labels()[..6]));
             let (known, series) = place.get_or_init(bind);
@@ -162,16 +148,6 @@ impl Metrics {
             }
         }
         self.client_duration.record(seconds, &labels()[..6]);
-    }
-
-    /// The series of that tool, unless they are those of other metrics.
-    fn series<'a>(&self, tool: &'a ToolGauges) -> Option<&'a ToolSeries> {
-        let series = tool.series().get_or_init(|| ToolSeries {
-            owner: self.owner,
-            duration: OnceLock::new(),
-            attempts: from_fn(|_| OnceLock::new()),
-        });
-        (series.owner == self.owner).then_some(series)
     }
 }
 

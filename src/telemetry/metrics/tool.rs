@@ -5,10 +5,15 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use opentelemetry::KeyValue;
+use opentelemetry::{KeyValue, metrics::BoundHistogram};
 
-use super::series::ToolSeries;
-use crate::{core::call::ToolName, telemetry::names};
+use crate::{
+    core::{call::ToolName, observer::Target},
+    telemetry::names,
+};
+
+/// At most so many endpoints of one tool have a series of their own that is bound.
+const TARGETS: usize = 4;
 
 /// The calls of one tool that are under way. Whoever has the tool has it, so that it goes
 /// with the tool.
@@ -19,6 +24,17 @@ pub(crate) struct ToolGauges {
     queued: AtomicI64,
     active: AtomicI64,
     series: OnceLock<ToolSeries>,
+}
+
+/// The series of a tool that nearly all values go to, each bound with its first value.
+#[derive(Debug, Default)]
+pub(super) struct ToolSeries {
+    /// Whose they are: of the first that recorded a call of the tool.
+    owner: u64,
+    /// Of calls that succeeded.
+    pub(super) duration: OnceLock<BoundHistogram<f64>>,
+    /// Of attempts that succeeded, by endpoint.
+    pub(super) attempts: [OnceLock<(Target, BoundHistogram<f64>)>; TARGETS],
 }
 
 impl ToolGauges {
@@ -61,8 +77,13 @@ impl ToolGauges {
         KeyValue::new(names::TOOL_NAME, Arc::clone(&self.name))
     }
 
-    pub(super) fn series(&self) -> &OnceLock<ToolSeries> {
-        &self.series
+    /// The series that belong to `owner`, unless the tool has those of another one.
+    pub(super) fn series(&self, owner: u64) -> Option<&ToolSeries> {
+        let series = self.series.get_or_init(|| ToolSeries {
+            owner,
+            ..ToolSeries::default()
+        });
+        (series.owner == owner).then_some(series)
     }
 
     pub(in crate::telemetry) fn span_name(&self) -> &str {
