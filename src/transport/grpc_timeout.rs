@@ -36,15 +36,21 @@ pub fn parse(value: &str) -> Result<Duration, MalformedTimeout> {
 }
 
 /// The value of the header, in microseconds if these fit into 8 digits, else in
-/// milliseconds. HPACK never indexes it: there are no two alike, and each would push out
-/// of the table what all requests have.
+/// milliseconds. Rounded up to the millisecond, if that adds less than a hundredth: then
+/// most requests have a value that others had before them, which HPACK finds in its table.
+/// Values that differ by microseconds would fill it, and each would be compared with all of
+/// them. gRPC C-core rounds more coarsely (`timeout_encoding.cc`).
 pub(crate) fn value(timeout: Duration) -> HeaderValue {
     const MAX: u128 = 99_999_999;
-    let micros = timeout.as_micros();
+    const ROUNDED_FROM: u128 = 100_000;
+    let mut micros = timeout.as_micros();
+    if micros >= ROUNDED_FROM {
+        micros = micros.next_multiple_of(1000);
+    }
     let (mut count, unit) = if micros <= MAX {
         (micros as u32, b'u')
     } else {
-        (timeout.as_millis().min(MAX) as u32, b'm')
+        ((micros / 1000).min(MAX) as u32, b'm')
     };
     let mut text = [unit; 9];
     let mut start = text.len() - 1;
@@ -57,10 +63,7 @@ pub(crate) fn value(timeout: Duration) -> HeaderValue {
         }
     }
     // Digits and a letter are a valid value.
-    let value = HeaderValue::from_bytes(&text[start..]);
-    let mut value = value.unwrap_or(HeaderValue::from_static("0u"));
-    value.set_sensitive(true);
-    value
+    HeaderValue::from_bytes(&text[start..]).unwrap_or(HeaderValue::from_static("0u"))
 }
 
 #[cfg(test)]
@@ -103,8 +106,13 @@ mod tests {
         for (micros, text) in [
             (0, "0u"),
             (7, "7u"),
+            (99_999, "99999u"),
+            (100_000, "100000u"),
+            (100_001, "101000u"),
+            (999_001, "1000000u"),
             (1_000_000, "1000000u"),
-            (99_999_999, "99999999u"),
+            (99_999_000, "99999000u"),
+            (99_999_001, "100000m"),
             (100_000_000, "100000m"),
             (99_999_999_000, "99999999m"),
             (u64::MAX, "99999999m"),
