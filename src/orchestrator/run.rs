@@ -83,7 +83,9 @@ impl Run {
     /// Runs what has not ended to its end; the answer, and what is left of the reservation
     /// for it.
     pub async fn finish(mut self) -> (pb::ExecuteToolsResponse, Reservation) {
-        while self.next().await.is_some() {}
+        while let Some(completion) = self.fan_out.next().await {
+            self.aggregate.fill(completion);
+        }
         let completions = self.aggregate.finish();
         let response = wire::response(&self.calls, completions, self.arrival, self.summary);
         (response, self.reservation)
