@@ -107,7 +107,15 @@ pub(crate) mod testing {
         where
             F: Future<Output: Send> + Send + 'static,
         {
-            self.0[index].0.spawn(task).await.expect("no panic")
+            self.spawn(index, task).await.expect("no panic")
+        }
+
+        /// Starts `task` on a worker.
+        pub(crate) fn spawn<F>(&self, index: usize, task: F) -> JoinHandle<F::Output>
+        where
+            F: Future<Output: Send> + Send + 'static,
+        {
+            self.0[index].0.spawn(task)
         }
 
         pub(crate) async fn stick(&self, index: usize) -> Stuck {

@@ -41,6 +41,8 @@ pub struct Address {
     endpoint: Arc<Endpoint>,
     /// Whether it has failed since its last answer.
     suspect: AtomicBool,
+    /// Calls in flight, on whatever connection.
+    calls: AtomicUsize,
     /// Connections that take no new calls but still carry some.
     draining: Arc<AtomicUsize>,
 }
@@ -94,6 +96,7 @@ impl Address {
             peer: Arc::new(Peer::new(&endpoint.target, socket)),
             endpoint,
             suspect: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
             draining: Arc::default(),
         }
     }
@@ -128,6 +131,19 @@ impl Address {
 
     pub(super) fn suspect(&self, suspect: bool) {
         self.suspect.store(suspect, Ordering::Relaxed);
+    }
+
+    /// Calls in flight.
+    pub(super) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn calls_begin(&self, count: usize) {
+        self.calls.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn calls_end(&self, count: usize) {
+        self.calls.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Takes a connection out of use, unless `max` are already.

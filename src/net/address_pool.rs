@@ -16,7 +16,7 @@ use self::share::{Kept, Share};
 use super::{
     address::Address,
     connect_backoff::ConnectBackoff,
-    connection::{Connection, Leaving},
+    connection::Connection,
     eject::{Health, Rules},
     pool,
 };
@@ -29,8 +29,6 @@ pub(super) struct AddressPool {
     pub(super) address: Arc<Address>,
     /// By worker. Those beyond the last one have nothing here.
     shares: Vec<Share>,
-    /// Connections that take no new calls but still carry some.
-    leaving: Vec<Leaving>,
     pub(super) connect_backoff: ConnectBackoff,
     pub(super) health: Health,
     /// Why the last dial failed; `None` once one succeeds.
@@ -51,7 +49,6 @@ impl AddressPool {
         Self {
             address,
             shares: Vec::new(),
-            leaving: Vec::new(),
             connect_backoff: ConnectBackoff::default(),
             health: Health::default(),
             last_error: None,
@@ -86,20 +83,18 @@ impl AddressPool {
         kept.map(|kept| &kept.connection)
     }
 
-    /// Calls in flight.
-    pub(super) fn calls(&self) -> usize {
-        let leaving = self.leaving.iter().map(Leaving::calls);
-        let calls = self.all().map(|connection| connection.load().calls);
-        calls.chain(leaving).sum()
-    }
-
     /// Open connections.
     pub(super) fn connections(&self) -> usize {
         self.all().filter(|it| it.load().is_open).count()
     }
 
     pub(super) fn has_connections(&self) -> bool {
-        self.all().next().is_some()
+        self.kept() > 0
+    }
+
+    /// Connections, those included of which it is not known yet that they have closed.
+    pub(super) fn kept(&self) -> usize {
+        self.shares.iter().map(|it| it.connections.len()).sum()
     }
 
     /// Whether the worker has an open connection of its own.
@@ -303,7 +298,6 @@ impl AddressPool {
         let Some(kept) = shares.find_map(|share| share.remove(connection)) else {
             return false;
         };
-        self.leaving.extend(kept.connection.leaving());
         let is_failure = now < kept.since + NEW && connection.begun() <= 1;
         if is_failure {
             self.closed_when_new(now);
@@ -314,15 +308,11 @@ impl AddressPool {
     /// Removes connections that have closed. Returns whether any counts as a failed dial.
     pub(super) fn prune(&mut self, now: Instant) -> bool {
         let mut is_failure = false;
-        self.leaving.retain(|leaving| leaving.calls() > 0);
         for share in &mut self.shares {
             share.connections.retain(|kept| {
                 let is_open = kept.connection.load().is_open;
                 if kept.connection.is_worn() {
                     self.connect_backoff.worn(now);
-                }
-                if !is_open {
-                    self.leaving.extend(kept.connection.leaving());
                 }
                 is_failure |= !is_open && now < kept.since + NEW && kept.connection.begun() == 0;
                 is_open

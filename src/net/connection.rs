@@ -71,9 +71,6 @@ pub(super) struct Connection {
     state: Arc<State>,
 }
 
-/// A connection that takes no new calls, while it still carries some.
-pub(super) struct Leaving(Arc<State>);
-
 struct State {
     address: Arc<Address>,
     /// Calls in flight.
@@ -194,12 +191,6 @@ impl Connection {
         self.state.worn.load(Ordering::Relaxed)
     }
 
-    /// The calls that are still on it, if there are any, for when it takes no more.
-    pub(super) fn leaving(&self) -> Option<Leaving> {
-        let leaving = Leaving(Arc::clone(&self.state));
-        (leaving.calls() > 0).then_some(leaving)
-    }
-
     /// Whether it is the same connection.
     pub(super) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.state, &other.state)
@@ -207,7 +198,7 @@ impl Connection {
 
     /// Begins a call, which counts from now on.
     pub(super) fn begin(&self) -> Call {
-        self.state.calls.fetch_add(1, Ordering::Relaxed);
+        self.state.calls_begin(1);
         self.state.begun.fetch_add(1, Ordering::Relaxed);
         Call {
             state: Arc::clone(&self.state),
@@ -244,10 +235,16 @@ impl Connection {
     }
 }
 
-impl Leaving {
-    /// Calls in flight.
-    pub(super) fn calls(&self) -> usize {
-        self.0.calls.load(Ordering::Relaxed)
+impl State {
+    /// Counts calls, those of the address as well: they are its load.
+    fn calls_begin(&self, count: usize) {
+        self.calls.fetch_add(count, Ordering::Relaxed);
+        self.address.calls_begin(count);
+    }
+
+    fn calls_end(&self, count: usize) {
+        self.calls.fetch_sub(count, Ordering::Relaxed);
+        self.address.calls_end(count);
     }
 }
 
@@ -300,17 +297,17 @@ impl Call {
             cancelled: now,
             linger: linger(now),
         };
-        self.state.calls.fetch_add(1, Ordering::Relaxed);
+        self.state.calls_begin(1);
         if self.state.cancelled.send(given).is_err() {
             // The task is gone, and the connection with it.
-            self.state.calls.fetch_sub(1, Ordering::Relaxed);
+            self.state.calls_end(1);
         }
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.state.calls.fetch_sub(1, Ordering::Relaxed);
+        self.state.calls_end(1);
     }
 }
 

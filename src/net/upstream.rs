@@ -7,8 +7,9 @@
 //! background and delay no call. Nor does it wait for what another worker dials, which may
 //! be stuck, unless there may be no more connections.
 //!
-//! `state.rs` is what is known of the addresses, by all workers; `pick.rs` picks one and a
-//! connection; `dialing.rs`, `lookups.rs` and `maintenance.rs` are what runs in tasks of
+//! `state.rs` is what is known of the addresses, by all workers; `view.rs` is what a worker
+//! sees of it as long as all is well, so that no lock is shared then; `pick.rs` picks an
+//! address and a connection; `dialing.rs`, `lookups.rs` and `maintenance.rs` are what runs in tasks of
 //! their own; `connectivity.rs` tells whether the service can be reached; `in_flight.rs` is
 //! a call that was sent.
 
@@ -20,6 +21,7 @@ mod maintenance;
 mod names;
 mod pick;
 mod state;
+mod view;
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +39,7 @@ use tokio::{
 
 pub use self::connectivity::Connectivity;
 pub(crate) use self::in_flight::{AddressHealth, InFlight, Terms};
-use self::{names::Names, pick::Pick, state::State};
+use self::{names::Names, pick::Pick, state::State, view::Views};
 use super::{
     address::{Address, Endpoint},
     address_pool::AddressPool,
@@ -65,6 +67,7 @@ pub struct Upstream {
     settings: Settings,
     // std's Mutex: held for a few instructions, never across an await.
     state: Mutex<State>,
+    views: Views,
     /// Notified when something happens that calls wait for.
     changed: Arc<Notify>,
 }
@@ -135,6 +138,7 @@ impl Upstream {
                 workers: BTreeMap::new(),
                 retries: 0,
             }),
+            views: Views::default(),
             changed: Arc::default(),
         }
     }
@@ -218,7 +222,7 @@ impl Upstream {
             .pool(connection.address())
             .is_some_and(|pool| pool.retire(connection, Instant::now()));
         state.connect_epoch = state.connect_epoch.wrapping_add(is_setback.into());
-        state.refresh_cautious();
+        self.note_change(&mut state);
     }
 
     fn ended(&self, address: &Arc<Address>, failed: bool) {
@@ -231,7 +235,7 @@ impl Upstream {
                 pool.succeeded();
             }
         }
-        state.refresh_cautious();
+        self.note_change(&mut state);
     }
 
     /// Takes note of a call that ran out of time.
@@ -246,7 +250,13 @@ impl Upstream {
                 pool.failed(Instant::now(), &self.settings.rules, may_eject);
             }
         }
+        self.note_change(&mut state);
+    }
+
+    /// Has calls take note of a change of the addresses or their connections.
+    fn note_change(&self, state: &mut State) {
         state.refresh_cautious();
+        self.views.clear();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -120,7 +120,7 @@ impl Driver {
         }
         let next = self.cancelled.poll(context, ended);
         let gone = before - self.cancelled.len();
-        state.calls.fetch_sub(gone, Ordering::Relaxed);
+        state.calls_end(gone);
         next
     }
 
@@ -143,7 +143,7 @@ impl Drop for Driver {
         self.state.closed.store(true, Ordering::Relaxed);
         self.state.signals.end();
         let left = self.cancelled.give_up();
-        self.state.calls.fetch_sub(left, Ordering::Relaxed);
+        self.state.calls_end(left);
         self.changed.notify_waiters();
     }
 }

@@ -134,6 +134,7 @@ impl Upstream {
         let limit = self.settings.connect_timeout;
         let pool = &mut state.pools[index];
         pool.begin_dial(worker, at + limit + LATE);
+        self.views.clear();
         let mut dialing = Dialing {
             upstream: Arc::downgrade(self),
             address: Arc::clone(&pool.address),
@@ -201,7 +202,7 @@ impl Upstream {
                 if let Some(pool) = state.pool(address) {
                     pool.fell_silent(reason.into(), now, &self.settings.rules, may_eject);
                 }
-                state.refresh_cautious();
+                self.note_change(&mut state);
             }
         }
         self.changed.notify_waiters();
@@ -241,7 +242,7 @@ impl Upstream {
                 self.look_up(&mut state, now, LOOKUP_PAUSE);
             }
         }
-        state.refresh_cautious();
+        self.note_change(&mut state);
         drop(state);
         self.changed.notify_waiters();
         driver

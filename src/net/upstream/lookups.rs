@@ -52,6 +52,7 @@ impl Upstream {
             tracing::warn!(service, reason, "can't resolve");
         }
         state.use_addresses();
+        self.note_change(&mut state);
         self.changed.notify_waiters();
     }
 
@@ -59,6 +60,7 @@ impl Upstream {
         let mut state = self.state();
         state.names.answered(&self.service, answers);
         state.use_addresses();
+        self.note_change(&mut state);
         if state.names.back_off(Instant::now()) {
             state.connect_epoch = state.connect_epoch.wrapping_add(1);
         }

@@ -70,6 +70,7 @@ impl Upstream {
             || state.names.is_looking_up()
             || state.connectivity() == Connectivity::TransientFailure;
         state.kept = kept;
+        self.views.clear();
         if !kept && state.names.forget() {
             // Somebody else may have these addresses when the service is next called.
             let is_literal = |pool: &AddressPool| pool.address.endpoint().literal().is_some();

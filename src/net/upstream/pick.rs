@@ -41,6 +41,10 @@ impl Upstream {
         came: &mut Option<Instant>,
     ) -> Pick<'_> {
         let worker = worker::index();
+        let bound = self.settings.bound;
+        if let Some((connection, call)) = self.views.begin(worker, avoid, bound) {
+            return Pick::Take(connection, call);
+        }
         let mut state = self.state();
         if state.cautious {
             self.dial_the_lost(&mut state, worker);
@@ -48,8 +52,9 @@ impl Upstream {
         let drawn = state.draw(worker, avoid);
         let own = (worker, Whose::Own);
         if let Some(drawn) = drawn
-            && let Some(connection) = state.pools[drawn].with_room(own, self.settings.bound, false)
+            && let Some(connection) = state.pools[drawn].with_room(own, bound, false)
         {
+            self.views.make(worker, &state);
             let connection = connection.clone();
             return Pick::take(&mut state, drawn, connection);
         }
@@ -68,7 +73,9 @@ impl Upstream {
     ) -> Pick<'a> {
         let bound = self.settings.bound;
         state.called_by(worker);
-        state.prune(now);
+        if state.prune(now) {
+            self.note_change(state);
+        }
         self.look_up_if_stale(state, now);
         if let Some(drawn) = drawn {
             self.dial_if_wanted(state, worker, drawn, now);

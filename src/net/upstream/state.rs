@@ -44,8 +44,19 @@ impl State {
         if self.pools.len() == 1 {
             return Some(0);
         }
+        let members = self.drawable(worker, avoid);
+        let loads = members.map(|(index, pool)| (index, pool.address.calls()));
+        balance::less_loaded_of_two(loads, fastrand::u64(..))
+    }
+
+    /// Those that may be drawn.
+    pub(super) fn drawable(
+        &self,
+        worker: usize,
+        avoid: Option<SocketAddr>,
+    ) -> impl Iterator<Item = (usize, &AddressPool)> + Clone {
         let now = self.cautious.then(Instant::now);
-        let worth_it = |pool: &AddressPool| {
+        let worth_it = move |pool: &AddressPool| {
             let well = now.is_none_or(|now| {
                 pool.health.admits(now)
                     && (pool.has_connections() || pool.connect_backoff.allows(now))
@@ -56,9 +67,7 @@ impl State {
             well && ready && avoid != Some(pool.address.socket())
         };
         let pools = self.pools.iter().enumerate();
-        let members = pools.filter(|(_, pool)| worth_it(pool));
-        let loads = members.map(|(index, pool)| (index, pool.calls()));
-        balance::less_loaded_of_two(loads, fastrand::u64(..))
+        pools.filter(move |(_, pool)| worth_it(pool))
     }
 
     /// A connection for a call of a worker: one with room, its own or else that of another
@@ -118,12 +127,18 @@ impl State {
         pools.find(|pool| Arc::ptr_eq(&pool.address, address))
     }
 
-    /// Removes connections that have closed.
-    pub(super) fn prune(&mut self, now: Instant) {
+    /// Removes connections that have closed. Returns whether there were any.
+    pub(super) fn prune(&mut self, now: Instant) -> bool {
+        let kept = self.kept();
         for pool in &mut self.pools {
             let has_failed = pool.prune(now);
             self.connect_epoch = self.connect_epoch.wrapping_add(has_failed.into());
         }
+        self.kept() != kept
+    }
+
+    fn kept(&self) -> usize {
+        self.pools.iter().map(AddressPool::kept).sum()
     }
 
     pub(super) fn may_eject(&self, rules: &Rules) -> bool {
@@ -152,7 +167,6 @@ impl State {
             self.pools.push(pool);
         }
         self.names.set_stale(self.pools.is_empty());
-        self.refresh_cautious();
     }
 
     pub(super) fn is_something_worth_waiting_for(&self, worker: usize) -> bool {

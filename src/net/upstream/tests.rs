@@ -2,14 +2,14 @@
 
 mod net;
 
-use std::time::Duration;
+use std::{sync::mpsc::channel, time::Duration};
 
 use tokio::{task::yield_now, time::timeout};
 
 use self::net::{Net, address};
 use super::*;
 use crate::{
-    core::worker::testing::Workers,
+    core::worker::{self, testing::Workers},
     net::address_pool::{SWEEPS, Whose},
 };
 
@@ -115,6 +115,78 @@ async fn take_at_once(upstream: Arc<Upstream>) -> Option<(Connection, Call)> {
     match upstream.pick(None, &mut None) {
         Pick::Take(connection, call) => Some((connection, call)),
         _ => None,
+    }
+}
+
+#[tokio::test]
+async fn its_own_connection_elsewhere_comes_before_a_borrowed_one() {
+    let (workers, net) = (Workers::start(2), Net::new());
+    let upstream = net.upstream(2, |_| ());
+    let connecting = connect_to_all(Arc::clone(&upstream), 2);
+    workers.run(0, connecting).await;
+    net.hold(2);
+    workers.run(1, connect_to_one(Arc::clone(&upstream))).await;
+    // So that each further call would rather have gone to the second address.
+    let taking = take_avoiding(Arc::clone(&upstream), Some(2));
+    let _call = workers.run(0, taking).await;
+    for _ in 0..4 {
+        let (own, _) = workers.run(1, take(Arc::clone(&upstream))).await;
+        assert!(upstream.is_of(1, &own));
+    }
+    net.release();
+}
+
+/// Connects this worker to the first address only.
+async fn connect_to_one(upstream: Arc<Upstream>) {
+    while !upstream.state().pools[0].is_connected(worker::index()) {
+        drop(take_avoiding(Arc::clone(&upstream), Some(2)).await);
+        yield_now().await;
+    }
+}
+
+/// Whatever another worker does meanwhile.
+#[tokio::test]
+async fn as_long_as_all_is_well_calls_take_no_lock_of_others() {
+    let (workers, net) = (Workers::start(2), Net::new());
+    let upstream = net.upstream(2, |_| ());
+    for index in [0, 1] {
+        let connecting = connect_to_all(Arc::clone(&upstream), 2);
+        workers.run(index, connecting).await;
+    }
+    for index in [0, 1] {
+        drop(workers.run(index, take(Arc::clone(&upstream))).await);
+    }
+    let (tell, told) = channel();
+    let state = upstream.state();
+    for index in [0, 1, 0, 1] {
+        let (tell, taking) = (tell.clone(), take(Arc::clone(&upstream)));
+        workers.spawn(index, async move { tell.send(taking.await) });
+        let (connection, _call) = told.recv_timeout(PATIENCE).expect("a connection");
+        assert!(!connection.load().is_suspect);
+    }
+    drop(state);
+}
+
+#[tokio::test]
+async fn every_worker_goes_where_a_name_has_moved() {
+    let (workers, net) = (Workers::start(2), Net::new());
+    let upstream = net.upstream(1, |service| {
+        service.endpoints = vec![http::Uri::from_static("http://tools.test:1")];
+    });
+    for moved_to in [1, 2] {
+        net.resolve_to(moved_to);
+        let now = Instant::now();
+        upstream.look_up(&mut upstream.state(), now, Duration::ZERO);
+        net.looked_up(&upstream).await;
+        for index in [0, 1] {
+            workers.run(index, connect(Arc::clone(&upstream))).await;
+            let (connection, _call) = workers.run(index, take(Arc::clone(&upstream))).await;
+            assert_eq!(connection.address().socket(), address(moved_to));
+            assert!(upstream.is_of(index, &connection));
+        }
+        // Nobody keeps what was open before.
+        let before = 2 * (usize::from(moved_to) - 1);
+        timeout(PATIENCE, net.closed(before)).await.expect("closed");
     }
 }
 
@@ -301,7 +373,7 @@ async fn the_idle_connections_of_every_worker_are_closed() {
     drop(call);
     assert!(!sweep());
     assert_eq!(upstream.connections(), 0);
-    timeout(PATIENCE, net.all_closed()).await.expect("closed");
+    timeout(PATIENCE, net.closed(2)).await.expect("closed");
 }
 
 #[tokio::test]

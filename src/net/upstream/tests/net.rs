@@ -33,6 +33,8 @@ pub(super) struct Net {
 #[derive(Default)]
 struct State {
     refuses: bool,
+    /// What the names have.
+    resolved: u8,
     /// The last part of the address, and the worker that dialed it.
     dialed: Vec<(u16, Option<usize>)>,
     servers: Vec<JoinHandle<()>>,
@@ -73,6 +75,11 @@ impl Net {
         self.state.lock().unwrap().refuses = refuses;
     }
 
+    /// From now on all names have that address.
+    pub(super) fn resolve_to(&self, last: u8) {
+        self.state.lock().unwrap().resolved = last;
+    }
+
     /// Dials of that address hang.
     pub(super) fn hold(&self, last: u16) {
         self.held.send_replace(Some(last));
@@ -87,8 +94,9 @@ impl Net {
         self.state.lock().unwrap().servers[index].abort();
     }
 
-    pub(super) async fn all_closed(&self) {
-        let servers = std::mem::take(&mut self.state.lock().unwrap().servers);
+    /// Waits until the first `count` connections are closed.
+    pub(super) async fn closed(&self, count: usize) {
+        let servers: Vec<_> = self.state.lock().unwrap().servers.drain(..count).collect();
         for server in servers {
             let _ = server.await;
         }
@@ -97,6 +105,13 @@ impl Net {
     /// Waits until so many dials have begun.
     pub(super) async fn dials(&self, dials: usize) {
         while self.dialed().len() < dials {
+            yield_now().await;
+        }
+    }
+
+    /// Waits until no look-up is under way.
+    pub(super) async fn looked_up(&self, upstream: &Upstream) {
+        while upstream.state().names.is_looking_up() {
             yield_now().await;
         }
     }
@@ -111,7 +126,8 @@ impl Net {
 
 impl Network for Net {
     fn resolve(&self, _: &str, _: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
-        unreachable!("addresses need no name server")
+        let resolved = self.state.lock().unwrap().resolved;
+        Box::pin(async move { Ok(vec![address(resolved)]) })
     }
 
     fn connect(&self, address: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
