@@ -15,14 +15,16 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::{task::JoinSet, time::timeout};
 use tonic::transport::Channel;
 
 use crate::support::{
-    call_with, error, error_info,
+    answered, call_with, error, error_info,
     page::{Page, of_admin},
     process::{PATIENCE, Process, message},
-    request,
+    request, result, seen,
+    service::Service,
+    tool,
 };
 
 type Client = OrchestratorServiceClient<Channel>;
@@ -117,6 +119,36 @@ async fn connections_are_spread_over_the_workers() {
         echo(client).await;
     }
     assert_eq!(spread(&process).await, [4.0, 4.0]);
+}
+
+/// From the start; and as many callers as there are workers need no others.
+#[tokio::test]
+async fn each_worker_has_its_own_connection_to_the_tools_unless_they_are_too_few() {
+    for (keys, connections) in [("", 3), ("max_connections_per_address = 2", 2)] {
+        let service = Service::gathering(6).await;
+        let process = Process::serve(&format!(
+            "[server]\nlisten = '127.0.0.1:0'\nworkers = 3\n\
+             [services.tools]\nendpoint = 'http://{}'\n{keys}\n\
+             [tools.tool]\nservice = 'tools'\ntimeout = '5m'\n",
+            service.listen().await
+        ))
+        .await;
+        let connected = async {
+            let open = "fanfare_tool_service_connections";
+            let labels = &[("fanfare_tool_service", "tools")];
+            while Page::of_process(&process).await.value(open, labels) < f64::from(connections) {}
+        };
+        timeout(PATIENCE, connected).await.expect("connections");
+        let mut calls = JoinSet::new();
+        for _ in 0..6 {
+            let client = process.client().await;
+            calls.spawn(async move { result(&client, tool("")).await });
+        }
+        for result in calls.join_all().await {
+            assert_eq!((seen(&result), result.attempts), (answered(), 1));
+        }
+        assert_eq!(service.dials(), connections as usize);
+    }
 }
 
 #[tokio::test]
