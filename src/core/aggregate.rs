@@ -93,11 +93,10 @@ impl Aggregate {
     /// The completions in the order of the calls. A call without one would be a bug, and
     /// ends in an internal error.
     pub fn finish(self) -> Vec<Completion> {
-        let now = tokio::time::Instant::now();
         let lost = |index| Completion {
             index,
             outcome: Err(CallError::internal(Effect::Maybe)),
-            end: now,
+            end: tokio::time::Instant::now(),
             queued: std::time::Duration::ZERO,
             attempts: 0,
         };
