@@ -176,7 +176,8 @@ struct Text<'a>(&'a mut String);
 
 impl fmt::Write for Text<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.bytes().all(is_plain) {
+        // Without an early end, the compiler makes it one of vectors.
+        if text.bytes().fold(true, |all, byte| all & is_plain(byte)) {
             self.0.push_str(text);
             return Ok(());
         }

@@ -22,7 +22,7 @@ const MAX_BYTES: usize = 1 << 20;
 const THREAD: &str = "log";
 /// How long lines are gathered after a write. Waking the thread and writing for each line
 /// would cost a busy service more than its calls.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(10);
 
 /// How many lines this process has dropped.
 static LOST: AtomicU64 = AtomicU64::new(0);
@@ -58,8 +58,9 @@ impl Queue {
     ) -> io::Result<()> {
         let queue = Arc::clone(self);
         let work = move || {
+            let mut lines = Vec::new();
             loop {
-                queue.write_next(&mut output, &report);
+                queue.write_next(&mut lines, &mut output, &report);
                 thread::sleep(GATHER);
             }
         };
@@ -87,7 +88,9 @@ impl Queue {
         drop(waited);
     }
 
-    fn write_next(&self, output: &mut impl io::Write, report: &impl Fn()) {
+    /// Writes what there is. `lines` is empty before and after: its memory takes the
+    /// next lines.
+    fn write_next(&self, lines: &mut Vec<u8>, output: &mut impl io::Write, report: &impl Fn()) {
         let mut state = self.wait();
         if state.wake_at.is_some_and(|at| at <= Instant::now()) {
             state.wake_at = None;
@@ -95,13 +98,14 @@ impl Queue {
             report();
             state = self.lock();
         }
-        let lines = mem::take(&mut state.bytes);
+        mem::swap(lines, &mut state.bytes);
         let lost = mem::take(&mut state.lost);
         state.writing = true;
         drop(state);
 
         // There is no other place where an error could be reported.
-        let _ = output.write_all(&lines).and_then(|()| output.flush());
+        let _ = output.write_all(lines).and_then(|()| output.flush());
+        lines.clear();
         if lost > 0 {
             tracing::warn!(lost, "log lines were lost: the output was stuck");
         }
