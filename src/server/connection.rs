@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -83,11 +84,20 @@ pub(super) async fn serve<T>(
         .max_local_error_reset_streams(MAX_LOCAL_ERROR_RESETS);
     let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), service));
 
+    let (age, draining) = (with_jitter(settings.max_connection_age), drain.refusing());
+    let shutdown = async move {
+        tokio::select! {
+            () = sleep(age) => {}
+            () = draining => {}
+        }
+    };
+    // A set is polled only when it was woken itself, not with each frame.
+    let mut shutdown = FuturesUnordered::from_iter([shutdown]);
     let early_end = tokio::select! {
         result = &mut connection => Some(result),
-        () = sleep(with_jitter(settings.max_connection_age)) => None,
-        () = drain.refusing() => None,
+        _ = shutdown.next() => None,
     };
+    drop(shutdown);
     let result = match early_end {
         Some(result) => result,
         None => {
