@@ -35,7 +35,8 @@
 //!    and `server/connection.rs` serves HTTP/2 on it.
 //!    `server/edge.rs` notes the arrival of a request, reads `grpc-timeout` and sets the one
 //!    absolute deadline (`core/deadline.rs`); `server/receive.rs` reads the message.
-//! 2. `orchestrator.rs` has the RPCs. `orchestrator/wire.rs` parses the request: only there
+//! 2. `orchestrator.rs` has the RPCs; `orchestrator/answer.rs` makes the answers of those that
+//!    run calls, from bytes to frames. `orchestrator/wire.rs` parses the request: only there
 //!    are field paths and gRPC statuses known. `orchestrator/plan.rs` pins the snapshot
 //!    (`catalog/snapshot.rs`) and plans the calls: their tools, deadlines, and what is
 //!    refused. To start it, the request is admitted (`core/admission.rs`) and its memory
