@@ -41,9 +41,9 @@ struct Args {
     /// About two minutes: fewer cases, shorter, two rounds
     #[arg(long)]
     quick: bool,
-    /// Only the cases whose name contains this
-    #[arg(long, value_name = "SUBSTRING")]
-    case: Option<String>,
+    /// Only the cases whose name contains one of these
+    #[arg(long, value_name = "SUBSTRING,...", value_delimiter = ',')]
+    case: Vec<String>,
     /// Only these systems
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     systems: Vec<String>,
@@ -119,13 +119,13 @@ fn play(role: Role) -> Result<()> {
 fn bench(args: &Args) -> Result<bool> {
     let pace = if args.quick { Pace::QUICK } else { Pace::FULL };
     let rounds = args.rounds.unwrap_or(pace.rounds);
-    let chosen = |case: &&Case| match &args.case {
-        Some(part) => case.name.contains(part.as_str()),
-        None => case.quick || !args.quick,
+    let chosen = |case: &&Case| match args.case.as_slice() {
+        [] => case.quick || !args.quick,
+        parts => parts.iter().any(|part| case.name.contains(part.as_str())),
     };
     let cases: Vec<&Case> = CASES.iter().filter(chosen).collect();
     if cases.is_empty() {
-        return Err(format!("no case has {:?} in its name", args.case).into());
+        return Err(format!("no case has any of {:?} in its name", args.case).into());
     }
     let systems: Vec<&System> = SYSTEMS
         .iter()
@@ -159,7 +159,7 @@ fn bench(args: &Args) -> Result<bool> {
         std::fs::write(path, report::json(&results))?;
     }
     if args.tables {
-        tables::write(&results)?;
+        tables::write(&results, rounds)?;
     }
     let lost = results.lost();
     if lost > 0 {

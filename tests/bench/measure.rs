@@ -15,8 +15,6 @@ use crate::{
 };
 
 const TOOL_THREADS: usize = 2;
-/// The cheapest client there is, with all systems.
-const LOAD_THREADS: usize = 1;
 /// Loads before the one whose memory is compared with theirs: an allocator finds
 /// its size within three.
 const LOADS_BEFORE: usize = 3;
@@ -108,7 +106,7 @@ impl Rig {
         let folder = tempfile::tempdir()?;
         let (tools, address) = Process::serve(&mut process::role("tool", TOOL_THREADS)?)?;
         let running = system.start(case, address, folder.path())?;
-        let load = start_load(case, &running, system.traced, pace)?;
+        let load = start_load(case, &running, system, pace)?;
         load.line_with(READY)?;
         Ok(Self {
             load,
@@ -136,14 +134,14 @@ impl Rig {
     }
 }
 
-fn start_load(case: &Case, running: &Running, traced: bool, pace: &Pace) -> Result<Process> {
+fn start_load(case: &Case, running: &Running, system: &System, pace: &Pace) -> Result<Process> {
     let target = running.address;
     let mode = match running.mode {
         Mode::Unary => "unary",
         Mode::Stream => "stream",
         Mode::Direct => "direct",
     };
-    let mut command = process::role("load", LOAD_THREADS)?;
+    let mut command = process::role("load", system.load_threads())?;
     command.args(["--mode", mode, "--target", &format!("http://{target}")]);
     for (name, value) in [
         ("--fan-out", case.fan_out as u64),
@@ -156,7 +154,7 @@ fn start_load(case: &Case, running: &Running, traced: bool, pace: &Pace) -> Resu
     ] {
         command.args([name, &value.to_string()]);
     }
-    if traced {
+    if system.traced {
         command.arg("--traced");
     }
     Process::start(&mut command)

@@ -58,7 +58,7 @@ pub(crate) fn print(results: &Results) {
         "\nMedian of the rounds (min..max). A request has all the calls of its fan-out; p50 and p99 \
          are its latency,\n+ms what p50 adds to the tools' own time; MB is the peak of the measured \
          process, kB/call what each call in\nflight adds to it. A name ends in the number of \
-         threads, `bare` has one; without a number it is what the system takes\nby itself. \
+         threads; without a number it is what the system takes\nby itself. \
          Fanfare's CPU is that with as many threads."
     );
 }

@@ -30,6 +30,8 @@ const MOST_IN_FLIGHT: usize = 10_000;
 /// Names the environment variable with the path of an older `fanfare`, which is
 /// then measured as well.
 const BEFORE: &str = "FANFARE_BENCH_BEFORE";
+/// As a backend on two cores has. One would be cheaper: see `bare-1`.
+const LOAD_THREADS: usize = 2;
 /// How many threads a Go program uses.
 const GO_THREADS: &str = "GOMAXPROCS";
 
@@ -134,6 +136,7 @@ pub(crate) const SYSTEMS: &[System] = &[
     other("before-1", Kind::Before, Some(1), ONE),
     other("naive-1", Kind::Naive, Some(1), ONE),
     other("bare", Kind::Bare, None, FANFARE),
+    other("bare-1", Kind::Bare, Some(1), ONE),
     other("go", Kind::Go, None, FANFARE),
     other("go-1", Kind::Go, Some(1), ONE),
     other("envoy-1", Kind::Envoy, Some(1), ONE),
@@ -221,8 +224,16 @@ impl System {
     /// Whether it differs from another system in nothing but threads.
     fn is_one_of_two(&self) -> bool {
         match self.kind {
-            Kind::Fanfare { .. } | Kind::Before | Kind::Go => self.threads.is_some(),
-            Kind::Naive | Kind::Bare | Kind::Envoy => false,
+            Kind::Naive | Kind::Envoy => false,
+            _ => self.threads.is_some(),
+        }
+    }
+
+    /// The threads of the load process, the same but for a client that is measured itself.
+    pub(crate) fn load_threads(&self) -> usize {
+        match self.kind {
+            Kind::Bare => self.threads.unwrap_or(LOAD_THREADS),
+            _ => LOAD_THREADS,
         }
     }
 
@@ -335,7 +346,8 @@ fn config(case: &Case, tools: SocketAddr) -> Result<Config> {
 fn old_config(config: &Config, tools: SocketAddr) -> String {
     let limits = &config.limits;
     let mut toml = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\n[limits]\nmax_calls_per_request = {}\n\
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"off\"\n\
+         [limits]\nmax_calls_per_request = {}\n\
          max_in_flight_calls = {}\nmax_request_bytes = {}\n\
          [services.tools]\nendpoint = \"http://{tools}\"\n",
         limits.max_calls_per_request, limits.max_in_flight_calls, limits.max_request_bytes,

@@ -1,4 +1,4 @@
-//! The tables of the documents, which are written and not copied: each stands
+//! Writes the tables of the documents, so that nobody copies figures: each stands
 //! between `<!-- bench:NAME -->` and `<!-- end -->`.
 
 use std::{fs, path::Path};
@@ -6,6 +6,7 @@ use std::{fs, path::Path};
 use crate::{
     Result,
     cases::{self, CASES, Case, ROWS},
+    machine,
     report::size,
     results::{Results, Sample},
     system::{FANFARE, OFF, ONE},
@@ -48,20 +49,24 @@ const CONNECTIONS: [&str; 3] = ["8x8-1connection", "8x8-100B", "8x8-8connections
 const IN_FLIGHT: [&str; 3] = ["in-flight-10000", "in-flight-50000", "in-flight-100000"];
 
 /// Writes them all.
-pub(crate) fn write(results: &Results) -> Result<()> {
+pub(crate) fn write(results: &Results, rounds: usize) -> Result<()> {
     let table = |cases: &[&str], columns: Columns| table(results, cases, columns);
     let tables = [
+        (
+            "machine",
+            format!("{}; medians of {rounds} rounds.\n", machine_in_a_line()),
+        ),
         (
             "summary",
             table(
                 &ROWS,
                 &[
                     ("Fanfare", Cell::Cpu(FANFARE)),
-                    ("with one worker", Cell::Cpu(ONE)),
-                    ("in Go", Cell::Cpu("go")),
+                    ("one worker", Cell::Cpu(ONE)),
+                    ("Go", Cell::Cpu("go")),
                     ("p50: Fanfare", Cell::P50(FANFARE)),
-                    ("in Go", Cell::P50("go")),
-                    ("without either", Cell::P50("bare")),
+                    ("Go", Cell::P50("go")),
+                    ("none", Cell::P50("bare")),
                 ],
             ),
         ),
@@ -72,7 +77,7 @@ pub(crate) fn write(results: &Results) -> Result<()> {
                 &[
                     ("Fanfare", Cell::Cpu(FANFARE)),
                     ("to Go", Cell::Ratio(FANFARE, "go")),
-                    ("to a bare client", Cell::Ratio(FANFARE, "bare")),
+                    ("to a bare client", Cell::Ratio(FANFARE, "bare-1")),
                     ("to one worker", Cell::Ratio(FANFARE, ONE)),
                     ("one worker", Cell::Cpu(ONE)),
                     ("to Go", Cell::Ratio(ONE, "go-1")),
@@ -157,6 +162,19 @@ fn table(results: &Results, cases: &[&str], columns: Columns) -> String {
         Some((label(case), cells.collect()))
     });
     rows_of("callers x calls, arguments", &titles, rows)
+}
+
+/// On what the figures were made.
+fn machine_in_a_line() -> String {
+    let machine = machine::describe();
+    let text = |name: &str| machine[name].as_str().unwrap_or_default();
+    let rustc = text("rustc").split(" (").next().unwrap_or_default();
+    format!(
+        "{}, {} cores, Linux {}, {rustc}",
+        text("cpu"),
+        machine["cores"],
+        text("kernel")
+    )
 }
 
 /// To none, as ratios.
