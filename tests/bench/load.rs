@@ -45,9 +45,9 @@ const WARM_UP_CALLERS: usize = 8;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Load {
-    /// Whom to call
-    #[arg(long)]
-    target: String,
+    /// Whom to call; of several, each has its share of the connections
+    #[arg(long = "target", required = true)]
+    targets: Vec<String>,
     #[arg(long)]
     mode: Mode,
     #[arg(long)]
@@ -100,8 +100,9 @@ struct Tally {
 impl Load {
     pub(crate) async fn run(self) -> Result<()> {
         let mut channels = Vec::new();
-        for _ in 0..self.connections.min(self.callers) {
-            channels.push(endpoint(&self.target)?.connect().await?);
+        let connections = self.connections.min(self.callers);
+        for target in self.targets.iter().cycle().take(connections) {
+            channels.push(endpoint(target)?.connect().await?);
         }
         let warm_up = Duration::from_millis(self.warm_up_ms);
         let callers = self.callers.min(WARM_UP_CALLERS);

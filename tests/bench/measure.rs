@@ -1,7 +1,7 @@
 //! One measurement: starts fresh processes for one case and one system, warms
 //! them up, and reads the clocks around the measured part.
 
-use std::{thread, time::Duration};
+use std::{slice, thread, time::Duration};
 
 use serde_json::Value;
 
@@ -49,8 +49,8 @@ impl Pace {
 /// A load, and what it is on; all ends when this is dropped.
 struct Rig {
     load: Process,
-    /// `None` if the load calls the tools by itself.
-    server: Option<Process>,
+    /// None if the load calls the tools by itself.
+    servers: Vec<Process>,
     _tools: Process,
     _collector: Option<Process>,
     lost: u64,
@@ -60,7 +60,9 @@ pub(crate) fn measure(case: &Case, system: &System, round: usize, pace: &Pace) -
     let mut rig = Rig::start(case, system, pace)?;
     let idle = rig.memory()?.resident;
     if case.memory {
-        rig.measured().forget_peak()?;
+        for process in rig.measured() {
+            process.forget_peak()?;
+        }
         for _ in 0..LOADS_BEFORE {
             rig.run()?;
         }
@@ -68,9 +70,9 @@ pub(crate) fn measure(case: &Case, system: &System, round: usize, pace: &Pace) -
     }
     let before = rig.memory()?.resident;
 
-    let cpu = rig.measured().cpu()?;
+    let cpu = rig.cpu()?;
     let result = rig.run()?;
-    let cpu = rig.measured().cpu()? - cpu;
+    let cpu = rig.cpu()? - cpu;
 
     let peak = rig.memory()?.peak;
     let mut in_flight = None;
@@ -110,19 +112,26 @@ impl Rig {
         load.line_with(READY)?;
         Ok(Self {
             load,
-            server: running.process,
+            servers: running.processes,
             _tools: tools,
             _collector: running.collector,
             lost: 0,
         })
     }
 
-    fn measured(&self) -> &Process {
-        self.server.as_ref().unwrap_or(&self.load)
+    fn measured(&self) -> &[Process] {
+        match self.servers.as_slice() {
+            [] => slice::from_ref(&self.load),
+            servers => servers,
+        }
+    }
+
+    fn cpu(&self) -> Result<Duration> {
+        self.measured().iter().map(Process::cpu).sum()
     }
 
     fn memory(&self) -> Result<Memory> {
-        self.measured().memory()
+        self.measured().iter().map(Process::memory).sum()
     }
 
     /// Runs the load once.
@@ -135,14 +144,16 @@ impl Rig {
 }
 
 fn start_load(case: &Case, running: &Running, system: &System, pace: &Pace) -> Result<Process> {
-    let target = running.address;
     let mode = match running.mode {
         Mode::Unary => "unary",
         Mode::Stream => "stream",
         Mode::Direct => "direct",
     };
     let mut command = process::role("load", system.load_threads())?;
-    command.args(["--mode", mode, "--target", &format!("http://{target}")]);
+    command.args(["--mode", mode]);
+    for address in &running.addresses {
+        command.args(["--target", &format!("http://{address}")]);
+    }
     for (name, value) in [
         ("--fan-out", case.fan_out as u64),
         ("--argument-bytes", case.argument_bytes as u64),

@@ -4,6 +4,7 @@
 use std::{
     env, fs,
     io::{BufRead as _, BufReader, Write as _},
+    iter::Sum,
     net::SocketAddr,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -38,6 +39,20 @@ pub(crate) struct Memory {
     pub(crate) resident: u64,
     /// The most that ever was, or was since [`Process::forget_peak`].
     pub(crate) peak: u64,
+}
+
+/// Of several processes.
+impl Sum for Memory {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        let none = Self {
+            resident: 0,
+            peak: 0,
+        };
+        all.fold(none, |sum, memory| Self {
+            resident: sum.resident + memory.resident,
+            peak: sum.peak + memory.peak,
+        })
+    }
 }
 
 /// This program in a role, on so many threads.

@@ -14,7 +14,7 @@ const KB: f64 = 1e3;
 /// Prints a line for each case and system, at most 120 columns wide.
 pub(crate) fn print(results: &Results) {
     println!(
-        "\n{:<17}{:<12}{:>22}  {:>20}{:>9}{:>9}{:>9}{:>7}{:>6}{:>8}",
+        "\n{:<17}{:<16}{:>22}{:>19}{:>8}{:>8}{:>8}{:>7}{:>6}{:>8}",
         "case",
         "system",
         "CPU us/call",
@@ -40,7 +40,7 @@ pub(crate) fn print(results: &Results) {
             .to
             .and_then(|fanfare| results.ratio((case, fanfare), of, |sample| sample.cpu_us));
         println!(
-            "{:<17}{:<12}{:>22}  {:>20}{:>9}{:>9}{:>9}{:>7}{:>6}{:>8}",
+            "{:<17}{:<16}{:>22}{:>19}{:>8}{:>8}{:>8}{:>7}{:>6}{:>8}",
             if case == last_case { "" } else { case },
             system.name,
             show(cpu),
@@ -56,10 +56,10 @@ pub(crate) fn print(results: &Results) {
     }
     println!(
         "\nMedian of the rounds (min..max). A request has all the calls of its fan-out; p50 and p99 \
-         are its latency,\n+ms what p50 adds to the tools' own time; MB is the peak of the measured \
-         process, kB/call what each call in\nflight adds to it. A name ends in the number of \
-         threads; without a number it is what the system takes\nby itself. \
-         Fanfare's CPU is that with as many threads."
+         are its latency,\n+ms what p50 adds to the tools' own time; MB is the peak of what is \
+         measured, kB/call what each call in\nflight adds to it. A name has the number of \
+         threads; without a number it is what the system takes\nby itself; -twice: in each of two \
+         processes. Fanfare's CPU is that with as many threads."
     );
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Sample {
     pub(crate) p99_ms: f64,
     /// The median latency over that of the tools, if those take their time.
     pub(crate) added_ms: Option<f64>,
-    /// CPU time of the measured process per call.
+    /// CPU time of what is measured, which may be several processes, per call.
     pub(crate) cpu_us: f64,
     /// The most memory that was resident, in bytes.
     pub(crate) peak: u64,
@@ -141,7 +141,7 @@ impl fmt::Display for Sample {
         } = self;
         write!(
             f,
-            "{case:<17}{system:<12}{calls_per_second:>9.0} calls/s  {cpu_us:>7.2} us CPU/call  \
+            "{case:<17}{system:<16}{calls_per_second:>9.0} calls/s  {cpu_us:>7.2} us CPU/call  \
              p50 {p50_ms:.3} ms"
         )?;
         if *lost > 0 {

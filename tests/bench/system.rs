@@ -23,6 +23,8 @@ pub(crate) const FANFARE: &str = "fanfare";
 /// With one worker, as others with `-1` in their name have one thread.
 pub(crate) const ONE: &str = "fanfare-1";
 const TWO: &str = "fanfare-2";
+/// Two processes with one worker each: what workers cost that share nothing.
+pub(crate) const TWICE: &str = "fanfare-1-twice";
 /// Without any telemetry, and one worker.
 pub(crate) const OFF: &str = "tel-off";
 /// More calls at a time are for the first system alone.
@@ -41,6 +43,8 @@ pub(crate) struct System {
     kind: Kind,
     /// `None`: what it takes by itself.
     threads: Option<usize>,
+    /// Each with as many threads; the load's connections go to them in turn.
+    processes: usize,
     /// Which Fanfare is compared with it: one with as many threads.
     pub(crate) to: Option<&'static str>,
     /// Whether the callers send a trace context, sampled.
@@ -79,6 +83,7 @@ const fn fanfare(name: &'static str, threads: Option<usize>) -> System {
             collector: false,
         },
         threads,
+        processes: 1,
         to: None,
         traced: true,
         telemetry: false,
@@ -115,6 +120,7 @@ const fn other(name: &'static str, kind: Kind, threads: Option<usize>, to: &'sta
         name,
         kind,
         threads,
+        processes: 1,
         to: Some(to),
         traced: true,
         telemetry: false,
@@ -131,6 +137,11 @@ pub(crate) const SYSTEMS: &[System] = &[
     System {
         to: Some(FANFARE),
         ..fanfare(TWO, Some(2))
+    },
+    System {
+        processes: 2,
+        to: Some(FANFARE),
+        ..fanfare(TWICE, Some(1))
     },
     other("before", Kind::Before, None, FANFARE),
     other("before-1", Kind::Before, Some(1), ONE),
@@ -190,11 +201,12 @@ pub(crate) fn two() -> &'static str {
 
 /// A system that serves.
 pub(crate) struct Running {
-    /// What is measured; `None` if that is the load process.
-    pub(crate) process: Option<Process>,
+    /// What is measured; none if that is the load process.
+    pub(crate) processes: Vec<Process>,
     /// Where its telemetry goes.
     pub(crate) collector: Option<Process>,
-    pub(crate) address: SocketAddr,
+    /// One of each process.
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) mode: Mode,
 }
 
@@ -208,6 +220,7 @@ impl System {
         if case.in_flight() > MOST_IN_FLIGHT
             || self.telemetry && !case.telemetry
             || self.name == TWO && two() != TWO
+            || self.processes > case.connections.min(case.callers)
         {
             return false;
         }
@@ -240,7 +253,7 @@ impl System {
     /// Starts it for a case, with the tools at `tools`. Its files go to `folder`.
     pub(crate) fn start(&self, case: &Case, tools: SocketAddr, folder: &Path) -> Result<Running> {
         let mut collector = None;
-        let (process, address) = match self.kind {
+        let servers = match self.kind {
             Kind::Fanfare {
                 environment,
                 collector: has_collector,
@@ -253,43 +266,46 @@ impl System {
                     collector = Some(process);
                     command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}"));
                 }
-                Process::serve(&mut command)?
+                (0..self.processes)
+                    .map(|_| Process::serve(&mut command))
+                    .collect::<Result<_>>()?
             }
             Kind::Before => {
                 let program = env::var_os(BEFORE).unwrap_or_default();
                 let config = old_config(&config(case, tools)?, tools);
-                Process::serve(&mut self.serve(program, folder, &config)?)?
+                vec![Process::serve(&mut self.serve(program, folder, &config)?)?]
             }
             Kind::Naive => {
                 let mut command = process::role("naive", 1)?;
                 command.arg("--tools").arg(format!("http://{tools}"));
-                Process::serve(&mut command)?
+                vec![Process::serve(&mut command)?]
             }
             Kind::Go => {
                 let mut command = Command::new(go::program().ok_or("go: not there")?);
                 command.arg(tools.to_string());
                 on_threads(&mut command, GO_THREADS, self.threads);
-                Process::serve(&mut command)?
+                vec![Process::serve(&mut command)?]
             }
             Kind::Bare => {
                 return Ok(Running {
-                    process: None,
+                    processes: Vec::new(),
                     collector,
-                    address: tools,
+                    addresses: vec![tools],
                     mode: Mode::Direct,
                 });
             }
-            Kind::Envoy => envoy::start(1, tools)?,
+            Kind::Envoy => vec![envoy::start(1, tools)?],
         };
         let mode = match self.kind {
             Kind::Bare | Kind::Envoy => Mode::Direct,
             _ if case.stream => Mode::Stream,
             _ => Mode::Unary,
         };
+        let (processes, addresses) = servers.into_iter().unzip();
         Ok(Running {
-            process: Some(process),
+            processes,
             collector,
-            address,
+            addresses,
             mode,
         })
     }
