@@ -65,7 +65,7 @@ fn checks(results: &Results) -> Vec<Check> {
         ("1x1-100B", 1.08),
         ("8x1-100B", 1.35),
         ("1x8-100B", 1.08),
-        ("8x8-100B", 1.08),
+        ("8x8-100B", 1.20),
         ("8x64-100B", 1.30),
     ] {
         let (what, figure) = cpu_to(case, system::two(), ONE);

@@ -342,6 +342,9 @@ fn config(case: &Case, tools: SocketAddr) -> Result<Config> {
     limits.max_calls_per_request = limits.max_calls_per_request.max(case.fan_out);
     limits.concurrency_limit = limits.max_calls_per_request;
     limits.max_in_flight_calls = limits.max_in_flight_calls.max(case.in_flight());
+    // A call holds some 2.3 KiB, and its answer until it is read.
+    let buffered = case.in_flight() * (case.argument_bytes + 4096);
+    limits.max_buffered_bytes = limits.max_buffered_bytes.max(buffered);
     let request_bytes = case.fan_out * (case.argument_bytes + 1024);
     limits.max_request_bytes = limits.max_request_bytes.max(request_bytes);
 
