@@ -1,5 +1,6 @@
 use fanfare::net::{Connect as _, Io};
 use http::StatusCode;
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -122,7 +123,9 @@ async fn a_connection_too_many_is_closed_at_once() {
     assert_eq!(page.value("fanfare_overflows_total", &bound), 50.0);
     assert_eq!(page.value("fanfare_connections", &[]), 2.0);
     assert_eq!(page.value("fanfare_connections_limit", &[]), 2.0);
-    let warned = server.log().all(|line| line["level"] == "WARN");
+    let is_warning = |line: &Value| line["level"] == "WARN";
+    server.log().wait_for("a warning", is_warning).await;
+    let warned = server.log().all(is_warning);
     assert!(message(&warned[0]).contains("server.max_connections"));
     assert!(warned.len() < 40, "{}", warned.len());
 
