@@ -111,6 +111,28 @@ impl Orchestrator {
         &self.admission
     }
 
+    /// Runs the calls of a request.
+    async fn execute(
+        &self,
+        request: pb::ExecuteToolsRequest,
+        context: Option<RequestContext>,
+    ) -> Result<pb::ExecuteToolsResponse, Status> {
+        let (run, unsent) = self.accept(request, context, false)?;
+        let (answer, reservation) = run.finish().await;
+        unsent.add(reservation);
+        Ok(answer)
+    }
+
+    /// The same, with each completion on the way.
+    async fn stream(
+        &self,
+        request: pb::ExecuteToolsRequest,
+        context: Option<RequestContext>,
+    ) -> Result<CompletionStream, Status> {
+        let (run, unsent) = self.accept(request, context, true)?;
+        Ok(stream::start(run, unsent).await)
+    }
+
     /// Plans a request and starts it; also returns where its reservation goes with what it
     /// answers.
     fn accept(
@@ -186,10 +208,7 @@ impl OrchestratorService for Orchestrator {
         request: Request<pb::ExecuteToolsRequest>,
     ) -> Result<Response<pb::ExecuteToolsResponse>, Status> {
         let (request, context) = with_context(request);
-        let (run, unsent) = self.accept(request, context, false)?;
-        let (answer, reservation) = run.finish().await;
-        unsent.add(reservation);
-        Ok(Response::new(answer))
+        self.execute(request, context).await.map(Response::new)
     }
 
     type StreamExecuteToolsStream = CompletionStream;
@@ -199,8 +218,7 @@ impl OrchestratorService for Orchestrator {
         request: Request<pb::ExecuteToolsRequest>,
     ) -> Result<Response<CompletionStream>, Status> {
         let (request, context) = with_context(request);
-        let (run, unsent) = self.accept(request, context, true)?;
-        Ok(Response::new(stream::start(run, unsent).await))
+        self.stream(request, context).await.map(Response::new)
     }
 
     async fn list_tools(

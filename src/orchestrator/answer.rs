@@ -21,13 +21,11 @@ use tonic::{Status, body::Body};
 
 use super::{
     Orchestrator, RequestContext,
-    stream::{self, CompletionStream},
+    stream::CompletionStream,
     wire::{codec, status::malformed},
 };
 use crate::pb;
 
-const EXECUTE: &str = "/fanfare.v1.OrchestratorService/ExecuteTools";
-const STREAM: &str = "/fanfare.v1.OrchestratorService/StreamExecuteTools";
 /// The compressed flag and the length of a message.
 const PREFIX_BYTES: usize = 5;
 
@@ -36,17 +34,6 @@ const PREFIX_BYTES: usize = 5;
 pub(crate) enum Answer {
     Once,
     Stream,
-}
-
-impl Answer {
-    /// Of the RPC at `path`, if it is one that runs calls.
-    pub(crate) fn of(path: &str) -> Option<Self> {
-        match path {
-            EXECUTE => Some(Self::Once),
-            STREAM => Some(Self::Stream),
-            _ => None,
-        }
-    }
 }
 
 impl Orchestrator {
@@ -84,16 +71,15 @@ impl Orchestrator {
         };
         let request = pb::ExecuteToolsRequest::decode(request)
             .map_err(|error| malformed(&error.to_string()))?;
-        let streams = answer == Answer::Stream;
-        let (run, unsent) = self.accept(request, Some(context), streams)?;
-        if streams {
-            return Ok(AnswerBody::Stream(stream::start(run, unsent).await));
+        let context = Some(context);
+        match answer {
+            Answer::Once => {
+                let mut message = Vec::new();
+                put(&mut message, &self.execute(request, context).await?);
+                Ok(AnswerBody::Once(message.into()))
+            }
+            Answer::Stream => Ok(AnswerBody::Stream(self.stream(request, context).await?)),
         }
-        let (response, reservation) = run.finish().await;
-        unsent.add(reservation);
-        let mut message = Vec::new();
-        put(&mut message, &response);
-        Ok(AnswerBody::Once(message.into()))
     }
 }
 

@@ -27,7 +27,7 @@ use tonic::{Code, Status, body::Body};
 use super::{
     activity::Activity,
     long_lived::LongLived,
-    methods::{self, Method, Methods, ServiceSet, check_message},
+    methods::{self, Method, Methods, Runs, ServiceSet, check_message},
     protocol::{self, check_header_size, refuse_other_protocols},
     receive::{ENCODING, PREFIX_BYTES, ReceiveDeadline, Rejection, receive},
     receive_budget::ReceiveBudget,
@@ -228,7 +228,7 @@ fn serve(
         let mut running_request = None;
         let mut limit = Some(deadline.at);
         let response = match method.request {
-            methods::Request::Unary { max, max_calls } => {
+            methods::Request::Unary { max, runs } => {
                 let until = ReceiveDeadline {
                     arrival,
                     timeout: edge.receive_timeout,
@@ -237,7 +237,7 @@ fn serve(
                 let budget = &edge.receive_budget;
                 let received = receive(&mut body, &head.headers, max, budget, until).await?;
                 drop(body);
-                check_message(received.message(), max_calls)
+                check_message(received.message(), runs)
                     .map_err(|status| Rejection::new("invalid", status))?;
                 let running = Arc::clone(&connection.running);
                 let held = RunningRequest::new(received.held, running);
@@ -248,7 +248,9 @@ fn serve(
                     received: Some(held),
                     unsent,
                 };
-                if let Some((orchestrator, answer)) = edge.services.orchestrator(head.uri.path()) {
+                if let Some(Runs { answer, .. }) = runs
+                    && let Some(orchestrator) = edge.services.orchestrator()
+                {
                     drop(head);
                     let mut message = received.body;
                     message.advance(PREFIX_BYTES);

@@ -6,7 +6,7 @@ use tonic::Status;
 
 use crate::{
     core::{deadline::Deadline, error::Limit},
-    orchestrator::wire::scan::check_call_count,
+    orchestrator::{answer::Answer, wire::scan::check_call_count},
 };
 
 const ORCHESTRATOR: &str = "fanfare.v1.OrchestratorService";
@@ -36,10 +36,17 @@ impl Method {
 pub(super) enum Request {
     Unary {
         max: MaxSize,
-        /// For requests that have calls.
-        max_calls: Option<usize>,
+        /// If it runs calls.
+        runs: Option<Runs>,
     },
     Streaming,
+}
+
+/// How many calls a request may have, and how it is answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Runs {
+    pub(super) max_calls: usize,
+    pub(super) answer: Answer,
 }
 
 /// The maximum size of a request, and the setting that it comes from, if any.
@@ -92,24 +99,28 @@ impl ServiceSet {
 impl Methods {
     /// `None` if there is no method of this path.
     pub(super) fn find(&self, path: &str) -> Option<Method> {
-        let unary = |max_bytes: usize, max_calls| Method {
+        let unary = |max_bytes: usize, runs| Method {
             request: Request::Unary {
                 max: MaxSize {
                     bytes: max_bytes.min(self.max_request_bytes),
                     setting: (self.max_request_bytes <= max_bytes)
                         .then_some("limits.max_request_bytes"),
                 },
-                max_calls,
+                runs,
             },
             long_lived: false,
         };
+        let running = |answer| {
+            let max_calls = self.max_calls;
+            unary(usize::MAX, Some(Runs { max_calls, answer }))
+        };
         let services = self.services;
         Some(match path {
-            "/fanfare.v1.OrchestratorService/ExecuteTools"
-            | "/fanfare.v1.OrchestratorService/StreamExecuteTools"
-                if services.orchestrator =>
-            {
-                unary(usize::MAX, Some(self.max_calls))
+            "/fanfare.v1.OrchestratorService/ExecuteTools" if services.orchestrator => {
+                running(Answer::Once)
+            }
+            "/fanfare.v1.OrchestratorService/StreamExecuteTools" if services.orchestrator => {
+                running(Answer::Stream)
             }
             "/fanfare.v1.OrchestratorService/ListTools" if services.orchestrator => {
                 unary(MAX_LIST_REQUEST_BYTES, None)
@@ -135,8 +146,8 @@ impl Methods {
 }
 
 /// Checks `message` before it is decoded.
-pub(super) fn check_message(message: &[u8], max_calls: Option<usize>) -> Result<(), Status> {
-    if let Some(max_calls) = max_calls {
+pub(super) fn check_message(message: &[u8], runs: Option<Runs>) -> Result<(), Status> {
+    if let Some(Runs { max_calls, .. }) = runs {
         check_call_count(message, max_calls)?;
     }
     Ok(())

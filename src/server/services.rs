@@ -10,7 +10,7 @@ use http_body_util::Full;
 use tonic::{body::Body, server::NamedService, service::Routes};
 use tower::Service;
 
-use crate::orchestrator::{Orchestrator, answer::Answer};
+use crate::orchestrator::Orchestrator;
 
 pub(super) type ResponseFuture = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
@@ -63,10 +63,9 @@ impl Services {
         self.name
     }
 
-    /// The orchestrator, if it answers the RPC at `path` itself.
-    pub(super) fn orchestrator(&self, path: &str) -> Option<(Arc<Orchestrator>, Answer)> {
-        let orchestrator = self.orchestrator.as_ref()?;
-        Some((Arc::clone(orchestrator), Answer::of(path)?))
+    /// The orchestrator, if it answers the RPCs that run calls itself.
+    pub(super) fn orchestrator(&self) -> Option<Arc<Orchestrator>> {
+        self.orchestrator.clone()
     }
 
     /// Calls a method with a complete request.
