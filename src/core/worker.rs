@@ -35,7 +35,12 @@ pub(crate) fn become_worker(index: usize, count: usize, background: Handle) {
 
 /// The number of the worker that runs this, from 0.
 pub(crate) fn index() -> usize {
-    of_current(|worker| worker.index).unwrap_or(0)
+    current().unwrap_or(0)
+}
+
+/// The same, if this is a worker.
+pub(crate) fn current() -> Option<usize> {
+    of_current(|worker| worker.index)
 }
 
 /// How many workers there are.
@@ -57,81 +62,4 @@ where
 
 fn of_current<T>(read: impl FnOnce(&Worker) -> T) -> Option<T> {
     CURRENT.with(|current| current.get().map(read))
-}
-
-/// Workers for tests.
-#[cfg(test)]
-pub(crate) mod testing {
-    use std::{
-        sync::mpsc::{Sender, channel},
-        thread,
-    };
-
-    use tokio::{runtime::Builder, sync::oneshot};
-
-    use super::*;
-
-    /// Threads that are workers, until this is dropped. What belongs to none of them runs
-    /// where they were started.
-    pub(crate) struct Workers(Vec<(Handle, Option<oneshot::Sender<()>>)>);
-
-    /// A worker that does nothing until this is dropped.
-    pub(crate) struct Stuck(#[allow(dead_code)] Sender<()>);
-
-    /// The worker that runs this, if one does.
-    pub(crate) fn current() -> Option<usize> {
-        of_current(|worker| worker.index)
-    }
-
-    impl Workers {
-        pub(crate) fn start(count: usize) -> Self {
-            let background = Handle::current();
-            let start = |index| {
-                let (started, starting) = channel();
-                let (stop, stopped) = oneshot::channel();
-                let background = background.clone();
-                thread::spawn(move || {
-                    become_worker(index, count, background);
-                    let runtime = Builder::new_current_thread().enable_all().build();
-                    let runtime = runtime.expect("a runtime");
-                    started.send(runtime.handle().clone()).expect("the test");
-                    let _ = runtime.block_on(stopped);
-                });
-                (starting.recv().expect("a worker"), Some(stop))
-            };
-            Self((0..count).map(start).collect())
-        }
-
-        /// Runs `task` on a worker.
-        pub(crate) async fn run<F>(&self, index: usize, task: F) -> F::Output
-        where
-            F: Future<Output: Send> + Send + 'static,
-        {
-            self.spawn(index, task).await.expect("no panic")
-        }
-
-        /// Starts `task` on a worker.
-        pub(crate) fn spawn<F>(&self, index: usize, task: F) -> JoinHandle<F::Output>
-        where
-            F: Future<Output: Send> + Send + 'static,
-        {
-            self.0[index].0.spawn(task)
-        }
-
-        pub(crate) async fn stick(&self, index: usize) -> Stuck {
-            let (release, released) = channel();
-            let (sticks, stuck) = oneshot::channel();
-            self.0[index].0.spawn(async move {
-                let _ = sticks.send(());
-                let _ = released.recv();
-            });
-            stuck.await.expect("a worker");
-            Stuck(release)
-        }
-
-        /// Ends a worker, with all its tasks.
-        pub(crate) fn end(&mut self, index: usize) {
-            self.0[index].1 = None;
-        }
-    }
 }

@@ -130,11 +130,6 @@ impl Workers {
         Ok((Self(workers.into()), Threads { stop, ended: ends }))
     }
 
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
     /// Has each worker run what `task` makes.
     pub fn spawn_on_each<F>(&self, task: impl Fn() -> F)
     where
@@ -303,5 +298,7 @@ fn run(runtime: Runtime, stopped: oneshot::Receiver<()>) {
     runtime.shutdown_background();
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! Real threads: that their tasks stay on them, and what becomes of a stuck one.
 
-use std::{future::pending, sync::mpsc::sync_channel};
+use std::future::pending;
 
-use super::*;
+use super::{testing::TestWorkers, *};
 use crate::core::worker;
 
 /// Runs `task` on each worker, and returns what it says of each.
@@ -67,14 +67,9 @@ async fn connections_are_counted_where_they_are() {
 /// Its thread is held up as by a task that never yields.
 #[tokio::test]
 async fn a_stuck_worker_is_noticed_and_gets_no_connections() {
-    let (workers, threads) = Workers::start(2).unwrap();
-    let (release, held) = sync_channel::<()>(0);
-    let (entered, entering) = oneshot::channel();
-    workers.0[1].handle.spawn(async move {
-        let _ = entered.send(());
-        let _ = held.recv();
-    });
-    entering.await.unwrap();
+    let started = TestWorkers::start(2);
+    let hanging = started.stick(1).await;
+    let TestWorkers { workers, threads } = started;
     let stuck = |time| vec![None, time];
     for _ in 0..STUCK_AFTER {
         assert_eq!(workers.look(), []);
@@ -96,7 +91,7 @@ async fn a_stuck_worker_is_noticed_and_gets_no_connections() {
     let places: Vec<_> = (0..4).map(|_| workers.place()).collect();
     assert!(places.iter().all(|place| place.index == 0));
 
-    drop(release);
+    drop(hanging);
     on_each(&workers, || ()).await;
     assert_eq!(workers.look(), [Change::Recovered { worker: 1, time }]);
     assert_eq!(workers.stuck().collect::<Vec<_>>(), stuck(None));
@@ -121,11 +116,11 @@ async fn a_worker_that_ends_is_reported() {
 
 #[tokio::test]
 async fn workers_end_when_they_are_told_to_and_the_stuck_are_left() {
-    let (workers, threads) = Workers::start(2).unwrap();
-    let (release, held) = sync_channel::<()>(0);
-    workers.0[0].handle.spawn(async move { held.recv() });
+    let started = TestWorkers::start(2);
+    let hanging = started.stick(0).await;
+    let TestWorkers { workers, threads } = started;
     threads.stop().await;
-    drop(release);
+    drop(hanging);
     // What they had is dropped with them.
     let task = workers.0[1].handle.spawn(pending::<()>());
     assert!(task.await.is_err());

@@ -10,7 +10,7 @@ use tokio::{task::yield_now, time::timeout};
 use self::net::{Net, address};
 use super::*;
 use crate::{
-    core::worker::{self, testing::Workers},
+    core::{worker, workers::testing::TestWorkers},
     net::address_pool::Whose,
 };
 
@@ -81,7 +81,7 @@ impl Upstream {
 
 #[tokio::test]
 async fn each_worker_gets_a_connection_of_its_own_that_it_drives() {
-    let (workers, net) = (Workers::start(2), Net::new());
+    let (workers, net) = (TestWorkers::start(2), Net::new());
     let upstream = net.upstream(1, |_| ());
     for index in [0, 1] {
         workers.run(index, connect(Arc::clone(&upstream))).await;
@@ -95,7 +95,7 @@ async fn each_worker_gets_a_connection_of_its_own_that_it_drives() {
 
 #[tokio::test]
 async fn a_worker_without_a_connection_borrows_one_and_dials() {
-    let (workers, net) = (Workers::start(2), Net::new());
+    let (workers, net) = (TestWorkers::start(2), Net::new());
     let upstream = net.upstream(1, |_| ());
     workers.run(0, connect(Arc::clone(&upstream))).await;
     net.hold(1);
@@ -121,7 +121,7 @@ async fn take_at_once(upstream: Arc<Upstream>) -> Option<(Connection, Call)> {
 
 #[tokio::test]
 async fn its_own_connection_elsewhere_comes_before_a_borrowed_one() {
-    let (workers, net) = (Workers::start(2), Net::new());
+    let (workers, net) = (TestWorkers::start(2), Net::new());
     let upstream = net.upstream(2, |_| ());
     let connecting = connect_to_all(Arc::clone(&upstream), 2);
     workers.run(0, connecting).await;
@@ -148,7 +148,7 @@ async fn connect_to_one(upstream: Arc<Upstream>) {
 /// Whatever another worker does meanwhile.
 #[tokio::test]
 async fn as_long_as_all_is_well_calls_take_no_lock_of_others() {
-    let (workers, net) = (Workers::start(2), Net::new());
+    let (workers, net) = (TestWorkers::start(2), Net::new());
     let upstream = net.upstream(2, |_| ());
     for index in [0, 1] {
         let connecting = connect_to_all(Arc::clone(&upstream), 2);
@@ -170,7 +170,7 @@ async fn as_long_as_all_is_well_calls_take_no_lock_of_others() {
 
 #[tokio::test]
 async fn every_worker_goes_where_a_name_has_moved() {
-    let (workers, net) = (Workers::start(2), Net::new());
+    let (workers, net) = (TestWorkers::start(2), Net::new());
     let upstream = net.upstream(1, |service| {
         service.endpoints = vec![http::Uri::from_static("http://tools.test:1")];
     });
@@ -193,7 +193,7 @@ async fn every_worker_goes_where_a_name_has_moved() {
 
 #[tokio::test]
 async fn beyond_its_first_a_worker_leaves_the_others_theirs() {
-    let (workers, net) = (Workers::start(3), Net::new());
+    let (workers, net) = (TestWorkers::start(3), Net::new());
     let upstream = net.upstream(1, |service| {
         service.max_connections_per_address = Some(5);
         service.max_streams_per_connection = 1;
@@ -217,7 +217,7 @@ async fn beyond_its_first_a_worker_leaves_the_others_theirs() {
 
 #[tokio::test]
 async fn fewer_connections_than_workers_are_shared() {
-    let (workers, net) = (Workers::start(3), Net::new());
+    let (workers, net) = (TestWorkers::start(3), Net::new());
     let upstream = net.upstream(1, |service| service.max_connections_per_address = Some(1));
     let mut calls = Vec::new();
     for worker in [1, 0, 2, 1] {
@@ -235,7 +235,7 @@ fn upstream_connect(upstream: &Arc<Upstream>) -> impl Future<Output = ()> + use<
 
 #[tokio::test]
 async fn failures_that_several_workers_see_eject_an_address() {
-    let (workers, net) = (Workers::start(2), Net::new());
+    let (workers, net) = (TestWorkers::start(2), Net::new());
     let upstream = net.upstream(2, |service| service.eject_after_failures = 4);
     for index in [0, 1] {
         let connecting = connect_to_all(Arc::clone(&upstream), 2);
@@ -256,7 +256,7 @@ async fn failures_that_several_workers_see_eject_an_address() {
 
 #[tokio::test]
 async fn the_calls_of_all_workers_are_an_addresss_load() {
-    let (workers, net) = (Workers::start(2), Net::new());
+    let (workers, net) = (TestWorkers::start(2), Net::new());
     let upstream = net.upstream(2, |_| ());
     for index in [0, 1] {
         let connecting = connect_to_all(Arc::clone(&upstream), 2);
@@ -277,7 +277,7 @@ async fn the_calls_of_all_workers_are_an_addresss_load() {
 
 #[tokio::test]
 async fn a_hedge_goes_to_another_address_on_each_worker() {
-    let (workers, net) = (Workers::start(2), Net::new());
+    let (workers, net) = (TestWorkers::start(2), Net::new());
     let upstream = net.upstream(2, |_| ());
     for index in [0, 1] {
         let connecting = connect_to_all(Arc::clone(&upstream), 2);

@@ -136,7 +136,7 @@ impl Network for Net {
         };
         let last = u16::from(v4.ip().octets()[3]);
         let mut state = self.state.lock().unwrap();
-        state.dialed.push((last, worker::testing::current()));
+        state.dialed.push((last, worker::current()));
         if state.refuses {
             return Box::pin(async { Err(io::ErrorKind::ConnectionRefused.into()) });
         }

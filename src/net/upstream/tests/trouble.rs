@@ -5,7 +5,7 @@ use crate::net::address_pool::SWEEPS;
 
 #[tokio::test]
 async fn a_stuck_workers_dial_delays_no_call_of_another() {
-    let (workers, net) = (Workers::start(2), Net::new());
+    let (workers, net) = (TestWorkers::start(2), Net::new());
     let upstream = net.upstream(1, |_| ());
     net.hold(1);
     workers.run(0, take_at_once(Arc::clone(&upstream))).await;
@@ -18,7 +18,7 @@ async fn a_stuck_workers_dial_delays_no_call_of_another() {
 
 #[tokio::test]
 async fn a_stuck_workers_dial_takes_the_last_place_for_a_time_only() {
-    let (workers, net) = (Workers::start(2), Net::new());
+    let (workers, net) = (TestWorkers::start(2), Net::new());
     let upstream = net.upstream(1, |service| {
         service.max_connections_per_address = Some(1);
         service.connect_timeout = Duration::from_millis(500);
@@ -34,7 +34,7 @@ async fn a_stuck_workers_dial_takes_the_last_place_for_a_time_only() {
 
 #[tokio::test]
 async fn what_a_worker_was_dialing_is_forgotten_when_it_ends() {
-    let (mut workers, net) = (Workers::start(2), Net::new());
+    let (mut workers, net) = (TestWorkers::start(2), Net::new());
     let upstream = net.upstream(1, |service| {
         service.max_connections_per_address = Some(1);
         service.connect_timeout = 2 * PATIENCE;
@@ -51,7 +51,7 @@ async fn what_a_worker_was_dialing_is_forgotten_when_it_ends() {
 
 #[tokio::test]
 async fn a_connection_that_closes_is_replaced_for_its_worker() {
-    let (workers, net) = (Workers::start(2), Net::new());
+    let (workers, net) = (TestWorkers::start(2), Net::new());
     let upstream = net.upstream(1, |service| {
         service.max_connections_per_address = Some(2);
     });
@@ -75,7 +75,7 @@ async fn a_connection_that_closes_is_replaced_for_its_worker() {
 
 #[tokio::test]
 async fn the_idle_connections_of_every_worker_are_closed() {
-    let (workers, net) = (Workers::start(2), Net::new());
+    let (workers, net) = (TestWorkers::start(2), Net::new());
     let upstream = net.upstream(1, |_| ());
     for index in [0, 1] {
         workers.run(index, connect(Arc::clone(&upstream))).await;
@@ -93,7 +93,7 @@ async fn the_idle_connections_of_every_worker_are_closed() {
 
 #[tokio::test]
 async fn a_service_that_nobody_calls_is_dialed_again_by_workers() {
-    let (workers, net) = (Workers::start(2), Net::new());
+    let (workers, net) = (TestWorkers::start(2), Net::new());
     let upstream = net.upstream(1, |_| ());
     net.refuse(true);
     for index in [0, 1] {
