@@ -179,7 +179,7 @@ async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
         None => None,
     };
     announce(&listener, config.tools.len(), Some(count))?;
-    workers.spawn_on_each(|| connecting.connect());
+    workers.spawn_on_each(move || connecting.connect());
     tokio::select! {
         () = server.run(listener, shutdown) => {}
         // Half of a service is worse than none: who starts it again can tell that it ended.

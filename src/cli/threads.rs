@@ -4,7 +4,6 @@
 use std::{env, io, num::NonZero, thread::available_parallelism};
 
 use fanfare::config::MAX_WORKERS;
-
 use tokio::runtime::{self, Runtime};
 
 use super::Outcome;
@@ -32,11 +31,8 @@ pub(super) fn many() -> Result<Runtime, Box<dyn std::error::Error + Send + Sync>
 }
 
 /// How many workers a service has.
-pub(super) fn workers(
-    configured: Option<usize>,
-) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
+pub(super) fn workers(configured: Option<usize>) -> Result<usize, String> {
     let environment = from_environment()?;
-    stack()?;
     Ok(configured.or(environment).unwrap_or_else(|| {
         // It knows the cgroup's quota and the affinity, and fails only where there are
         // neither.

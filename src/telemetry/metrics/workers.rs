@@ -1,43 +1,51 @@
 //! What the workers do, read when somebody asks.
 
-use opentelemetry::{KeyValue, metrics::Meter};
+use std::time::Duration;
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{AsyncInstrument, Meter},
+};
 
 use crate::{core::workers::Workers, telemetry::names};
 
 pub(super) fn observe(meter: &Meter, workers: &Workers) {
-    let (connections, stuck, busy) = (workers.clone(), workers.clone(), workers.clone());
-    meter
-        .u64_observable_gauge(names::WORKER_CONNECTIONS.name)
-        .with_unit(names::WORKER_CONNECTIONS.unit)
-        .with_description(names::WORKER_CONNECTIONS.meaning)
-        .with_callback(move |observer| {
-            for (index, count) in connections.connections().enumerate() {
-                observer.observe(count as u64, &[label(index)]);
-            }
-        })
-        .build();
-    meter
-        .u64_observable_gauge(names::WORKER_STUCK.name)
-        .with_unit(names::WORKER_STUCK.unit)
-        .with_description(names::WORKER_STUCK.meaning)
-        .with_callback(move |observer| {
-            for (index, time) in stuck.stuck().enumerate() {
-                observer.observe(u64::from(time.is_some()), &[label(index)]);
-            }
-        })
-        .build();
+    let connections = |workers: &Workers| workers.connections().map(|it| it as u64).collect();
+    let stuck = |workers: &Workers| workers.stuck().map(|it| it.is_some().into()).collect();
+    for (metric, read) in [
+        (&names::WORKER_CONNECTIONS, connections as fn(&_) -> _),
+        (&names::WORKER_STUCK, stuck),
+    ] {
+        meter
+            .u64_observable_gauge(metric.name)
+            .with_unit(metric.unit)
+            .with_description(metric.meaning)
+            .with_callback(of_each(workers, read))
+            .build();
+    }
+    let busy = |workers: &Workers| {
+        workers
+            .busy()
+            .map(|it| Duration::as_secs_f64(&it))
+            .collect()
+    };
     meter
         .f64_observable_counter(names::WORKER_BUSY.name)
         .with_unit(names::WORKER_BUSY.unit)
         .with_description(names::WORKER_BUSY.meaning)
-        .with_callback(move |observer| {
-            for (index, time) in busy.busy().enumerate() {
-                observer.observe(time.as_secs_f64(), &[label(index)]);
-            }
-        })
+        .with_callback(of_each(workers, busy))
         .build();
 }
 
-fn label(index: usize) -> KeyValue {
-    KeyValue::new(names::WORKER, index as i64)
+/// Observes what `read` says, of each worker in turn.
+fn of_each<T>(
+    workers: &Workers,
+    read: fn(&Workers) -> Vec<T>,
+) -> impl Fn(&dyn AsyncInstrument<T>) + Send + Sync + use<T> {
+    let workers = workers.clone();
+    move |observer| {
+        for (index, value) in read(&workers).into_iter().enumerate() {
+            observer.observe(value, &[KeyValue::new(names::WORKER, index as i64)]);
+        }
+    }
 }
