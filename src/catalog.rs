@@ -1,5 +1,6 @@
 //! Which tools there are, and how each is called.
 
+pub mod definition;
 mod gauges;
 pub mod snapshot;
 #[cfg(test)]

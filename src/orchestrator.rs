@@ -82,10 +82,10 @@ impl RequestContext {
         let Some(received) = &self.received else {
             return;
         };
-        let arguments = request
-            .calls
-            .iter_mut()
-            .filter_map(|call| call.arguments.as_mut());
+        let arguments = request.calls.iter_mut().flat_map(|call| {
+            let json = &mut call.arguments_json;
+            call.arguments.iter_mut().chain([json])
+        });
         for large in arguments.filter(|it| it.len() >= UNCOPIED_BYTES) {
             *large = received.keep(std::mem::take(large));
         }
@@ -227,6 +227,9 @@ impl OrchestratorService for Orchestrator {
     ) -> Result<Response<pb::ListToolsResponse>, Status> {
         let snapshot = self.snapshots.current();
         let tools = snapshot.catalog.iter().map(wire::tool).collect();
-        Ok(Response::new(pb::ListToolsResponse { tools }))
+        Ok(Response::new(pb::ListToolsResponse {
+            tools,
+            ..pb::ListToolsResponse::default()
+        }))
     }
 }

@@ -179,7 +179,7 @@ mod tests {
         let call = ToolCall {
             id: String::new(),
             name: "tool".to_owned(),
-            arguments: None,
+            arguments: Default::default(),
             timeout: None,
         };
         vec![call; count]

@@ -88,10 +88,22 @@ pub struct ToolCall {
     /// The tool to call, as the caller wrote it, at most [`MAX_NAME_BYTES`] long. It may
     /// name no tool, and need not be a valid [`ToolName`].
     pub name: String,
-    /// The encoded arguments, opaque; `None` if the caller sent none.
-    pub arguments: Option<Bytes>,
+    /// The arguments, as they came.
+    pub arguments: Arguments,
     /// The caller's own limit for this call, from the arrival of the request.
     pub timeout: Option<Duration>,
+}
+
+/// The arguments of a call, opaque: only its tool can read them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Arguments {
+    /// The caller sent none.
+    #[default]
+    Absent,
+    /// An encoded `google.protobuf.Struct`.
+    Struct(Bytes),
+    /// JSON text, as a model wrote it: perhaps no JSON at all.
+    Json(Bytes),
 }
 
 /// What the failure of one call means for the others of its batch.

@@ -24,6 +24,7 @@ use std::{
     thread,
 };
 
+use bytes::Bytes;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep_until};
 
@@ -60,6 +61,8 @@ pub struct FanOut {
 pub struct PlannedCall {
     /// Its tool, or why it can't be made.
     pub tool: Result<Arc<dyn Tool>, CallError>,
+    /// What its tool made of its arguments.
+    pub payload: Option<Bytes>,
     /// When it ends at the latest.
     pub deadline: Deadline,
 }
@@ -97,10 +100,14 @@ impl FanOut {
             stop,
         } = surroundings;
         let mut refused = Vec::new();
-        let slot = |(index, call): (usize, PlannedCall)| Slot {
-            tool: call.tool.map_err(|error| refused.push((index, error))).ok(),
-            deadline: call.deadline,
-            state: State::Waiting,
+        let mut progress = Vec::with_capacity(planned.len());
+        let slot = |(index, call): (usize, PlannedCall)| {
+            progress.push(Progress::new(call.payload));
+            Slot {
+                tool: call.tool.map_err(|error| refused.push((index, error))).ok(),
+                deadline: call.deadline,
+                state: State::Waiting,
+            }
         };
         let slots: Vec<Slot> = planned.into_iter().enumerate().map(slot).collect();
         let mut expiry: Vec<usize> = (0..slots.len()).collect();
@@ -111,7 +118,7 @@ impl FanOut {
         members.push(Member::Stop(stop));
         let mut fan_out = Self {
             shared: Arc::new(Shared {
-                progress: batch.calls.iter().map(|_| Progress::default()).collect(),
+                progress: progress.into(),
                 calls: batch.calls,
                 observer,
                 buffered,

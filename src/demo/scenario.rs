@@ -89,7 +89,7 @@ fn request(seconds: &[f64]) -> ExecuteToolsRequest {
             id: format!("call_{}", letter.unwrap_or_else(|| index.to_string())),
             name: "sleep".to_owned(),
             arguments: arguments.as_object().map(json::encode_struct),
-            timeout: None,
+            ..ToolCall::default()
         }
     });
     ExecuteToolsRequest {

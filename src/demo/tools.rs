@@ -19,7 +19,10 @@ use super::{ledger, text};
 use crate::{
     core::status,
     json,
-    pb::{CallToolRequest, CallToolResponse, tool_service_server::ToolService},
+    pb::{
+        CallToolRequest, CallToolResponse, ListToolsRequest, ListToolsResponse,
+        tool_service_server::ToolService,
+    },
 };
 
 /// The longest string that `payload` returns, in bytes: 256 MiB.
@@ -120,6 +123,13 @@ impl ToolService for DemoTools {
                 observation: Some(observation),
             })
         })
+    }
+
+    async fn list_tools(
+        &self,
+        _: Request<ListToolsRequest>,
+    ) -> Result<Response<ListToolsResponse>, Status> {
+        Err(Status::unimplemented("it describes nothing"))
     }
 }
 

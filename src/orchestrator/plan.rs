@@ -2,8 +2,12 @@
 //! how long it may take, and which calls can't be made. Planning calls nothing and takes
 //! nothing up.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::wire::{self, Parsed, status::Violations};
@@ -13,7 +17,7 @@ use crate::{
         call::{Batch, ToolCall},
         deadline::Deadline,
         error::{CallError, Effect, Reason},
-        fanout::PlannedCall,
+        fanout::{PlannedCall, Tool},
     },
     pb,
     telemetry::ToolGauges,
@@ -59,11 +63,20 @@ impl Plan {
                 Some((_, error)) => Err(error),
                 None => tool.ok_or_else(|| unknown_tool(call)),
             };
+            let prepared = tool.and_then(|tool| prepare(tool, call));
+            let (tool, payload) = match prepared {
+                Ok((tool, payload)) => (Ok(tool), payload),
+                Err(error) => (Err(error), None),
+            };
             let deadline = match &tool {
                 Ok(tool) => deadline.of_call(call.timeout, tool.timeout()),
                 Err(_) => deadline,
             };
-            calls.push(PlannedCall { tool, deadline });
+            calls.push(PlannedCall {
+                tool,
+                payload,
+                deadline,
+            });
             gauges.push(counted);
         }
         Ok(Self {
@@ -74,6 +87,16 @@ impl Plan {
             max_response_bytes: limits.max_response_bytes,
         })
     }
+}
+
+/// What `tool` makes of the arguments. If it panics, that is the call's failure alone.
+fn prepare(
+    tool: Arc<dyn Tool>,
+    call: &ToolCall,
+) -> Result<(Arc<dyn Tool>, Option<Bytes>), CallError> {
+    let prepared = catch_unwind(AssertUnwindSafe(|| tool.prepare(call)));
+    let payload = prepared.unwrap_or_else(|_| Err(CallError::internal(Effect::NotStarted)))?;
+    Ok((tool, payload))
 }
 
 fn unknown_tool(call: &ToolCall) -> CallError {

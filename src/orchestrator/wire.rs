@@ -18,7 +18,8 @@ use crate::{
     config::Limits,
     core::{
         call::{
-            Batch, Completion, FailurePolicy, MAX_ID_BYTES, MAX_NAME_BYTES, ToolCall, ToolName,
+            Arguments, Batch, Completion, FailurePolicy, MAX_ID_BYTES, MAX_NAME_BYTES, ToolCall,
+            ToolName,
         },
         error::{CallError, Effect, Reason, Violation},
     },
@@ -138,6 +139,16 @@ fn parse_call(
         }
         parsed
     });
+    let arguments = match call.arguments {
+        Some(_) if !call.arguments_json.is_empty() => {
+            let problem = "must not be set beside arguments";
+            violations.push(Violation::new("arguments_json", problem));
+            Arguments::Absent
+        }
+        Some(encoded) => Arguments::Struct(encoded),
+        None if call.arguments_json.is_empty() => Arguments::Absent,
+        None => Arguments::Json(call.arguments_json),
+    };
     let error = if violations.is_empty() {
         ToolName::check(&call.name).err().map(|problem| {
             let mut name = call.name.clone();
@@ -151,7 +162,7 @@ fn parse_call(
     let mut call = ToolCall {
         id: call.id,
         name: call.name,
-        arguments: call.arguments,
+        arguments,
         timeout,
     };
     truncate(&mut call.id, max_id_bytes);
@@ -323,5 +334,6 @@ pub fn tool(listed: Listed<'_>) -> pb::Tool {
         idempotent: listed.idempotent,
         breaker_state: breaker_state.into(),
         connectivity_state: connectivity_state.into(),
+        ..pb::Tool::default()
     }
 }

@@ -6,7 +6,7 @@ use opentelemetry::KeyValue;
 
 use super::names;
 use crate::{
-    core::call::{Outcome, ToolCall},
+    core::call::{Arguments, Outcome, ToolCall},
     json,
 };
 
@@ -16,7 +16,7 @@ pub(super) fn attributes(
     outcome: &Outcome,
     max_bytes: usize,
 ) -> impl Iterator<Item = KeyValue> {
-    let arguments = call.arguments.as_ref().map(json_of_struct);
+    let arguments = json_of_arguments(&call.arguments);
     let result = outcome.as_ref().ok().map(json_of_value);
     let texts = [(names::ARGUMENTS, arguments), (names::RESULT, result)];
     texts.into_iter().filter_map(move |(name, text)| {
@@ -24,6 +24,14 @@ pub(super) fn attributes(
         text.truncate(text.floor_char_boundary(max_bytes));
         Some(KeyValue::new(name, text))
     })
+}
+
+fn json_of_arguments(arguments: &Arguments) -> Option<String> {
+    match arguments {
+        Arguments::Absent => None,
+        Arguments::Struct(encoded) => Some(json_of_struct(encoded)),
+        Arguments::Json(text) => Some(String::from_utf8_lossy(text).into_owned()),
+    }
 }
 
 fn json_of_struct(encoded: &Bytes) -> String {

@@ -68,6 +68,11 @@ impl<'a> Attempt<'a> {
         self.call.invocation.call()
     }
 
+    /// What is to be sent for it.
+    pub(crate) fn payload(&self) -> Option<&Bytes> {
+        self.call.invocation.payload()
+    }
+
     /// Its number among the attempts at the call. The first is 1.
     pub(crate) fn number(&self) -> u32 {
         self.call.invocation.next_attempt()

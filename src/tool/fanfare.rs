@@ -17,7 +17,8 @@ use super::{
     protocol::Protocol,
 };
 use crate::{
-    core::{buffered::Buffered, observer::Target},
+    core::{buffered::Buffered, call::Arguments, error::Violation, observer::Target},
+    json,
     net::{Answers, InFlight, Upstream},
     pb,
     policy::Failure,
@@ -61,13 +62,25 @@ impl Fanfare {
 }
 
 impl Protocol for Fanfare {
+    fn prepare(&self, arguments: &Arguments) -> Result<Option<Bytes>, Vec<Violation>> {
+        match arguments {
+            Arguments::Absent => Ok(None),
+            Arguments::Struct(encoded) => Ok(Some(encoded.clone())),
+            Arguments::Json(text) => match serde_json::from_slice(text) {
+                Ok(fields) => Ok(Some(json::encode_struct(&fields))),
+                Err(error) => Err(vec![Violation::new("arguments_json", error.to_string())]),
+            },
+        }
+    }
+
     fn target(&self) -> &Target {
         self.upstream.target()
     }
 
     async fn attempt(&self, attempt: &mut Attempt<'_>) -> Result<Bytes, Failure> {
         let request = |uri, max_header_list| {
-            let message = message::framed(attempt.call(), attempt.number());
+            let call = attempt.call();
+            let message = message::framed(call, &call.name, attempt.payload(), attempt.number());
             let gzip = self.upstream.gzip();
             request::request(
                 uri,

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::attempt::Attempt;
 use crate::{
     core::{
-        error::{Effect, Reason},
+        call::Arguments,
+        error::{Effect, Reason, Violation},
         observer::Target,
         status::Code,
     },
@@ -18,6 +19,13 @@ use crate::{
 
 /// A protocol, as one tool speaks it.
 pub(crate) trait Protocol: Send + Sync + 'static {
+    /// What is to be sent for a call with these arguments, which [`Attempt::payload`] gives
+    /// back: once for all attempts, before anything of the call's request runs.
+    ///
+    /// # Errors
+    /// With all that is wrong with them.
+    fn prepare(&self, arguments: &Arguments) -> Result<Option<Bytes>, Vec<Violation>>;
+
     /// What observers are told of where an attempt goes while it has no address.
     fn target(&self) -> &Target;
 

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use super::{
@@ -12,7 +13,8 @@ use super::{
 use crate::{
     config,
     core::{
-        call::Outcome,
+        call::{Outcome, ToolCall},
+        error::CallError,
         fanout::{Invocation, Tool},
     },
     policy::{Breakers, Policy},
@@ -64,6 +66,11 @@ impl<P: Protocol> Tool for RemoteTool<P> {
 
     fn idempotent(&self) -> bool {
         self.0.idempotent
+    }
+
+    fn prepare(&self, call: &ToolCall) -> Result<Option<Bytes>, CallError> {
+        let prepared = self.0.protocol.prepare(&call.arguments);
+        prepared.map_err(CallError::invalid_arguments)
     }
 
     fn call(&self, invocation: Invocation) -> BoxFuture<'static, Outcome> {

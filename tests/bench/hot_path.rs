@@ -112,7 +112,7 @@ impl Case {
             id: format!("call_{index:019}"),
             name: TOOL.to_owned(),
             arguments: arguments.clone(),
-            timeout: None,
+            ..pb::ToolCall::default()
         });
         calls.collect()
     }
@@ -134,6 +134,13 @@ impl ToolService for Tools {
     ) -> Result<Response<pb::CallToolResponse>, Status> {
         let observation = Some(self.0.clone());
         Ok(Response::new(pb::CallToolResponse { observation }))
+    }
+
+    async fn list_tools(
+        &self,
+        _: Request<pb::ListToolsRequest>,
+    ) -> Result<Response<pb::ListToolsResponse>, Status> {
+        Err(Status::unimplemented("it describes nothing"))
     }
 }
 

@@ -175,7 +175,7 @@ impl Load {
             id: format!("call_{index:019}"),
             name: tool::name(tool_ms),
             arguments: arguments.clone(),
-            timeout: None,
+            ..pb::ToolCall::default()
         });
         Plan {
             mode: self.mode,

@@ -58,6 +58,13 @@ impl ToolService for Tools {
             observation: Some(self.observation.clone()),
         }))
     }
+
+    async fn list_tools(
+        &self,
+        _: Request<pb::ListToolsRequest>,
+    ) -> std::result::Result<Response<pb::ListToolsResponse>, Status> {
+        Err(Status::unimplemented("it describes nothing"))
+    }
 }
 
 /// Serves until it is killed.

@@ -31,7 +31,7 @@ fn echo(calls: &Arc<AtomicUsize>) -> Catalog {
     let calls = calls.clone();
     let tool = Scripted::new(move |invocation| {
         calls.fetch_add(1, Ordering::SeqCst);
-        async move { Ok(invocation.call().arguments.clone().unwrap_or_default()) }
+        async move { Ok(invocation.payload().cloned().unwrap_or_default()) }
     });
     catalog([("tool", tool)])
 }

@@ -43,7 +43,10 @@ fn calls(count: usize, id: &str) -> Vec<pb::ToolCall> {
 
 /// What `ListTools` says of the tool.
 async fn state(client: &Client) -> BreakerState {
-    let tools = client.clone().list_tools(pb::ListToolsRequest {}).await;
+    let tools = client
+        .clone()
+        .list_tools(pb::ListToolsRequest::default())
+        .await;
     tools.expect("the tools").get_ref().tools[0].breaker_state()
 }
 

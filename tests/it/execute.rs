@@ -157,7 +157,10 @@ async fn tools_are_listed_by_name() {
     ]);
     let mut client = pipes::client(&config(), catalog).await;
 
-    let tools = client.list_tools(pb::ListToolsRequest {}).await.unwrap();
+    let tools = client
+        .list_tools(pb::ListToolsRequest::default())
+        .await
+        .unwrap();
 
     let tools = tools.into_inner().tools;
     let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();

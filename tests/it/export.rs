@@ -54,7 +54,10 @@ async fn observe_an_rpc(environment: &[(&str, &str)]) -> Telemetry {
     let server = Server::orchestrator(&config(), Catalog::default()).await;
     let server = Arc::new(server.with_telemetry(telemetry.clone()));
     let mut client = pipes::client_of(&server).await;
-    client.list_tools(pb::ListToolsRequest {}).await.unwrap();
+    client
+        .list_tools(pb::ListToolsRequest::default())
+        .await
+        .unwrap();
     telemetry
 }
 
@@ -265,7 +268,10 @@ async fn a_start_follows_what_it_can_of_the_environment() {
     let toml = "[server]\nlisten = \"127.0.0.1:0\"\n";
     let mut server = Process::serve_in(toml, &environment).await;
     let mut client = server.client().await;
-    client.list_tools(pb::ListToolsRequest {}).await.unwrap();
+    client
+        .list_tools(pb::ListToolsRequest::default())
+        .await
+        .unwrap();
 
     let told = server.log().all(|line| line["level"] == "WARN");
     let variables: Vec<_> = told

@@ -57,6 +57,13 @@ impl ToolService for Recorder {
         let observation = self.observation.clone();
         Ok(Response::new(pb::CallToolResponse { observation }))
     }
+
+    async fn list_tools(
+        &self,
+        _: Request<pb::ListToolsRequest>,
+    ) -> Result<Response<pb::ListToolsResponse>, Status> {
+        Err(Status::unimplemented("it describes nothing"))
+    }
 }
 
 /// The results of a request by both RPCs: the unary one, what was streamed in the

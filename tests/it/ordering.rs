@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fanfare::{
     core::{
         aggregate::Aggregate,
-        call::{Completion, ToolCall},
+        call::{Arguments, Completion, ToolCall},
         error::{CallError, Effect, Limit, Reason, ToolStatus, Violation},
         status::Code,
     },
@@ -18,7 +18,7 @@ fn tool_call(index: usize, id_bytes: usize) -> ToolCall {
     ToolCall {
         id: format!("{index:0id_bytes$}"),
         name: format!("tool_{index}"),
-        arguments: None,
+        arguments: Arguments::Absent,
         timeout: None,
     }
 }

@@ -153,7 +153,10 @@ async fn a_killed_process_costs_no_call_of_an_idempotent_tool() {
     // Until then it is down.
     let refused = async {
         loop {
-            let listed = client.clone().list_tools(pb::ListToolsRequest {}).await;
+            let listed = client
+                .clone()
+                .list_tools(pb::ListToolsRequest::default())
+                .await;
             let listed = listed.expect("the tools").into_inner().tools;
             if listed[0].connectivity_state() == pb::ConnectivityState::TransientFailure {
                 break;

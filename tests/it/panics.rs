@@ -175,7 +175,7 @@ async fn a_panic_in_the_handler_is_an_answer_and_no_reset() {
     let (events, end) = read(&mut client, calls).await;
     assert_eq!(events, []);
     assert_internal(&end.expect("a status"));
-    let status = client.list_tools(pb::ListToolsRequest {}).await;
+    let status = client.list_tools(pb::ListToolsRequest::default()).await;
     assert_internal(&status.unwrap_err());
 
     assert_nothing_is_left(&mut client).await;

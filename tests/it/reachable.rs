@@ -31,7 +31,10 @@ use crate::support::{
 
 /// What `ListTools` says of each tool's service.
 async fn states(client: &Client) -> BTreeMap<String, ConnectivityState> {
-    let tools = client.clone().list_tools(pb::ListToolsRequest {}).await;
+    let tools = client
+        .clone()
+        .list_tools(pb::ListToolsRequest::default())
+        .await;
     let tools = tools.expect("the tools").into_inner().tools.into_iter();
     tools
         .map(|tool| (tool.name.clone(), tool.connectivity_state()))

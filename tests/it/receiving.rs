@@ -46,7 +46,7 @@ impl Setup {
         let calls = Arc::clone(&tool_calls);
         let tool = Scripted::new(move |invocation| {
             calls.fetch_add(1, Ordering::SeqCst);
-            async move { Ok(invocation.call().arguments.clone().unwrap_or_default()) }
+            async move { Ok(invocation.payload().cloned().unwrap_or_default()) }
         });
         let server = Server::orchestrator(config, catalog([("tool", tool)])).await;
         Self {

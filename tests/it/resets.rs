@@ -54,6 +54,13 @@ impl ToolService for Tools {
         }
         Ok(Response::new(CallToolResponse::default()))
     }
+
+    async fn list_tools(
+        &self,
+        _: Request<pb::ListToolsRequest>,
+    ) -> Result<Response<pb::ListToolsResponse>, Status> {
+        Err(Status::unimplemented("it describes nothing"))
+    }
 }
 
 impl Tonic {

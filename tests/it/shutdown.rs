@@ -236,5 +236,8 @@ async fn a_connection_that_grew_old_finishes_its_calls_and_takes_no_more() {
     assert!(late.await.is_err());
     // Anybody is welcome on a new one.
     let mut client = server.client().await;
-    client.list_tools(pb::ListToolsRequest {}).await.unwrap();
+    client
+        .list_tools(pb::ListToolsRequest::default())
+        .await
+        .unwrap();
 }

@@ -33,7 +33,10 @@ fn snapshot(tools: &[(&'static str, u32)], limits: Limits) -> Snapshot {
 }
 
 async fn listed(client: &Client) -> Vec<String> {
-    let answer = client.clone().list_tools(pb::ListToolsRequest {}).await;
+    let answer = client
+        .clone()
+        .list_tools(pb::ListToolsRequest::default())
+        .await;
     let tools = answer.unwrap().into_inner().tools;
     tools.into_iter().map(|tool| tool.name).collect()
 }

@@ -46,7 +46,7 @@ async fn fanfare<const N: usize>(services: [String; N]) -> (Process, Client) {
     let process = Process::serve(&format!("{server}{}", services.concat())).await;
     let mut client = process.client().await;
     // An answer tells that the connection has been accepted.
-    let tools = client.list_tools(pb::ListToolsRequest {}).await;
+    let tools = client.list_tools(pb::ListToolsRequest::default()).await;
     assert!(!tools.expect("tools").into_inner().tools.is_empty());
     (process, client)
 }

@@ -298,7 +298,7 @@ async fn lists_of_tools_that_are_not_taken_are_bounded_as_well() {
     let server = server(config).await;
     let client = caller(&server, 100).await;
     let list = || post_with(LIST, "grpc-timeout", "10S");
-    let body = framed(&pb::ListToolsRequest {});
+    let body = framed(&pb::ListToolsRequest::default());
     let mut bodies = Vec::new();
     for _ in 0..20 {
         let response = client.send(list(), body.clone()).await.unwrap();
@@ -312,7 +312,9 @@ async fn lists_of_tools_that_are_not_taken_are_bounded_as_well() {
     let full = client.ask(list(), body.clone()).await.unwrap();
     assert_shed(&full.status());
     let check = post("/grpc.health.v1.Health/Check");
-    let health = client.ask(check, framed(&pb::ListToolsRequest {})).await;
+    let health = client
+        .ask(check, framed(&pb::ListToolsRequest::default()))
+        .await;
     assert_eq!(health.unwrap().code(), Code::Ok);
 
     join_all(bodies.into_iter().map(end_of)).await;

@@ -8,12 +8,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::core::{
     buffered::Buffered,
-    call::{Outcome, ToolCall},
+    call::{Arguments, Outcome, ToolCall},
     deadline::Deadline,
+    error::CallError,
     observer::{Observer, Outlasting},
 };
 
@@ -25,6 +27,19 @@ pub trait Tool: Send + Sync + 'static {
 
     /// Whether calling twice does no more than calling once.
     fn idempotent(&self) -> bool;
+
+    /// Reads the arguments of a call before any call of its request runs: what is to be
+    /// sent to the tool, for which [`Invocation::payload`] keeps it. Here the arguments are
+    /// what is sent.
+    ///
+    /// # Errors
+    /// If the call can't be made with them.
+    fn prepare(&self, call: &ToolCall) -> Result<Option<Bytes>, CallError> {
+        Ok(match &call.arguments {
+            Arguments::Absent => None,
+            Arguments::Struct(bytes) | Arguments::Json(bytes) => Some(bytes.clone()),
+        })
+    }
 
     /// Runs one call. Dropping the future cancels it.
     fn call(&self, invocation: Invocation) -> BoxFuture<'static, Outcome>;
@@ -50,6 +65,8 @@ pub(super) struct Shared {
 /// How far a call has come. Needed if it is ended from outside.
 #[derive(Debug)]
 pub(super) struct Progress {
+    /// What is sent.
+    payload: Option<Bytes>,
     attempts: AtomicU32,
     /// How many of them were refused unseen.
     refused: AtomicU32,
@@ -63,17 +80,17 @@ const NOT_STARTED: u64 = u64::MAX - 1;
 /// It waits for its turn at the tool.
 const WAITING: u64 = u64::MAX;
 
-impl Default for Progress {
-    fn default() -> Self {
+impl Progress {
+    /// Of a call that has not started.
+    pub(super) fn new(payload: Option<Bytes>) -> Self {
         Self {
+            payload,
             attempts: AtomicU32::new(0),
             refused: AtomicU32::new(0),
             waited: AtomicU64::new(NOT_STARTED),
         }
     }
-}
 
-impl Progress {
     /// Whether the call is with its tool, or was.
     pub(super) fn was_started(&self) -> bool {
         self.waited.load(Ordering::Relaxed) < NOT_STARTED
@@ -103,6 +120,11 @@ impl Invocation {
     /// The call.
     pub fn call(&self) -> &ToolCall {
         &self.shared.calls[self.index]
+    }
+
+    /// What is to be sent for it: what [`Tool::prepare`] made of its arguments.
+    pub fn payload(&self) -> Option<&Bytes> {
+        self.progress().payload.as_ref()
     }
 
     /// Its place in the batch.

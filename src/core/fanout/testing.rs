@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{FanOut, PlannedCall, Surroundings, Tool};
 use crate::core::{
     buffered::Buffered,
-    call::{Batch, FailurePolicy, ToolCall},
+    call::{Arguments, Batch, FailurePolicy, ToolCall},
     deadline::Deadline,
 };
 
@@ -18,9 +18,10 @@ pub(crate) fn one_call(tool: Arc<dyn Tool>, arguments: Option<Bytes>, limit: Dur
     let call = ToolCall {
         id: String::new(),
         name: "tool".to_owned(),
-        arguments,
+        arguments: arguments.map_or(Arguments::Absent, Arguments::Struct),
         timeout: None,
     };
+    let payload = tool.prepare(&call).expect("arguments that the tool takes");
     let batch = Batch {
         calls: [call].into(),
         failure_policy: FailurePolicy::default(),
@@ -30,6 +31,7 @@ pub(crate) fn one_call(tool: Arc<dyn Tool>, arguments: Option<Bytes>, limit: Dur
     let planned = PlannedCall {
         deadline: deadline.of_call(None, tool.timeout()),
         tool: Ok(tool),
+        payload,
     };
     let surroundings = Surroundings {
         buffered: Buffered::new(1 << 20),

@@ -14,7 +14,7 @@ pub(in crate::demo) fn call(id: &str, seconds: f64) -> ToolCall {
         id: id.to_owned(),
         name: "sleep".to_owned(),
         arguments: arguments.as_object().map(json::encode_struct),
-        timeout: None,
+        ..ToolCall::default()
     }
 }
 

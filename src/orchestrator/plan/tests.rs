@@ -64,8 +64,8 @@ fn call(id: &str, name: &str, seconds: Option<i64>) -> pb::ToolCall {
     pb::ToolCall {
         id: id.to_owned(),
         name: name.to_owned(),
-        arguments: None,
         timeout: seconds.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+        ..pb::ToolCall::default()
     }
 }
 

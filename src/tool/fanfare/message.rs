@@ -10,14 +10,20 @@ use crate::{
 
 /// A `CallToolRequest` in its frame: in one piece, or with large arguments in a
 /// second. It is written field by field: the generated message owns its strings.
-pub(super) fn framed(call: &ToolCall, attempt: u32) -> (Bytes, Option<Bytes>) {
+pub(super) fn framed(
+    call: &ToolCall,
+    name: &str,
+    arguments: Option<&Bytes>,
+    attempt: u32,
+) -> (Bytes, Option<Bytes>) {
     const ID: u32 = 1;
     const NAME: u32 = 2;
     const ARGUMENTS: u32 = 3;
     const ATTEMPT: u32 = 4;
-    let arguments = call.arguments.as_ref();
     let length = string::encoded_len(ID, &call.id)
-        + string::encoded_len(NAME, &call.name)
+        + encoding::key_len(NAME)
+        + encoding::encoded_len_varint(name.len() as u64)
+        + name.len()
         + uint32::encoded_len(ATTEMPT, &attempt)
         + arguments.map_or(0, |arguments| {
             encoding::bytes::encoded_len(ARGUMENTS, arguments)
@@ -30,7 +36,9 @@ pub(super) fn framed(call: &ToolCall, attempt: u32) -> (Bytes, Option<Bytes>) {
     // The limit on requests is far below 4 GiB.
     head.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
     string::encode(ID, &call.id, &mut head);
-    string::encode(NAME, &call.name, &mut head);
+    encode_key(NAME, WireType::LengthDelimited, &mut head);
+    encode_varint(name.len() as u64, &mut head);
+    head.put_slice(name.as_bytes());
     uint32::encode(ATTEMPT, &attempt, &mut head);
     // Last, so that they can go apart: the order of fields does not matter.
     if let Some(arguments) = arguments {
@@ -48,7 +56,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::pb::CallToolRequest;
+    use crate::{core::call::Arguments, pb::CallToolRequest};
 
     #[test]
     fn a_message_is_what_the_generated_code_reads_in_one_piece_or_two() {
@@ -59,10 +67,10 @@ mod tests {
                 let call = ToolCall {
                     id: id.to_owned(),
                     name: "tool".to_owned(),
-                    arguments: arguments.clone(),
+                    arguments: Arguments::Absent,
                     timeout: None,
                 };
-                let (head, rest) = framed(&call, attempt);
+                let (head, rest) = framed(&call, &call.name, arguments.as_ref(), attempt);
                 let length = arguments.as_ref().map_or(0, Bytes::len);
                 assert_eq!(rest.is_some(), length >= UNCOPIED_BYTES);
                 let whole = [head, rest.unwrap_or_default()].concat();

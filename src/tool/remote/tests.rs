@@ -11,7 +11,8 @@ use tokio::time::{Instant, sleep};
 use super::*;
 use crate::{
     core::{
-        error::{Effect, Limit, Reason},
+        call::Arguments,
+        error::{Effect, Limit, Reason, Violation},
         fanout::testing::one_call,
         observer::Target,
         status::Code,
@@ -42,6 +43,13 @@ struct Fake {
 }
 
 impl Protocol for Fake {
+    fn prepare(&self, arguments: &Arguments) -> Result<Option<Bytes>, Vec<Violation>> {
+        match arguments {
+            Arguments::Struct(encoded) => Ok(Some(encoded.clone())),
+            Arguments::Absent | Arguments::Json(_) => Ok(None),
+        }
+    }
+
     fn target(&self) -> &Target {
         &self.target
     }
@@ -59,7 +67,7 @@ impl Protocol for Fake {
             Failure::new(stage, what, Code::Unavailable, "as it was told".to_owned())
         };
         match end {
-            End::Answer => Ok(attempt.call().arguments.clone().unwrap_or_default()),
+            End::Answer => Ok(attempt.payload().cloned().unwrap_or_default()),
             End::Status(code) => {
                 let details = Bytes::new();
                 let status = crate::core::error::ToolStatus { code, details };

@@ -39,6 +39,7 @@ fn any_call() -> impl Strategy<Value = pb::ToolCall> {
             name,
             arguments: arguments.map(Into::into),
             timeout,
+            ..pb::ToolCall::default()
         }
     })
 }

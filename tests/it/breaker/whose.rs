@@ -32,7 +32,10 @@ const SIBLINGS: &str = "[tools.tool]\nservice = 'tools'\ntimeout = '2s'\n\
 
 /// What `ListTools` says of them.
 async fn states(client: &Client) -> [BreakerState; 2] {
-    let listed = client.clone().list_tools(pb::ListToolsRequest {}).await;
+    let listed = client
+        .clone()
+        .list_tools(pb::ListToolsRequest::default())
+        .await;
     let listed = listed.expect("the tools").into_inner().tools;
     ["tool", "sibling"].map(|name| {
         let tool = listed.iter().find(|tool| tool.name == name);
@@ -233,7 +236,10 @@ async fn a_slow_tool_does_not_take_its_service_down() {
         let message = &error(&result).message;
         assert!(message.starts_with("tool sleep keeps failing"), "{message}");
     }
-    let listed = client.clone().list_tools(pb::ListToolsRequest {}).await;
+    let listed = client
+        .clone()
+        .list_tools(pb::ListToolsRequest::default())
+        .await;
     let listed = listed.expect("the tools").into_inner().tools;
     let states = listed
         .iter()

@@ -190,7 +190,7 @@ async fn reflection_can_be_turned_off() {
     }
     let mut client = crate::support::pipes::Client::new(channel);
     client
-        .list_tools(fanfare::pb::ListToolsRequest {})
+        .list_tools(fanfare::pb::ListToolsRequest::default())
         .await
         .unwrap();
 }

@@ -269,7 +269,10 @@ async fn an_old_connection_finishes_its_calls_and_takes_no_more() {
     let start = Instant::now();
 
     let long = client.send(post(EXECUTE), body_of("tool")).await.unwrap();
-    of_tonic.list_tools(pb::ListToolsRequest {}).await.unwrap();
+    of_tonic
+        .list_tools(pb::ListToolsRequest::default())
+        .await
+        .unwrap();
     sleep(ms(8900)).await;
     let answer = client.ask(post("/"), Bytes::new()).await.unwrap();
     assert_eq!(answer.code(), Code::Unimplemented);
@@ -279,7 +282,10 @@ async fn an_old_connection_finishes_its_calls_and_takes_no_more() {
     assert!(refused.is_go_away() && refused.is_remote(), "{refused:?}");
     assert_eq!(refused.reason(), Some(h2::Reason::NO_ERROR));
     // Libraries open another connection.
-    of_tonic.list_tools(pb::ListToolsRequest {}).await.unwrap();
+    of_tonic
+        .list_tools(pb::ListToolsRequest::default())
+        .await
+        .unwrap();
 
     let answer = Answer::read(long).await.unwrap();
     assert_eq!(answer.code(), Code::Ok);

@@ -117,6 +117,9 @@ async fn a_full_server_is_a_healthy_one() {
     for service in ["", SERVICE] {
         assert_eq!(health(&channel, service).await, SERVING);
     }
-    client.list_tools(pb::ListToolsRequest {}).await.unwrap();
+    client
+        .list_tools(pb::ListToolsRequest::default())
+        .await
+        .unwrap();
     drop(stream);
 }

@@ -30,7 +30,7 @@ async fn frozen(server: &Process) -> TcpStream {
     // It is being served when the next one is answered.
     let mut client = server.client().await;
     client
-        .list_tools(fanfare::pb::ListToolsRequest {})
+        .list_tools(fanfare::pb::ListToolsRequest::default())
         .await
         .expect("the tools");
     stream

@@ -15,7 +15,10 @@ use fanfare::{
     catalog::Catalog,
     config::Config,
     net::{Connect, Io},
-    pb::{CallToolRequest, CallToolResponse, tool_service_server::ToolService},
+    pb::{
+        CallToolRequest, CallToolResponse, ListToolsRequest, ListToolsResponse,
+        tool_service_server::ToolService,
+    },
     server::Server,
 };
 use futures_util::future::BoxFuture;
@@ -247,6 +250,13 @@ impl ToolService for Tools {
         let result = (self.behaviour)(request).await;
         running.1 = false;
         result.map(|()| Response::new(CallToolResponse::default()))
+    }
+
+    async fn list_tools(
+        &self,
+        _: Request<ListToolsRequest>,
+    ) -> Result<Response<ListToolsResponse>, Status> {
+        Err(Status::unimplemented("it describes nothing"))
     }
 }
 

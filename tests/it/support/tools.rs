@@ -126,6 +126,13 @@ where
         let observation = (self.0)(request).await?;
         Ok(Response::new(pb::CallToolResponse { observation }))
     }
+
+    async fn list_tools(
+        &self,
+        _: Request<pb::ListToolsRequest>,
+    ) -> Result<Response<pb::ListToolsResponse>, Status> {
+        Err(Status::unimplemented("it describes nothing"))
+    }
 }
 
 /// A service whose tools observe what they are given, be that what it may.

@@ -98,7 +98,7 @@ async fn a_call_that_waits_for_its_turn_begins_with_its_request() {
 async fn a_request_without_calls_of_tools_is_a_span_alone() {
     let mut observed = Observed::start().await;
 
-    let tools = pb::ListToolsRequest {};
+    let tools = pb::ListToolsRequest::default();
     observed.client.list_tools(tools).await.unwrap();
 
     assert_eq!(observed.end().await.tree(), rpc("ListTools", "OK"));

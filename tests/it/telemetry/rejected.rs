@@ -189,7 +189,7 @@ async fn http_that_is_no_grpc_is_not_observed() {
     let get = http::Request::get("http://fanfare/").body(()).unwrap();
     let (answer, _) = caller.begin(get, true).await.unwrap();
     assert_eq!(answer.await.unwrap().status(), 405);
-    let tools = pb::ListToolsRequest {};
+    let tools = pb::ListToolsRequest::default();
     observed.client.clone().list_tools(tools).await.unwrap();
     assert_eq!(observed.end().await.tree(), rpc("ListTools", "OK"));
 }

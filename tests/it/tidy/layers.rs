@@ -26,18 +26,31 @@ const PARTS: &[(&str, &[&str])] = &[
     ),
     (
         "catalog",
-        &["config", "core", "net", "policy", "telemetry", "tool"],
+        &[
+            "config",
+            "core",
+            "json",
+            "net",
+            "policy",
+            "protobuf",
+            "telemetry",
+            "tool",
+        ],
     ),
     ("config", &["core", "mistakes", "transport"]),
     ("core", &[]),
     ("demo", &["config", "core", "json", "logging", "transport"]),
-    ("json", &[]),
+    ("json", &["core"]),
     ("logging", &["transport"]),
     ("mistakes", &[]),
     ("net", &["config", "core", "transport"]),
-    ("orchestrator", &["catalog", "config", "core", "telemetry"]),
+    (
+        "orchestrator",
+        &["catalog", "config", "core", "json", "telemetry"],
+    ),
     ("policy", &["config", "core"]),
     ("probe", &["config", "transport"]),
+    ("protobuf", &["core", "json"]),
     (
         "server",
         &[
@@ -54,7 +67,18 @@ const PARTS: &[(&str, &[&str])] = &[
         "telemetry",
         &["config", "core", "json", "logging", "mistakes", "transport"],
     ),
-    ("tool", &["config", "core", "net", "policy", "transport"]),
+    (
+        "tool",
+        &[
+            "config",
+            "core",
+            "json",
+            "net",
+            "policy",
+            "protobuf",
+            "transport",
+        ],
+    ),
     ("transport", &[]),
 ];
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::core::{
     buffered::Buffered,
-    call::{Batch, FailurePolicy, Outcome, ToolCall},
+    call::{Arguments, Batch, FailurePolicy, Outcome, ToolCall},
     deadline::Deadline,
     error::{CallError, Effect},
     fanout::{Attempt, FanOut, Invocation, PlannedCall, Surroundings, Tool},
@@ -258,7 +258,7 @@ impl Scenario {
         let call = ToolCall {
             id: String::new(),
             name: "tool".to_owned(),
-            arguments: None,
+            arguments: Arguments::Absent,
             timeout: None,
         };
         let batch = Batch {
@@ -272,6 +272,7 @@ impl Scenario {
                 Some(script) => Ok(script.tool()),
                 None => Err(CallError::internal(Effect::NotStarted)),
             },
+            payload: None,
             deadline,
         });
         let planned = planned.collect();
