@@ -14,5 +14,6 @@ pub mod observer;
 pub(crate) mod overflow;
 pub mod reservation;
 pub mod status;
+pub mod suggest;
 pub(crate) mod worker;
 pub mod workers;

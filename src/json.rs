@@ -2,6 +2,11 @@
 //!
 //! Payloads pass through Fanfare as opaque bytes; this is for those who write or read
 //! them. It follows protobuf's JSON mapping, so the demo prints what grpcurl prints.
+//! [`tree`] is for those that are looked into on their way.
+
+pub(crate) mod path;
+pub mod tree;
+pub(crate) mod wire;
 
 use bytes::Bytes;
 use prost::{DecodeError, Message as _};
@@ -89,14 +94,7 @@ fn number_to_json(number: f64) -> Json {
         return Json::from(number as i64);
     }
     Number::from_f64(number).map_or_else(
-        || {
-            let name = match number {
-                f64::INFINITY => "Infinity",
-                f64::NEG_INFINITY => "-Infinity",
-                _ => "NaN",
-            };
-            Json::String(name.to_owned())
-        },
+        || Json::String(tree::name_of(number).to_owned()),
         Json::Number,
     )
 }

@@ -15,9 +15,12 @@ use toml::{
 
 use super::{
     kind::Kind,
-    text::{self, nearest, shown},
+    text::{self, shown},
 };
-use crate::mistakes::{Mistake, Mistakes, Position};
+use crate::{
+    core::suggest::nearest,
+    mistakes::{Mistake, Mistakes, Position},
+};
 
 /// Whether the files that a configuration names are read.
 #[derive(Clone, Copy, Debug, PartialEq)]

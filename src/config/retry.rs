@@ -9,9 +9,9 @@ use super::{
     kind::{Kind, TICK, duration, integer},
     reader::Reader,
     section::{Entry, Section, section},
-    text::{nearest, quoted, shown},
+    text::{quoted, shown},
 };
-use crate::core::status::Code;
+use crate::core::{status::Code, suggest::nearest};
 
 /// gRFC A6.
 const MAX_ATTEMPTS: u64 = 5;

@@ -1,7 +1,5 @@
 //! Keys and strings as TOML writes them, and values as messages show them.
 
-use std::mem;
-
 use toml::de::DeValue;
 
 /// How much of an offending value a message shows, in characters.
@@ -63,28 +61,4 @@ pub(super) fn shown_text(text: &str) -> String {
         Some((end, _)) => format!("{}...", quoted(&text[..end])),
         None => quoted(text),
     }
-}
-
-/// The one of `known` that `word` was probably meant to be.
-pub(super) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let close_enough = word.chars().count().div_ceil(3);
-    known
-        .map(|known| (edit_distance(word, known), known))
-        .min()
-        .filter(|(distance, _)| *distance <= close_enough)
-        .map(|(_, known)| known)
-}
-
-/// How many characters to insert, delete or replace to get from `a` to `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.chars().enumerate() {
-            let replaced = diagonal + usize::from(from != to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[row.len() - 1]
 }

@@ -11,9 +11,9 @@ use super::{
     retry::{self, Retry},
     section::{self, Entry, Section, section},
     service::Service,
-    text::{self, nearest, shown_text},
+    text::{self, shown_text},
 };
-use crate::core::call::ToolName;
+use crate::core::{call::ToolName, suggest::nearest};
 
 section! {
     /// `[tools.NAME]`: a tool that may be called.
