@@ -153,7 +153,7 @@ impl Orchestrator {
             return Err(no_time_left());
         }
         context.keep_arguments(&mut request);
-        let plan = Plan::new(request, context.deadline, now, &snapshot)
+        let plan = Plan::new(request, context.deadline, now, &snapshot, &self.buffered)
             .inspect_err(|_| context.reject("invalid"))?;
         let unsent = context.unsent.clone();
         Ok((self.start(plan, context, streams)?, unsent))

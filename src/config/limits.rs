@@ -73,11 +73,13 @@ section! {
         pub max_response_bytes: usize = 4 * MIB as usize, size(1..=MAX_MESSAGE);
 
         /// The most bytes that this process holds for its callers and tools, all
-        /// together: requests that arrive or run, observations, and answers until their
-        /// last byte was handed on. Beyond it requests are shed, and an observation
-        /// fails its own call. An observation must leave room for seven more of its
-        /// size, or an eighth of all, so that large ones do not keep small ones out. A
-        /// request counts 8 KiB by itself, and each call 2 KiB. At least
+        /// together: requests that arrive or run, arguments that are written anew for their
+        /// tool, observations, and answers until their last byte was handed on. Beyond it
+        /// requests are shed, and such arguments or an observation fail their own call.
+        /// These must leave room for seven more of their size, or an eighth of all, so that
+        /// large ones do not keep small ones out. A
+        /// request counts 8 KiB by itself, each call 2 KiB, and a text of arguments, while
+        /// it is read, 128 bytes for each of its values. At least
         /// `max_request_bytes` and `max_response_bytes` together, or the largest request
         /// could not be answered.
         ///

@@ -10,6 +10,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use bytes::Bytes;
+
 /// The budget. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Buffered(Arc<Budget>);
@@ -25,6 +27,18 @@ struct Budget {
 pub struct Held {
     budget: Arc<Budget>,
     bytes: usize,
+}
+
+/// Bytes, and what is held for them.
+struct Kept {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Buffered {
@@ -125,6 +139,11 @@ impl Held {
     pub fn join(&mut self, mut other: Self) {
         debug_assert!(Arc::ptr_eq(&self.budget, &other.budget));
         self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// Keeps them held until all clones of `bytes`, which they are for, are dropped.
+    pub fn keep(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Kept { bytes, _held: self })
     }
 
     /// How many bytes these are.

@@ -1,23 +1,22 @@
 //! What a request comes to before anything is done for it: which tool each call goes to,
 //! how long it may take, and which calls can't be made. Planning calls nothing and takes
-//! nothing up.
+//! nothing up but the memory for what is made of arguments.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+mod payload;
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::wire::{self, Parsed, status::Violations};
 use crate::{
     catalog::snapshot::Snapshot,
     core::{
+        buffered::Buffered,
         call::{Batch, ToolCall},
         deadline::Deadline,
         error::{CallError, Effect, Reason},
-        fanout::{PlannedCall, Tool},
+        fanout::PlannedCall,
     },
     pb,
     telemetry::ToolGauges,
@@ -36,7 +35,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// What `request` comes to `now` in that snapshot, under `deadline`.
+    /// What `request` comes to `now` in that snapshot, under `deadline`. What is made of
+    /// its arguments is held out of `buffered`.
     ///
     /// # Errors
     /// If the request as a whole is wrong: in all these ways. What is wrong with one call
@@ -46,6 +46,7 @@ impl Plan {
         deadline: Deadline,
         now: Instant,
         Snapshot { limits, catalog }: &Snapshot,
+        buffered: &Buffered,
     ) -> Result<Self, Violations> {
         let Parsed {
             batch,
@@ -63,7 +64,10 @@ impl Plan {
                 Some((_, error)) => Err(error),
                 None => tool.ok_or_else(|| unknown_tool(call)),
             };
-            let prepared = tool.and_then(|tool| prepare(tool, call));
+            let prepared = tool.and_then(|tool| {
+                let payload = payload::prepare(&*tool, call, buffered)?;
+                Ok((tool, payload))
+            });
             let (tool, payload) = match prepared {
                 Ok((tool, payload)) => (Ok(tool), payload),
                 Err(error) => (Err(error), None),
@@ -87,16 +91,6 @@ impl Plan {
             max_response_bytes: limits.max_response_bytes,
         })
     }
-}
-
-/// What `tool` makes of the arguments. If it panics, that is the call's failure alone.
-fn prepare(
-    tool: Arc<dyn Tool>,
-    call: &ToolCall,
-) -> Result<(Arc<dyn Tool>, Option<Bytes>), CallError> {
-    let prepared = catch_unwind(AssertUnwindSafe(|| tool.prepare(call)));
-    let payload = prepared.unwrap_or_else(|_| Err(CallError::internal(Effect::NotStarted)))?;
-    Ok((tool, payload))
 }
 
 fn unknown_tool(call: &ToolCall) -> CallError {

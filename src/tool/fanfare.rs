@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     core::{buffered::Buffered, call::Arguments, error::Violation, observer::Target},
-    json,
+    json::tree::Node,
     net::{Answers, InFlight, Upstream},
     pb,
     policy::Failure,
@@ -66,10 +66,7 @@ impl Protocol for Fanfare {
         match arguments {
             Arguments::Absent => Ok(None),
             Arguments::Struct(encoded) => Ok(Some(encoded.clone())),
-            Arguments::Json(text) => match serde_json::from_slice(text) {
-                Ok(fields) => Ok(Some(json::encode_struct(&fields))),
-                Err(error) => Err(vec![Violation::new("arguments_json", error.to_string())]),
-            },
+            Arguments::Json(text) => Node::from_json(text)?.encode_struct().map(Some),
         }
     }
 

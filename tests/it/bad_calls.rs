@@ -7,7 +7,6 @@ use std::sync::{
 };
 
 use fanfare::pb;
-use prost::Message as _;
 use tonic::Code;
 
 use crate::support::{
@@ -16,6 +15,7 @@ use crate::support::{
     pipes::{self, Client},
     request, seen,
     tools::{Scripted, catalog},
+    violations,
 };
 
 /// Any calls, well-formed or not.
@@ -50,16 +50,8 @@ fn invalid() -> Seen {
 
 /// The fields that a failed call names.
 fn fields(result: &pb::ToolExecutionResult) -> Vec<String> {
-    let details = &error(result).details;
-    let of_type = details
-        .iter()
-        .filter(|any| any.type_url == "type.googleapis.com/google.rpc.BadRequest");
-    let requests: Vec<_> = of_type
-        .map(|any| tonic_types::pb::BadRequest::decode(any.value.as_slice()).unwrap())
-        .collect();
-    assert_eq!(requests.len(), 1, "{details:?}");
-    let violations = &requests[0].field_violations;
-    violations.iter().map(|v| v.field.clone()).collect()
+    let violations = violations(result).into_iter();
+    violations.map(|(field, _)| field).collect()
 }
 
 /// The results of both RPCs, which must be the same; of the stream as completions

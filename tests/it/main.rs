@@ -11,6 +11,8 @@ mod support;
 
 /// The operators' page: paths, garbage, readiness, those who say nothing.
 mod admin;
+/// Arguments as the JSON text that a model wrote.
+mod arguments_json;
 /// Calls that can't be made, among those that can.
 mod bad_calls;
 /// Requests that can't be served, and what the caller is told.

@@ -102,7 +102,7 @@ async fn a_plan_says_what_binds_each_call_and_calls_nothing() {
     let now = Instant::now();
     let plan = |timeout: Option<Duration>| {
         let deadline = Deadline::of_request(now, timeout, 20 * SECOND);
-        Plan::new(request(), deadline, now, &snapshot).unwrap()
+        Plan::new(request(), deadline, now, &snapshot, &Buffered::new(1 << 20)).unwrap()
     };
     let bad = [
         Err("UNKNOWN_TOOL"),
@@ -131,7 +131,7 @@ async fn what_is_planned_is_what_runs() {
     let now = Instant::now();
     let deadline = Deadline::of_request(now, Some(5 * SECOND), 20 * SECOND);
     let snapshot = snapshot(&calls);
-    let plan = Plan::new(request(), deadline, now, &snapshot).unwrap();
+    let plan = Plan::new(request(), deadline, now, &snapshot, &Buffered::new(1 << 20)).unwrap();
     let planned = plan.calls.iter();
     let planned: Vec<_> = planned
         .map(|call| (call.deadline, call.tool.as_ref().err().cloned()))
@@ -173,5 +173,5 @@ fn a_request_that_is_wrong_as_a_whole_has_no_plan() {
     let now = Instant::now();
     let deadline = Deadline::of_request(now, None, SECOND);
     let empty = pb::ExecuteToolsRequest::default();
-    assert!(Plan::new(empty, deadline, now, &snapshot).is_err());
+    assert!(Plan::new(empty, deadline, now, &snapshot, &Buffered::new(0)).is_err());
 }

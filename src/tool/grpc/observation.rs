@@ -9,17 +9,6 @@ use crate::core::{
     reservation::CALL_BYTES,
 };
 
-struct Observation {
-    bytes: Bytes,
-    _held: Held,
-}
-
-impl AsRef<[u8]> for Observation {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
 /// Keeps `observation`, for which its reply has `held` so much. Without that it is a
 /// slice of the connection's read buffer, which must not stay alive with it.
 ///
@@ -35,23 +24,14 @@ pub(crate) fn keep(
         // The place of its call has room for it.
         return Ok(Bytes::copy_from_slice(&observation));
     }
-    let kept = match held {
-        Some(held) => Observation {
-            bytes: observation,
-            _held: held,
-        },
-        None => {
-            let mut held = buffered.hold(0);
-            if !held.try_grow_leaving_room(length) {
-                return Err(Fault::NoMemory { bytes: length });
-            }
-            Observation {
-                bytes: Bytes::copy_from_slice(&observation),
-                _held: held,
-            }
-        }
-    };
-    Ok(Bytes::from_owner(kept))
+    if let Some(held) = held {
+        return Ok(held.keep(observation));
+    }
+    let mut held = buffered.hold(0);
+    if !held.try_grow_leaving_room(length) {
+        return Err(Fault::NoMemory { bytes: length });
+    }
+    Ok(held.keep(Bytes::copy_from_slice(&observation)))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use fanfare::{config::Config, pb};
 use prost::Message as _;
-use tonic_types::pb::ErrorInfo;
+use tonic_types::pb::{BadRequest, ErrorInfo};
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
@@ -57,6 +57,14 @@ pub fn call_with(id: &str, name: &str, arguments: serde_json::Value) -> pb::Tool
         arguments: Some(fanfare::json::encode_struct(
             arguments.as_object().expect("an object"),
         )),
+        ..call(id, name)
+    }
+}
+
+/// A call with the text that a model wrote.
+pub fn call_with_text(id: &str, name: &str, text: impl Into<bytes::Bytes>) -> pb::ToolCall {
+    pb::ToolCall {
+        arguments_json: text.into(),
         ..call(id, name)
     }
 }
@@ -157,6 +165,22 @@ pub fn error_info(status: &tonic_types::pb::Status) -> ErrorInfo {
     let info = ErrorInfo::decode(first.value.as_slice()).expect("an ErrorInfo");
     assert_eq!(info.domain, "fanfare");
     info
+}
+
+/// What is wrong with the arguments of a failed call: each field, and how.
+pub fn violations(result: &pb::ToolExecutionResult) -> Vec<(String, String)> {
+    let details = &error(result).details;
+    let of_type = details
+        .iter()
+        .filter(|any| any.type_url == "type.googleapis.com/google.rpc.BadRequest");
+    let requests: Vec<_> = of_type
+        .map(|any| BadRequest::decode(any.value.as_slice()).expect("a BadRequest"))
+        .collect();
+    assert_eq!(requests.len(), 1, "{details:?}");
+    let violations = requests[0].field_violations.iter();
+    violations
+        .map(|it| (it.field.clone(), it.description.clone()))
+        .collect()
 }
 
 /// The error of a result.
