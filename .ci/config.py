@@ -36,6 +36,7 @@ VALUES = """
 "http://a" "http://a/" "https://a:1" "HTTPS://a.b:443" "http://[::1]:80" "http://a:0" "http://a:65536"
 "http://a:" "http://u@a" "http://a/b" "http://a?q" "http://a#f" "grpc://a" "a:1" "http://" "http://a b"
 ["http://a"] ["https://a","http://b:1"] ["http://a","http://a"] ["http://a","http://a/"] ["a"]
+"fanfare" "grpc" "reflection" "collect" "a.B/C" "a_" ["a.*"] ["*","a b"] ["A/é"]
 ["UNAVAILABLE"] ["ABORTED","ABORTED"] ["OK"] ["unavailable"] [14]
 """
 
@@ -84,6 +85,18 @@ FILES = [
     (BAD, TOOL + "tools.t.idempotent = false\ntools.t.hedge.delay = '1s'"),
     (GOOD, SURE + "tools.t.hedge.delay = '1s'\ntools.t.retry.max_attempts = 5"),
     (BAD, SURE + "tools.t.hedge = {}"),
+    (GOOD, SERVICE + "services.s.protocol = 'grpc'"),
+    (GOOD, SERVICE + "services.s.protocol = 'grpc'\nservices.s.refresh_interval = '1m'"),
+    (BAD, SERVICE + "services.s.refresh_interval = '1m'"),
+    (BAD, SERVICE + "services.s.protocol = 'grpc'\nservices.s.hide = ['*']"),
+    (BAD, SERVICE + "services.s.prefix = 'a_'\nservices.s.expose = []"),
+    (BAD, SERVICE + "services.s.tool_defaults = {}"),
+    (BAD, SERVICE + "services.s.descriptors = 'reflection'"),
+    (GOOD, SERVICE + "services.s.expose = ['*']\nservices.s.tool_defaults.hedge.delay = '1s'"),
+    (BAD, SERVICE + "services.s.expose = ['*']\nservices.s.tool_defaults = { idempotent = false, hedge.delay = '1s' }"),
+    (BAD, SERVICE + "services.s.expose = ['*']\nservices.s.tool_defaults.stream = 'collect'"),
+    (BAD, SERVICE + "services.s.protocol = 'grpc'\ntools.t.service = 's'"),
+    (BAD, TOOL + "tools.t.stream = 'collect'"),
     (BAD, SURE + "tools.t.retries = 3"),
 ]
 
@@ -98,7 +111,8 @@ EXCEPTIONS = {
     "that a port exists": r'endpoints? such as .*, got "http://a:(0|65536)"$',
     "that endpoints are the same": r'endpoints such as .* \(not "http://a/"\)',
     "which services there are": r'a service of this file.*, got ".*"$',
-    "what is in files": r'a PEM file with .*, got ".*"$',
+    "what is in files": r'(a PEM file|the path of a file) with .*, got ".*"$',
+    "what the service of a tool speaks": r'a method such as .*, got ".*"$|only for a service with protocol = "grpc"$',
     "what is a host name": r'a host name or IP address, got ".+"$',
     "limits that follow from other values": r"expected at (least|most) ",
 }
@@ -117,7 +131,14 @@ def keys(schema, path=()):
 
 def with_value(key, value):
     """A file that sets `key`, and what is needed beside it."""
-    needed = {"services.s.endpoint": '"https://a"', "tools.t.service": '"s"', "tools.t.idempotent": "true"}
+    needed = {
+        "services.s.endpoint": '"https://a"',
+        "services.s.protocol": '"grpc"',
+        "services.s.expose": '["*"]',
+        "tools.t.service": '"s"',
+        "tools.t.remote": '"a.B/C"',
+        "tools.t.idempotent": "true",
+    }
     # `endpoints` instead of `endpoint`, too.
     lines = [f"{k} = {v}" for k, v in needed.items() if not key.startswith(k)]
     return "\n".join([*lines, f"{key} = {value}", ""])

@@ -18,17 +18,21 @@ mod hedge;
 mod kind;
 mod limits;
 mod memory;
+mod pattern;
 mod reader;
 mod retry;
 mod retry_budget;
+mod schema_file;
 mod section;
 mod server;
 mod service;
+mod source;
 #[cfg(test)]
 mod tests;
 mod text;
 mod tls;
 mod tool;
+mod tool_defaults;
 mod units;
 
 use std::{collections::BTreeMap, fs, path::Path};
@@ -53,13 +57,17 @@ pub use self::{
     form::Form,
     hedge::HedgeDelay,
     limits::Limits,
+    pattern::Pattern,
     retry::Retry,
     retry_budget::RetryBudget,
+    schema_file::InputSchema,
     section::Key,
     server::{MAX_WORKERS, Server},
     service::Service,
+    source::{Descriptors, FromSource, Protocol, Stream},
     tls::Tls,
     tool::Tool,
+    tool_defaults::ToolDefaults,
 };
 
 /// All settings of the service.
@@ -161,9 +169,11 @@ impl Config {
 fn read(root: &mut Reader<'_, '_>) -> Config {
     let server = root.table("server", server::read);
     let limits = root.table("limits", limits::read);
-    let services = root.named("services", service::name, service::read);
-    let tools = root.named("tools", tool::name, |table| {
-        tool::read(table, &services, &limits)
+    let services = root.named("services", service::name, |_, table| {
+        service::read(table, &limits)
+    });
+    let tools = root.named("tools", tool::name, |name, table| {
+        tool::read(name, table, &services, &limits)
     });
     Config {
         server,

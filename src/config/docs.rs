@@ -11,6 +11,7 @@ use super::{
     service::{self, Service},
     tls,
     tool::Tool,
+    tool_defaults::ToolDefaults,
 };
 
 /// A section, for the documentation.
@@ -24,12 +25,19 @@ pub struct SectionDocs {
     pub keys: Vec<Key>,
 }
 
+const AS_OF_TOOL: &str = "As in the section of that name in `[tools.NAME]`, of tools that have \
+    none.";
+
 /// All sections, in the order in which a file has them best.
 pub fn sections() -> Vec<SectionDocs> {
     let mut service = of::<Service>("services.NAME");
     service.keys = service::keys();
     let mut tool_breaker = of::<Breaker>("tools.NAME.breaker");
     tool_breaker.docs = breaker::OF_TOOL;
+    let mut defaults_retry = of::<Retry>("services.NAME.tool_defaults.retry");
+    defaults_retry.docs = AS_OF_TOOL;
+    let mut defaults_hedge = of::<Hedge>("services.NAME.tool_defaults.hedge");
+    defaults_hedge.docs = AS_OF_TOOL;
     vec![
         of::<Server>("server"),
         of::<Limits>("limits"),
@@ -37,6 +45,9 @@ pub fn sections() -> Vec<SectionDocs> {
         of::<tls::Keys>("services.NAME.tls"),
         of::<Breaker>("services.NAME.breaker"),
         of::<RetryBudget>("services.NAME.retry_budget"),
+        of::<ToolDefaults>("services.NAME.tool_defaults"),
+        defaults_retry,
+        defaults_hedge,
         of::<Tool>("tools.NAME"),
         of::<Retry>("tools.NAME.retry"),
         of::<Hedge>("tools.NAME.hedge"),

@@ -29,6 +29,12 @@ pub enum Form {
     StatusCodes,
     /// The path of a PEM file that has this in it.
     PemFile(&'static str),
+    /// The path of a file that has this in it.
+    File(&'static str),
+    /// An array of names with `*` for anything.
+    Patterns,
+    /// What a tool's name may begin with, of at most so many characters.
+    NamePrefix(usize),
     /// A host name or IP address.
     HostName,
     /// One of these words.
@@ -74,6 +80,11 @@ impl fmt::Display for Form {
             }
             Self::StatusCodes => f.write_str("a list of gRPC statuses such as \"UNAVAILABLE\""),
             Self::PemFile(content) => write!(f, "a PEM file with {content}"),
+            Self::File(content) => write!(f, "the path of a file with {content}"),
+            Self::Patterns => f.write_str("a list of names such as \"acme.Books/*\""),
+            Self::NamePrefix(most) => {
+                write!(f, "at most {most} of A-Z a-z 0-9 _ - . /")
+            }
             Self::HostName => f.write_str("a host name or IP address"),
             Self::OneOf(words) => {
                 let words: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();

@@ -171,6 +171,11 @@ impl<'i> Reader<'_, 'i> {
         self.known[key] != Taken::Absent
     }
 
+    /// Whether the file has `key`, asked for before, with a value of its kind.
+    pub(super) fn has_good(&self, key: &'static str) -> bool {
+        matches!(self.known[key], Taken::Good { .. })
+    }
+
     /// Notes a mistake about `key`, asked for before, unless it is absent or mistaken
     /// already.
     pub(super) fn refuse(&mut self, key: &'static str, problem: impl Display) {
@@ -286,7 +291,7 @@ impl<'i> Reader<'_, 'i> {
         &mut self,
         key: &'static str,
         name: impl Fn(&str) -> Result<K, String>,
-        mut read: impl FnMut(&mut Reader<'_, 'i>) -> T,
+        mut read: impl FnMut(&str, &mut Reader<'_, 'i>) -> T,
     ) -> BTreeMap<K, T> {
         self.table(key, |section| {
             let mut entries = BTreeMap::new();
@@ -296,7 +301,8 @@ impl<'i> Reader<'_, 'i> {
                     continue;
                 };
                 let path = section.full_key(key.get_ref());
-                let entry = Reader::run(path, offset, table, section.notes, &mut read);
+                let read = |table: &mut Reader<'_, 'i>| read(key.get_ref(), table);
+                let entry = Reader::run(path, offset, table, section.notes, read);
                 match name(key.get_ref()) {
                     Ok(name) => {
                         entries.insert(name, entry);

@@ -9,14 +9,20 @@ use super::{
     compression::{Compression, compression},
     endpoint::{endpoint, endpoints},
     kind::{TICK, count, duration, integer, or_auto},
+    limits::Limits,
+    pattern::{Pattern, patterns},
     reader::Reader,
     retry_budget::{self, RetryBudget},
     section::{self, Entry, Key, Section, section},
+    source::{Descriptors, Protocol, check_descriptors, descriptors, prefix, protocol},
     text,
     tls::{self, Tls},
+    tool_defaults::{self, ToolDefaults},
 };
 
 const MAX_NAME: usize = 64;
+const SECOND: Duration = Duration::from_secs(1);
+pub(super) const ONLY_GRPC: &str = "only for a service with protocol = \"grpc\"";
 /// To one address, unless there are more workers.
 const MAX_CONNECTIONS: usize = 16;
 /// The other key of `endpoints`.
@@ -119,6 +125,45 @@ section! {
         /// Default `"none"`: within a data centre compressing takes longer than sending,
         /// and not all services understand it.
         pub compression: Compression = Compression::None, compression();
+
+        /// What it speaks. `"fanfare"`: `fanfare.v1.ToolService`. `"grpc"`: any gRPC
+        /// service, whose methods are tools.
+        ///
+        /// Default `"fanfare"`.
+        pub protocol: Protocol = Protocol::Fanfare, protocol();
+
+        /// Where the descriptors of its methods come from: `"reflection"`, that is from
+        /// the service itself, or the path of a file with a `FileDescriptorSet`, imports
+        /// included. Only with `protocol = "grpc"`.
+        ///
+        /// Default `"reflection"`: needs no file. Only a file has the comments of the
+        /// methods, which describe the tools (`protoc --include_imports
+        /// --include_source_info`, or `buf build`); it is read again when it changes.
+        pub descriptors: Descriptors = Descriptors::Reflection, descriptors();
+
+        /// Which of what it has become tools, by the names that it has for them: tools of
+        /// its `ToolService/ListTools`, or methods such as `"acme.Books/GetBook"`. `*`
+        /// stands for any characters. At most 256 patterns, and 5000 tools.
+        ///
+        /// Default `[]`: only those that have a `[tools.NAME]`.
+        pub expose: Vec<Pattern> = Vec::new(), patterns();
+
+        /// Which of those do not, after all. Only with `expose`.
+        ///
+        /// Default `[]`.
+        pub hide: Vec<Pattern> = Vec::new(), patterns();
+
+        /// What the names of these tools begin with; then comes the name that the service
+        /// has, of a method in `snake_case`. Only with `expose`.
+        ///
+        /// Default `""`.
+        pub prefix: String = String::new(), prefix();
+
+        /// How often it is asked what it has, give or take a tenth; 1 s to 24 hours. Also
+        /// when it no longer knows a method. Only with `expose` or `protocol = "grpc"`.
+        ///
+        /// Default 5 min: what is deployed is seen soon, and the service is asked rarely.
+        pub refresh_interval: Duration = Duration::from_secs(5 * 60), duration(SECOND);
     }
     beside {
         /// `[services.NAME.tls]`: how `https` endpoints are secured; `None` for the
@@ -128,6 +173,9 @@ section! {
         pub breaker: Breaker = Breaker::default();
         /// `[services.NAME.retry_budget]`: how many attempts it gets beyond its calls.
         pub retry_budget: RetryBudget = RetryBudget::default();
+        /// `[services.NAME.tool_defaults]`: how its tools without a section of their own
+        /// are called; `None` if there are none.
+        pub tool_defaults: Option<ToolDefaults> = None;
     }
 }
 
@@ -139,6 +187,11 @@ impl Service {
             ..Self::defaults()
         }
     }
+
+    /// Whether it is asked which tools it has.
+    pub fn is_source(&self) -> bool {
+        !self.expose.is_empty() || self.protocol == Protocol::Grpc
+    }
 }
 
 /// What `max_connections_per_address` is, as it was set, if there are so many workers.
@@ -146,7 +199,7 @@ pub(crate) fn max_connections_per_address(set: Option<usize>, workers: usize) ->
     set.unwrap_or_else(|| MAX_CONNECTIONS.max(workers))
 }
 
-pub(super) fn read(table: &mut Reader<'_, '_>) -> Service {
+pub(super) fn read(table: &mut Reader<'_, '_>, limits: &Limits) -> Service {
     let mut s = Service::defaults();
     s.read_keys(table);
     table.read(ENDPOINT, &endpoint(), &mut s.endpoints);
@@ -162,6 +215,32 @@ pub(super) fn read(table: &mut Reader<'_, '_>) -> Service {
     }
     s.breaker = table.table("breaker", |table| breaker::read(table, Breaker::default()));
     s.retry_budget = table.table("retry_budget", retry_budget::read);
+    let is_fanfare = s.protocol == Protocol::Fanfare && !table.is_mistaken("protocol");
+    if is_fanfare {
+        table.refuse("descriptors", ONLY_GRPC);
+    }
+    check_descriptors(table, &s.descriptors);
+    s.tool_defaults = table.optional_table("tool_defaults", |table| {
+        let defaults = tool_defaults::read(table, limits);
+        if is_fanfare {
+            table.refuse("stream", ONLY_GRPC);
+        }
+        defaults
+    });
+    if s.expose.is_empty() && !table.is_mistaken("expose") {
+        for key in ["hide", "prefix", "tool_defaults"] {
+            table.refuse(key, "only for a service with `expose`");
+        }
+        if is_fanfare {
+            table.refuse(
+                "refresh_interval",
+                "only for a service with `expose` or protocol = \"grpc\"",
+            );
+        }
+    } else {
+        let defaults = s.tool_defaults.take();
+        s.tool_defaults = Some(defaults.unwrap_or_else(|| ToolDefaults::of(limits)));
+    }
     s
 }
 
@@ -187,6 +266,12 @@ pub(super) fn write(name: &str, service: &Service) -> Vec<String> {
     }
     inside("breaker", service.breaker.entries());
     inside("retry_budget", service.retry_budget.entries());
+    if let Some(defaults) = &service.tool_defaults {
+        tables.extend(tool_defaults::write(
+            &format!("{header}.tool_defaults"),
+            defaults,
+        ));
+    }
     tables
 }
 
@@ -198,6 +283,16 @@ fn entries(service: &Service) -> Vec<Entry> {
             (endpoint().write)(&service.endpoints).unwrap_or_default(),
         );
     }
+    let (is_grpc, exposes) = (
+        service.protocol == Protocol::Grpc,
+        !service.expose.is_empty(),
+    );
+    entries.retain(|(key, _)| match *key {
+        "descriptors" => is_grpc,
+        "hide" | "prefix" => exposes,
+        "refresh_interval" => service.is_source(),
+        _ => true,
+    });
     entries
 }
 

@@ -4,6 +4,7 @@
 mod listeners;
 mod policies;
 mod services;
+mod sources;
 mod syntax;
 
 use std::{path::Path, time::Duration};

@@ -12,12 +12,14 @@ const HEAD: &str = "\
 ";
 
 /// What the example sets: section, its name here, key, value.
-const SET: [(&str, &str, &str); 6] = [
+const SET: [(&str, &str, &str); 8] = [
     (
         "services.NAME",
         "endpoint",
         "\"http://weather.tools.svc:50051\"",
     ),
+    ("services.NAME", "expose", "[\"forecast_*\"]"),
+    ("services.NAME.tool_defaults.hedge", "delay", "\"p95\""),
     ("tools.NAME", "service", "\"weather\""),
     ("tools.NAME", "description", "\"Current weather of a city\""),
     ("tools.NAME", "timeout", "\"5s\""),
@@ -26,8 +28,9 @@ const SET: [(&str, &str, &str); 6] = [
 ];
 
 /// Values of those that have no default, where this example sets none: files that
-/// are not there, and what can't be beside another key.
-const SHOWN: [(&str, &str); 5] = [
+/// are not there, and what can't be beside another key. Some have a default that is not
+/// the same as saying it, or that not every service may say.
+const SHOWN: [(&str, &str); 11] = [
     (
         "endpoints",
         "[\"http://a.tools.svc:50051\", \"http://b.tools.svc:50051\"]",
@@ -36,6 +39,15 @@ const SHOWN: [(&str, &str); 5] = [
     ("cert_file", "\"/etc/fanfare/tls/tls.crt\""),
     ("key_file", "\"/etc/fanfare/tls/tls.key\""),
     ("server_name", "\"weather.tools.svc\""),
+    ("remote", "\"weather.current\""),
+    (
+        "input_schema_file",
+        "\"/etc/fanfare/get_weather.schema.json\"",
+    ),
+    ("stream", "\"collect\""),
+    ("descriptors", "\"/etc/fanfare/weather.binpb\""),
+    ("services.NAME.tool_defaults.timeout", "\"10s\""),
+    ("services.NAME.tool_defaults.idempotent", "true"),
 ];
 
 const TAIL: &str = "
@@ -85,12 +97,13 @@ fn line(section: &Section, key: &Key) -> String {
     if let Some((_, name, value)) = SET.iter().find(of) {
         return format!("{name} = {value}\n");
     }
-    match (
-        &key.default,
-        SHOWN.iter().find(|(name, _)| *name == key.name),
-    ) {
-        (Some(default), _) => format!("#{} = {default}\n", key.name),
-        (None, Some((name, value))) => format!("# {name} = {value}\n"),
+    let full = format!("{}.{}", section.path, key.name);
+    let shown = SHOWN
+        .iter()
+        .find(|(name, _)| *name == key.name || *name == full);
+    match (shown, &key.default) {
+        (Some((_, value)), _) => format!("# {} = {value}\n", key.name),
+        (None, Some(default)) => format!("#{} = {default}\n", key.name),
         (None, None) => panic!("{} has no value here", key.name),
     }
 }

@@ -29,6 +29,9 @@ pub fn words(form: &Form) -> (String, String) {
         }
         Form::StatusCodes => ("array of gRPC statuses", "not `OK`".to_owned()),
         Form::PemFile(_) => ("path of a PEM file", String::new()),
+        Form::File(_) => ("path of a file", String::new()),
+        Form::Patterns => ("array of names with `*`", String::new()),
+        Form::NamePrefix(most) => ("string", format!("at most {most} of `A-Z a-z 0-9 _ - . /`")),
         Form::HostName => ("host name or IP address", String::new()),
         Form::OneOf(words) => {
             let words: Vec<_> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
@@ -72,6 +75,16 @@ pub fn boundaries(form: &Form) -> (Vec<String>, Vec<String>) {
             let (min, max) = (*count.start(), *count.end());
             let good = vec![hosts(min), hosts(max)];
             (good, vec![hosts(min - 1), hosts(max + 1)])
+        }
+        Form::Patterns => {
+            let patterns = |count| format!("[{}]", vec!["\"a*\""; count].join(", "));
+            let bad = ["[\"\"]", "[\"a b\"]", "\"a\""].map(str::to_owned);
+            let good = vec!["[]".to_owned(), patterns(256)];
+            (good, [&bad[..], &[patterns(257)]].concat())
+        }
+        Form::NamePrefix(most) => {
+            let good = vec![quoted(""), quoted(&"a".repeat(*most))];
+            (good, vec![quoted("a b"), quoted(&"a".repeat(most + 1))])
         }
         Form::OneOf(words) => {
             let good = words.iter().map(|word| quoted(word)).collect();

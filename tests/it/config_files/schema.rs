@@ -45,17 +45,35 @@ pub fn write(sections: &[Section]) -> String {
          "properties": {"endpoints": {"contains": {"pattern": HTTPS}}}},
     ]});
 
+    let mut defaults = table(section("services.NAME.tool_defaults"));
+    for name in ["retry", "hedge"] {
+        let table = table(section(&format!("services.NAME.tool_defaults.{name}")));
+        defaults["properties"][name] = table;
+    }
+    defaults["properties"]["hedge"]["required"] = json!(["delay"]);
+    defaults["if"] = idempotent(false);
+    defaults["then"] = unrepeated();
+    service["properties"]["tool_defaults"] = defaults;
+    let grpc = json!({"required": ["protocol"], "properties": {"protocol": {"const": "grpc"}}});
+    let exposing = json!({"required": ["expose"], "properties": {"expose": {"minItems": 1}}});
+    let unless_exposing = json!({"hide": false, "prefix": false, "tool_defaults": false});
+    let no_stream = json!({"properties": {"stream": false}});
+    service["allOf"] = json!([
+        {"if": exposing, "else": {"properties": unless_exposing}},
+        {"if": grpc, "else": {"properties": {
+            "descriptors": false, "tool_defaults": no_stream,
+        }}},
+        {"if": {"anyOf": [grpc, exposing]}, "else": {"properties": {"refresh_interval": false}}},
+    ]);
+
     let mut tool = table(section("tools.NAME"));
     tool["properties"]["retry"] = table(section("tools.NAME.retry"));
     tool["properties"]["hedge"] = table(section("tools.NAME.hedge"));
     tool["properties"]["breaker"] = table(section("tools.NAME.breaker"));
     tool["required"] = json!(["service"]);
     tool["properties"]["hedge"]["required"] = json!(["delay"]);
-    tool["if"] = json!({"required": ["idempotent"], "properties": {"idempotent": {"const": true}}});
-    tool["else"] = json!({"properties": {
-        "hedge": false,
-        "retry": {"properties": {"max_attempts": false, "codes": false}},
-    }});
+    tool["if"] = idempotent(true);
+    tool["else"] = unrepeated();
 
     let schema = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -79,6 +97,19 @@ pub fn write(sections: &[Section]) -> String {
         },
     });
     serde_json::to_string_pretty(&schema).unwrap() + "\n"
+}
+
+/// Where it is said that tools are idempotent, or that they are not.
+fn idempotent(are: bool) -> Value {
+    json!({"required": ["idempotent"], "properties": {"idempotent": {"const": are}}})
+}
+
+/// Without the settings that repeat calls.
+fn unrepeated() -> Value {
+    json!({"properties": {
+        "hedge": false,
+        "retry": {"properties": {"max_attempts": false, "codes": false}},
+    }})
 }
 
 /// Tables under names that the file chooses.
@@ -124,6 +155,16 @@ fn values(form: &Form) -> Value {
     match form {
         Form::Boolean => json!({"type": "boolean"}),
         Form::Text | Form::PemFile(_) => json!({"type": "string"}),
+        Form::File(_) => json!({"type": "string", "minLength": 1}),
+        Form::Patterns => json!({
+            "type": "array",
+            "items": {"type": "string", "pattern": "^[!-~]{1,512}$"},
+            "maxItems": 256,
+        }),
+        Form::NamePrefix(most) => json!({
+            "type": "string",
+            "pattern": format!("^[A-Za-z0-9_./-]{{0,{most}}}$"),
+        }),
         Form::HostName => json!({"type": "string", "minLength": 1}),
         Form::OneOf(words) => json!({"enum": words}),
         Form::Or(word, other) => json!({"anyOf": [{"const": word}, values(other)]}),

@@ -70,7 +70,10 @@ impl Section {
         let full = self.full_key(key);
         let needed = [
             ("services.s.endpoint", "\"https://a\""),
+            ("services.s.protocol", "\"grpc\""),
+            ("services.s.expose", "[\"*\"]"),
             ("tools.t.service", "\"s\""),
+            ("tools.t.remote", "\"a.B/C\""),
             ("tools.t.idempotent", "true"),
         ];
         let mut text = format!("{full} = {value}\n");
@@ -96,6 +99,7 @@ impl Section {
         let paths = config::sections().into_iter().map(|section| section.path);
         paths
             .filter_map(|path| path.strip_prefix(self.path)?.strip_prefix('.'))
+            .filter(|table| !table.contains('.'))
             .map(str::to_owned)
             .collect()
     }
