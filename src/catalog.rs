@@ -1,15 +1,21 @@
 //! Which tools there are, and how each is called.
 
+mod alias;
 pub mod definition;
 mod gauges;
+pub mod listing;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use futures_util::{StreamExt as _, stream};
 
+use self::{definition::Definition, listing::Listing};
 use crate::{
     config::{self, Config},
     core::{call::ToolName, fanout::Tool},
@@ -30,6 +36,8 @@ pub struct Catalog {
     tools: BTreeMap<ToolName, Entry>,
     /// The tool services, by name.
     services: BTreeMap<String, Service>,
+    /// Of these `tools`: another one for each change of them.
+    listing: Arc<OnceLock<Listing>>,
 }
 
 #[derive(Clone)]
@@ -40,7 +48,7 @@ struct Service {
 
 #[derive(Clone)]
 struct Entry {
-    description: String,
+    definition: Arc<Definition>,
     tool: Arc<dyn Tool>,
     gauges: Arc<ToolGauges>,
     /// If a tool service runs it.
@@ -49,26 +57,10 @@ struct Entry {
 
 #[derive(Clone)]
 struct Remote {
+    /// Its name.
+    service: Arc<str>,
     upstream: Arc<Upstream>,
     breakers: Arc<Breakers>,
-}
-
-/// A tool, for those who list them.
-#[derive(Clone, Copy, Debug)]
-pub struct Listed<'a> {
-    /// What it is called by.
-    pub name: &'a ToolName,
-    /// What it does.
-    pub description: &'a str,
-    /// The longest that a call may take.
-    pub timeout: Duration,
-    /// Whether calling twice does no more than calling once.
-    pub idempotent: bool,
-    /// Of its circuit breaker or that of its service, the worse; `None` if it has
-    /// none.
-    pub breaker_state: Option<BreakerState>,
-    /// Whether its service can be reached; `None` if it has none.
-    pub connectivity: Option<Connectivity>,
 }
 
 impl Catalog {
@@ -105,13 +97,18 @@ impl Catalog {
             if let Some(Service { upstream, breakers }) = catalog.services.get(&tool.service) {
                 let max_result_bytes = config.limits.max_result_bytes;
                 let remote = Remote {
+                    service: Arc::from(tool.service.as_str()),
                     upstream: Arc::clone(upstream),
                     breakers: Arc::new(Breakers::new(name.as_str(), tool, Arc::clone(breakers))),
                 };
-                let protocol = Fanfare::new(Arc::clone(upstream), max_result_bytes);
+                let protocol = Fanfare::new(name.as_str(), Arc::clone(upstream), max_result_bytes);
                 let remote_tool = RemoteTool::new(protocol, Arc::clone(&remote.breakers), tool);
-                let entry = Entry {
+                let definition = Definition {
                     description: tool.description.clone(),
+                    ..Definition::default()
+                };
+                let entry = Entry {
+                    definition: Arc::new(definition),
                     tool: Arc::new(remote_tool),
                     gauges: Arc::new(ToolGauges::new(name)),
                     remote: Some(remote),
@@ -123,32 +120,26 @@ impl Catalog {
     }
 
     /// Adds a tool, or replaces the one of that name.
-    pub fn insert(&mut self, name: ToolName, description: String, tool: Arc<dyn Tool>) {
+    pub fn insert(
+        &mut self,
+        name: ToolName,
+        definition: impl Into<Definition>,
+        tool: Arc<dyn Tool>,
+    ) {
         let entry = Entry {
-            description,
+            definition: Arc::new(definition.into()),
             tool,
             gauges: Arc::new(ToolGauges::new(&name)),
             remote: None,
         };
         self.tools.insert(name, entry);
+        self.listing = Arc::default();
     }
 
-    /// The tool of that name, and where its calls are counted.
+    /// The tool of that name or alias, and where its calls are counted.
     pub(crate) fn get(&self, name: &str) -> Option<(Arc<dyn Tool>, Arc<ToolGauges>)> {
-        let entry = self.tools.get(name)?;
+        let entry = self.tools.get(name).or_else(|| self.by_alias(name))?;
         Some((Arc::clone(&entry.tool), Arc::clone(&entry.gauges)))
-    }
-
-    /// All tools, sorted by name.
-    pub fn iter(&self) -> impl Iterator<Item = Listed<'_>> {
-        self.tools.iter().map(|(name, entry)| Listed {
-            name,
-            description: &entry.description,
-            timeout: entry.tool.timeout(),
-            idempotent: entry.tool.idempotent(),
-            breaker_state: entry.remote.as_ref().map(|remote| remote.breakers.state()),
-            connectivity: entry.remote.as_ref().map(|it| it.upstream.connectivity()),
-        })
     }
 
     /// Connects to each tool service once, some at a time, so that it is known, and

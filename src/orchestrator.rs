@@ -19,7 +19,7 @@ use self::{
     wire::status::{draining, no_time_left, overloaded},
 };
 use crate::{
-    catalog::snapshot::Snapshots,
+    catalog::snapshot::{Snapshot, Snapshots},
     config::Limits,
     core::{
         admission::Admission,
@@ -223,13 +223,10 @@ impl OrchestratorService for Orchestrator {
 
     async fn list_tools(
         &self,
-        _: Request<pb::ListToolsRequest>,
+        request: Request<pb::ListToolsRequest>,
     ) -> Result<Response<pb::ListToolsResponse>, Status> {
-        let snapshot = self.snapshots.current();
-        let tools = snapshot.catalog.iter().map(wire::tool).collect();
-        Ok(Response::new(pb::ListToolsResponse {
-            tools,
-            ..pb::ListToolsResponse::default()
-        }))
+        let Snapshot { limits, catalog } = &*self.snapshots.current();
+        let list = wire::list::list(request.get_ref(), catalog, limits.max_response_bytes);
+        list.map(Response::new)
     }
 }

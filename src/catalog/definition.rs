@@ -23,3 +23,13 @@ pub struct Definition {
     /// Whether, as far as its service says, it may destroy something.
     pub destructive: bool,
 }
+
+/// Of a tool of which no more is known than what it does.
+impl From<String> for Definition {
+    fn from(description: String) -> Self {
+        Self {
+            description,
+            ..Self::default()
+        }
+    }
+}

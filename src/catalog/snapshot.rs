@@ -41,6 +41,7 @@ impl Snapshots {
 impl Publisher {
     /// With `snapshot` in force.
     pub fn new(snapshot: Snapshot) -> Self {
+        snapshot.catalog.describe();
         Self(watch::Sender::new(Arc::new(snapshot)))
     }
 
@@ -52,6 +53,7 @@ impl Publisher {
     /// From here on `next` is in force. Requests that run go on with the one before, which
     /// ends with the last of them.
     pub fn replace(&self, mut next: Snapshot) {
+        next.catalog.describe();
         self.0.send_modify(|current| {
             next.catalog.continue_counting(&current.catalog);
             *current = Arc::new(next);

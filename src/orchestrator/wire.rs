@@ -3,6 +3,7 @@
 //! errors.
 
 pub mod codec;
+pub mod list;
 pub mod scan;
 pub mod status;
 
@@ -14,7 +15,6 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    catalog::{BreakerState, Connectivity, Listed},
     config::Limits,
     core::{
         call::{
@@ -309,31 +309,5 @@ pub fn response(
             .into_iter()
             .map(|completion| result(calls, completion, arrival, summary))
             .collect(),
-    }
-}
-
-/// A tool, as `ListTools` returns it.
-pub fn tool(listed: Listed<'_>) -> pb::Tool {
-    let breaker_state = match listed.breaker_state {
-        None => pb::BreakerState::Unspecified,
-        Some(BreakerState::Closed) => pb::BreakerState::Closed,
-        Some(BreakerState::Open) => pb::BreakerState::Open,
-        Some(BreakerState::HalfOpen) => pb::BreakerState::HalfOpen,
-    };
-    let connectivity_state = match listed.connectivity {
-        None => pb::ConnectivityState::Unspecified,
-        Some(Connectivity::Idle) => pb::ConnectivityState::Idle,
-        Some(Connectivity::Connecting) => pb::ConnectivityState::Connecting,
-        Some(Connectivity::Ready) => pb::ConnectivityState::Ready,
-        Some(Connectivity::TransientFailure) => pb::ConnectivityState::TransientFailure,
-    };
-    pb::Tool {
-        name: listed.name.as_str().to_owned(),
-        description: listed.description.to_owned(),
-        timeout: Some(duration(listed.timeout)),
-        idempotent: listed.idempotent,
-        breaker_state: breaker_state.into(),
-        connectivity_state: connectivity_state.into(),
-        ..pb::Tool::default()
     }
 }

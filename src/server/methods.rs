@@ -13,8 +13,8 @@ const ORCHESTRATOR: &str = "fanfare.v1.OrchestratorService";
 const TOOLS: &str = "fanfare.v1.ToolService";
 /// Requests of health and reflection consist of a name.
 pub(super) const MAX_NAME_REQUEST_BYTES: usize = 4 << 10;
-/// Enough for any filter over the tools.
-const MAX_LIST_REQUEST_BYTES: usize = 64 << 10;
+/// Enough for a thousand names of tools.
+const MAX_LIST_REQUEST_BYTES: usize = 144 << 10;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Method {

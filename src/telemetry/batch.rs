@@ -42,6 +42,16 @@ struct CallState {
     span: Option<Span>,
 }
 
+impl CallState {
+    /// The name of the tool, whatever `call` calls it by; if there is none, what that is.
+    fn tool<'a>(&'a self, call: &'a ToolCall) -> &'a str {
+        match &**self.gauges.name() {
+            names::OTHER => &call.name,
+            name => name,
+        }
+    }
+}
+
 /// A stream that is with its tool although its call has ended. Counted until this is
 /// dropped.
 struct StillActive(Arc<ToolGauges>);
@@ -124,7 +134,7 @@ impl BatchTelemetry {
         };
         let attributes = [
             Some(KeyValue::new(names::OPERATION, names::EXECUTE_TOOL)),
-            Some(KeyValue::new(names::TOOL_NAME, call.name.clone())),
+            Some(KeyValue::new(names::TOOL_NAME, state.tool(call).to_owned())),
             Some(KeyValue::new(names::TOOL_TYPE, names::EXTENSION)),
             (!call.id.is_empty()).then(|| KeyValue::new(names::CALL_ID, call.id.clone())),
             Some(KeyValue::new(names::CALL_INDEX, completion.index as i64)),

@@ -29,16 +29,19 @@ static CALL_TOOL: PathAndQuery = PathAndQuery::from_static("/fanfare.v1.ToolServ
 /// A tool of a service that speaks it.
 #[derive(Debug)]
 pub(crate) struct Fanfare {
+    /// What the service calls it.
+    name: Box<str>,
     upstream: Arc<Upstream>,
     max_result_bytes: usize,
     answers: Answers,
 }
 
 impl Fanfare {
-    /// A tool that `upstream` runs. Replies longer than `max_result_bytes` fail their
-    /// call.
-    pub(crate) fn new(upstream: Arc<Upstream>, max_result_bytes: usize) -> Self {
+    /// The tool that `upstream` runs under this `name`. Replies longer than
+    /// `max_result_bytes` fail their call.
+    pub(crate) fn new(name: &str, upstream: Arc<Upstream>, max_result_bytes: usize) -> Self {
         Self {
+            name: name.into(),
             upstream,
             max_result_bytes,
             answers: Answers::default(),
@@ -77,7 +80,7 @@ impl Protocol for Fanfare {
     async fn attempt(&self, attempt: &mut Attempt<'_>) -> Result<Bytes, Failure> {
         let request = |uri, max_header_list| {
             let call = attempt.call();
-            let message = message::framed(call, &call.name, attempt.payload(), attempt.number());
+            let message = message::framed(call, &self.name, attempt.payload(), attempt.number());
             let gzip = self.upstream.gzip();
             request::request(
                 uri,

@@ -60,6 +60,7 @@ mod keepalive;
 mod late_answers;
 /// Every bound, at it and one above.
 mod limits;
+mod listing;
 /// Thousands of calls in a request, and of cancels a second.
 mod load;
 /// Peers that would have a log line written for each frame or call.

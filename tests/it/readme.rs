@@ -99,6 +99,7 @@ fn the_table_of_failed_requests_has_each_status() {
         status::not_complete(Duration::ZERO),
         status::headers_too_long(2, 1),
         status::request_too_large(1, None),
+        status::list_too_large(1, 2, 1),
         status::no_such_method("", ""),
         status::malformed(""),
         status::not_one_message(""),

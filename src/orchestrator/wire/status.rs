@@ -191,6 +191,14 @@ pub fn request_too_large(max: usize, setting: Option<&str>) -> Status {
     ))
 }
 
+/// For a list of `count` tools that would be larger than `max` bytes.
+pub fn list_too_large(count: usize, bytes: usize, max: usize) -> Status {
+    RequestError::permanent(Code::ResourceExhausted, "RESPONSE_TOO_LARGE").into_status(format!(
+        "the list of {count} tools is {bytes} bytes, the limit is {max} \
+         (limits.max_response_bytes): ask for fewer with `names`"
+    ))
+}
+
 /// For an unknown method. `services` lists the services of this server.
 pub fn no_such_method(path: &str, services: &str) -> Status {
     const MAX_PATH_BYTES: usize = 200;

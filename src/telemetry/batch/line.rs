@@ -41,7 +41,7 @@ pub(super) fn write(batch: &BatchTelemetry, completion: &Completion, caller_is_g
             tracing::$level!(
                 target: "fanfare::access",
                 throttle = format_args!("{} {}", state.gauges.name(), reason.unwrap_or_default()),
-                tool = call.name,
+                tool = state.tool(call),
                 id = call.id.as_str(),
                 index = completion.index,
                 reason,
