@@ -24,13 +24,33 @@ const PROTOS: [&str; 4] = [
 ];
 /// Text that is as good as a model's: it is checked with the rest of its call.
 const MODELS_TEXT: &str = "arguments_json";
+/// What the descriptors of other services may leave out.
+const WELL_KNOWN: [&str; 13] = [
+    "google/protobuf/any.proto",
+    "google/protobuf/api.proto",
+    "google/protobuf/descriptor.proto",
+    "google/protobuf/duration.proto",
+    "google/protobuf/empty.proto",
+    "google/protobuf/field_mask.proto",
+    "google/protobuf/source_context.proto",
+    "google/protobuf/struct.proto",
+    "google/protobuf/timestamp.proto",
+    "google/protobuf/type.proto",
+    "google/protobuf/wrappers.proto",
+    "google/rpc/error_details.proto",
+    "google/rpc/status.proto",
+];
 const OPAQUE_TYPES: [&str; 2] = [".google.protobuf.Struct", ".google.protobuf.Value"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
 
-    let published = compile()?;
+    let published = compile(&PROTOS, true)?;
     let out_dir = env::var("OUT_DIR")?;
+    fs::write(
+        Path::new(&out_dir).join("well_known.bin"),
+        compile(&WELL_KNOWN, false)?.encode_to_vec(),
+    )?;
     fs::write(
         Path::new(&out_dir).join("descriptors.bin"),
         published.encode_to_vec(),
@@ -51,15 +71,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The contract with its imports, which lie beside it, so that others compile it, too.
-fn compile() -> Result<FileDescriptorSet, Box<dyn Error>> {
+/// These files with their imports. Those of the contract lie beside it, so that others
+/// compile it, too.
+fn compile(protos: &[&str], comments: bool) -> Result<FileDescriptorSet, Box<dyn Error>> {
     let mut resolver = ChainFileResolver::new();
     resolver.add(IncludeFileResolver::new("proto".into()));
     resolver.add(GoogleFileResolver::new());
 
     let mut compiler = protox::Compiler::with_file_resolver(resolver);
-    compiler.include_imports(true).include_source_info(true);
-    compiler.open_files(PROTOS)?;
+    compiler.include_imports(true).include_source_info(comments);
+    compiler.open_files(protos)?;
     Ok(FileDescriptorSet::decode(
         compiler.encode_file_descriptor_set().as_slice(),
     )?)

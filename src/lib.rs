@@ -16,6 +16,7 @@
 //! | [`policy`] | retries, hedging, budget, circuit breakers, bulkhead; knows no protocol |
 //! | [`net`] | which address and which connection a call takes |
 //! | [`tool`] | protocols for tools: arguments to bytes on the wire to outcome |
+//! | [`protobuf`] | messages that are known by their descriptors only: from and to JSON |
 //! | [`telemetry`], [`logging`] | spans, metrics and the log |
 //! | [`config`] | a file per section: its keys, defaults and checks |
 //! | [`transport`] | what both ends need of the wire: HTTP/2 frames, gzip, certificates |
@@ -141,6 +142,7 @@ pub mod net;
 pub mod orchestrator;
 pub mod policy;
 pub mod probe;
+pub mod protobuf;
 pub mod server;
 pub mod telemetry;
 pub mod tool;

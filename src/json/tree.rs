@@ -14,7 +14,10 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde_json::{Map, Value as Json};
 
-pub(crate) use self::{decimal::integer, value::name_of};
+pub(crate) use self::{
+    decimal::integer,
+    value::{Shape, encode_fields, encode_items, encode_value, name_of, read_lenient},
+};
 use crate::core::error::Violation;
 
 /// How deep lists and objects may nest, the outermost included.
@@ -115,7 +118,9 @@ impl Number<'_> {
     /// The integer that it is, if it is one of 128 bits.
     pub fn to_integer(self) -> Option<i128> {
         match self {
-            // The cast saturates: 2^127 and beyond is none.
+            Self::Double(number) if number.fract() == 0.0 && number.abs() < 2f64.powi(63) => {
+                Some(i128::from(number as i64))
+            }
             Self::Double(number) => {
                 (number.fract() == 0.0 && number.abs() < 2f64.powi(127)).then_some(number as i128)
             }

@@ -3,7 +3,7 @@
 //! not spoil the response that it becomes part of.
 
 mod message;
-mod payload;
+pub(crate) mod payload;
 
 use std::sync::Arc;
 

@@ -19,6 +19,7 @@ const MAX_MESSAGES: usize = 95;
 
 pub(super) fn read_struct(encoded: &[u8]) -> Result<Node<'_>, Vec<Violation>> {
     let mut reader = Reader {
+        lenient: false,
         violations: Violations::default(),
     };
     let mut members = Vec::new();
@@ -35,7 +36,44 @@ pub(super) fn read_struct(encoded: &[u8]) -> Result<Node<'_>, Vec<Violation>> {
     reader.violations.or(Node::Object(members))
 }
 
+/// Which of the messages of `struct.proto` it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Shape {
+    Struct,
+    Value,
+    List,
+}
+
+/// Reads what a tool answered, `depth` levels deep at most: numbers that are not finite
+/// become text, and a value of no kind becomes null. `None` if it does not decode.
+pub(crate) fn read_lenient(encoded: &[u8], shape: Shape, depth: usize) -> Option<Node<'_>> {
+    let mut reader = Reader {
+        lenient: true,
+        violations: Violations::default(),
+    };
+    let path = Path::root("");
+    let node = match shape {
+        Shape::Value => {
+            let mut node = None;
+            reader.value(&mut node, encoded, &path, depth)?;
+            node.unwrap_or(Node::Null)
+        }
+        Shape::Struct => {
+            let mut members = Vec::new();
+            reader.members(&mut members, encoded, &path, depth.checked_sub(1)?)?;
+            Node::Object(members)
+        }
+        Shape::List => {
+            let mut items = Vec::new();
+            reader.items(&mut items, encoded, &path, depth.checked_sub(1)?)?;
+            Node::List(items)
+        }
+    };
+    reader.violations.or(node).ok()
+}
+
 struct Reader {
+    lenient: bool,
     violations: Violations,
 }
 
@@ -98,8 +136,18 @@ impl Reader {
         Some((Cow::Borrowed(key), self.known(node, &path)))
     }
 
+    fn value<'a>(
+        &mut self,
+        node: &mut Option<Node<'a>>,
+        encoded: &'a [u8],
+        path: &Path<'_>,
+        depth: usize,
+    ) -> Option<()> {
+        self.merge(node, encoded, path, depth)
+    }
+
     fn known<'a>(&mut self, node: Option<Node<'a>>, path: &Path<'_>) -> Node<'a> {
-        if node.is_none() {
+        if node.is_none() && !self.lenient {
             self.violations
                 .add(path, "must have a value, is a Value of no kind");
         }
@@ -177,7 +225,9 @@ impl Reader {
         if number.is_finite() {
             return Node::Number(Number::Double(number));
         }
-        self.violations.add(path, "must be a finite number");
+        if !self.lenient {
+            self.violations.add(path, "must be a finite number");
+        }
         Node::Text(Cow::Borrowed(name_of(number)))
     }
 }

@@ -51,6 +51,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ("policy", &["config", "core"]),
     ("probe", &["config", "transport"]),
     ("protobuf", &["core", "json"]),
+    ("protobuf", &["core", "json"]),
     (
         "server",
         &[

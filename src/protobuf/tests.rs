@@ -1,0 +1,7 @@
+//! Messages both ways.
+
+mod both_ways;
+mod hostile;
+mod refused;
+mod special;
+pub(super) mod support;
