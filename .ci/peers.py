@@ -9,6 +9,7 @@ runs some of them, `--full` with as many calls as they were once shown with.
 import sys
 import time
 
+import agents
 import answers
 import clients
 import grpcurl
@@ -39,8 +40,11 @@ SCENARIOS = [
     (answers.summary, ["python"], {}),
     (answers.expiries, TOOLS, {"count": 1000}),
     (answers.lost_replica, ["python"], {}),
-    (clients.agents, clients.LANGUAGES, {}),
-    (clients.refused_agent, clients.LANGUAGES, {}),
+    (agents.agents, clients.LANGUAGES, {}),
+    (agents.turns, ["tonic"], {}),
+    (agents.refused, [*agents.AGENTS], {}),
+    (agents.lost, ["python"], {}),
+    (agents.out_of_time, ["tonic"], {}),
     (clients.tool_service, clients.LANGUAGES, {}),
     (clients.given_up, ["python"], {}),
     (neighbours.large_context, ["python", "java"], {}),

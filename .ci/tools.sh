@@ -77,7 +77,7 @@ clone() {
 # stubs DIR LANGUAGE: runs the commands that the README has for the language.
 stubs() {
     local command
-    command=$(awk -v title="## $2" '/^## / { ours = $0 == title } ours && /^mkdir|protoc -I/ { inside = 1 }
+    command=$(awk -v title="### $2" '/^##/ { ours = $0 == title } ours && /^mkdir|protoc -I/ { inside = 1 }
         inside { print; inside = /\\$/ }' tests/clients/README.md)
     (cd "$1" && PYTHONPATH=$python PATH=$1/bin:$PATH bash -euc "${command/#python /python3 }")
 }
@@ -114,5 +114,5 @@ build_java_peer() {
         printf '#!/bin/sh\nexec %s -I%s "$@"\n' "$1"/bin/protoc-linux-x86_64.exe \
             "$python/grpc_tools/_proto" >"$1/bin/protoc" &&
         stubs "$1" Java &&
-        javac -classpath "$1/*" -d "$1" "$1"/src/fanfare/v1/*.java .ci/peers/Tool.java
+        javac -classpath "$1/*" -d "$1" "$1"/src/fanfare/v1/*.java tests/clients/java/*.java .ci/peers/Tool.java
 }

@@ -1,19 +1,14 @@
-"""The programs of `tests/clients`: a tool service and an agent in each language."""
+"""The tool services of `tests/clients`, and how its programs are run."""
 
-import json
 import os
-import subprocess
 import time
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from rig import LIMIT, PEERS, Load, Rig, calls, fail, free_ports, request, run, tool_protos, tool_services
+from rig import LIMIT, PEERS, Load, Rig, calls, fail, free_ports, tool_protos, tool_services
 
 LANGUAGES = ["python", "go", "node"]
-WEATHER = {"city": "Oslo", "celsius": 21.5}
-FAILED = {"error": "city: must not be empty", "reason": "TOOL_FAILED"}
-UNKNOWN = {"error": "no tool is named no_such_tool", "reason": "UNKNOWN_TOOL"}
 # How a program is run, by its name. Its stubs are beside it, those of `rig` in its path.
 COMMANDS = {
     "python": lambda name: ["python3", f"{PEERS}-python/{name}.py"],
@@ -21,37 +16,6 @@ COMMANDS = {
     "node": lambda name: ["node", f"{PEERS}-node/out/{name}.js"],
 }
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{PEERS}-python:{os.environ['PYTHONPATH']}"}
-
-
-def agents(rig: Rig, peer: str) -> None:
-    """Each agent gets the results of its turn from the tool service in this language."""
-    fanfare = rig.fanfare(start(rig, peer)[0], get_weather="max_concurrency = 100")
-    for language in filter(rig.available, LANGUAGES):
-        done = run([*COMMANDS[language]("agent"), f"127.0.0.1:{fanfare.port}"], env=ENVIRONMENT)
-        messages = [json.loads(line) for line in done.stdout.splitlines()]
-        answers = {m["tool_call_id"]: json.loads(m["content"]) for m in messages}
-        expected = {"call_1": WEATHER, "call_2": FAILED, "call_3": UNKNOWN}
-        assert list(answers.items()) == list(expected.items()), (language, done)
-        assert "ended: call_1" in done.stderr, (language, done.stderr)
-    # They read to the end: no request was cancelled.
-    assert "CANCELLED" not in fanfare.output, fanfare.output
-
-
-def refused_agent(rig: Rig, peer: str) -> None:
-    """What is refused for want of room is sent again until the deadline; a lost connection is not."""
-    limits = "[limits]\nmax_calls_per_request = 3\nmax_in_flight_calls = 3"
-    port = rig.tool("python")
-    asleep = lambda: rig.ask(port, "calls").get("sleep", 0)
-    fanfare, before = rig.fanfare(port, server=limits, get_weather="", sleep=""), asleep()
-    running = fanfare.stub.ExecuteTools.future(request(calls("sleep", seconds=60)))
-    while asleep() == before:
-        assert not running.done(), running
-    command = [*COMMANDS[peer]("agent"), f"127.0.0.1:{fanfare.port}"]
-    agent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT)
-    rig.processes.says(fanfare.name, lambda log: log.count("RESOURCE_EXHAUSTED") > 2)
-    fanfare.process.kill()
-    _, said = agent.communicate(timeout=LIMIT)
-    assert agent.returncode != 0 and b"UNAVAILABLE" in said.upper(), said
 
 
 def tool_service(rig: Rig, peer: str) -> None:

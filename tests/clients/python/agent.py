@@ -1,58 +1,74 @@
+"""One turn of an agent on OpenAI's Chat Completions: `agent.py FANFARE ANSWER`."""
+
 import json
 import sys
 import time
 
 import grpc
 from fanfare.v1 import orchestrator_pb2, orchestrator_pb2_grpc
-from google.protobuf.json_format import MessageToDict, ParseDict
-from google.rpc import error_details_pb2, status_pb2
+from fanfare.v1.types_pb2 import ToolCall
+from google.protobuf.json_format import MessageToDict, MessageToJson
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
 
 
-def error_info(status):
-    """What Fanfare says of an error; empty if it is not Fanfare's."""
-    info = error_details_pb2.ErrorInfo()
-    if status.details:
-        status.details[0].Unpack(info)
-    return info
+def ask_model(request):
+    """Here the model is asked: `OpenAI().chat.completions.create(**request).to_dict()`."""
+    with open(sys.argv[2]) as answer:
+        return json.load(answer)
 
 
-def may_be_sent_again(error):
-    """Without an `ErrorInfo` the connection was lost, and tools may have run."""
-    metadata = dict(error.trailing_metadata() or ())
-    status = status_pb2.Status.FromString(metadata.get("grpc-status-details-bin", b""))
-    return error_info(status).metadata["retryable"] == "true"
+def plain(message):
+    """A `Struct` or `Value` as JSON: always in the same order, as prompts are cached; 3.0 is 3."""
+    number = lambda text: int(float(text)) if float(text).is_integer() else float(text)
+    return json.loads(MessageToJson(message, sort_keys=True), parse_float=number)
 
 
-def message(result):
-    """What the model gets to read."""
-    if result.HasField("error"):
-        content = {"error": result.error.message, "reason": error_info(result.error).reason}
-    else:
-        content = MessageToDict(result.observation)
-    return {"role": "tool", "tool_call_id": result.id, "content": json.dumps(content)}
+def detail(status, kind):
+    """The first detail of this kind that an error has, or an empty one."""
+    found = kind()
+    any(each.Unpack(found) for each in status.details)
+    return found
 
 
-def run_tools(stub, calls, seconds):
-    """The calls of one turn; their results, in the order of the calls."""
-    request = ParseDict({"calls": calls}, orchestrator_pb2.ExecuteToolsRequest())
-    deadline = time.monotonic() + seconds
+def content(result):
+    """What the model gets to read: the observation, or what is wrong and whether to try again."""
+    if not result.HasField("error"):
+        return json.dumps(plain(result.observation))
+    retryable = detail(result.error, ErrorInfo).metadata["retryable"] == "true"
+    failure = {"error": result.error.message, "retryable": retryable}
+    if wrong := detail(result.error, BadRequest).field_violations:
+        failure["violations"] = [*map(MessageToDict, wrong)]
+    return json.dumps(failure)
+
+
+def run_tools(fanfare, calls, seconds):
+    """The results, in the order of the calls."""
+    request, deadline = orchestrator_pb2.ExecuteToolsRequest(calls=calls), time.monotonic() + seconds
     while True:
         try:
-            for event in stub.StreamExecuteTools(request, timeout=deadline - time.monotonic()):
+            for event in fanfare.StreamExecuteTools(request, timeout=deadline - time.monotonic()):
                 if event.HasField("completion"):
-                    print("ended:", event.completion.id, file=sys.stderr)
-            return [message(result) for result in event.aggregate.results]
+                    done, taken = event.completion, event.completion.duration.ToTimedelta().total_seconds()
+                    print(f"{taken:.2f} s", done.id, done.name, done.error.message or "ok", file=sys.stderr)
+            return event.aggregate.results
         except grpc.RpcError as error:
-            if not may_be_sent_again(error):
+            status = Status.FromString(dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b""))
+            # Otherwise tools may have run, as when Fanfare says nothing: then a connection was lost.
+            if detail(status, ErrorInfo).metadata["retryable"] != "true":
                 raise
-            time.sleep(0.5)  # so long a `RetryInfo` asks for
+            time.sleep(detail(status, RetryInfo).retry_delay.ToTimedelta().total_seconds() or 0.1)
 
 
-calls = [
-    {"id": "call_1", "name": "get_weather", "arguments": {"city": "Oslo"}},
-    {"id": "call_2", "name": "get_weather", "arguments": {}},
-    {"id": "call_3", "name": "no_such_tool"},
-]
 with grpc.insecure_channel(sys.argv[1]) as channel:
-    for answer in run_tools(orchestrator_pb2_grpc.OrchestratorServiceStub(channel), calls, 10):
-        print(json.dumps(answer))
+    fanfare = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
+    tools = fanfare.ListTools(orchestrator_pb2.ListToolsRequest(format="TOOL_FORMAT_OPENAI_CHAT"))
+    messages = [{"role": "user", "content": "How is the weather in Oslo and Bern?"}]
+    request = {"model": "gpt-5.1", "tools": [*map(plain, tools.definitions)], "messages": messages}
+    answer = ask_model(request)["choices"][0]["message"]
+    functions = [(call["id"], call["function"]) for call in answer["tool_calls"]]
+    calls = [ToolCall(id=i, name=f["name"], arguments_json=f["arguments"]) for i, f in functions]
+    messages.append(answer)
+    for call, result in zip(calls, run_tools(fanfare, calls, seconds=10), strict=True):
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": content(result)})
+    print(json.dumps(request))  # what the model is asked next

@@ -1,53 +1,72 @@
+// One turn of an agent on OpenAI's Chat Completions: `agent.js FANFARE ANSWER`.
+import { readFile } from "node:fs/promises";
 import { setTimeout } from "node:timers/promises";
 import { Metadata, ServiceError, credentials } from "@grpc/grpc-js";
-import { ExecuteToolsRequest, OrchestratorServiceClient } from "./gen/fanfare/v1/orchestrator";
-import { ToolExecutionResult } from "./gen/fanfare/v1/types";
-import { ErrorInfo } from "./gen/google/rpc/error_details";
+import {
+  ExecuteToolsRequest, ListToolsRequest, ListToolsResponse, OrchestratorServiceClient, ToolFormat,
+} from "./gen/fanfare/v1/orchestrator";
+import { ToolCall, ToolExecutionResult } from "./gen/fanfare/v1/types";
+import { BadRequest, ErrorInfo } from "./gen/google/rpc/error_details";
 import { Status } from "./gen/google/rpc/status";
 
-/** What Fanfare says of an error; empty if it is not Fanfare's: then tools may have run. */
-function errorInfo(error?: Status): ErrorInfo {
-  return ErrorInfo.decode(error?.details[0]?.value ?? new Uint8Array());
+type Message = { tool_calls: { id: string; function: { name: string; arguments: string } }[] };
+
+/** Here the model is asked: `return new OpenAI().chat.completions.create(request)`. */
+async function askModel(request: object): Promise<{ choices: { message: Message }[] }> {
+  return JSON.parse(await readFile(process.argv[3]!, "utf8"));
 }
 
-function mayBeSentAgain(error: ServiceError): boolean {
-  const [details] = error.metadata.get("grpc-status-details-bin");
-  return errorInfo(details ? Status.decode(details as Buffer) : undefined).metadata.retryable === "true";
+/** What the model gets to read of a failure: what is wrong, and whether to try again. */
+function told({ message, details }: Status) {
+  const told = { error: message, retryable: false, violations: undefined as object[] | undefined };
+  for (const { typeUrl, value } of details) {
+    if (typeUrl.endsWith("/google.rpc.ErrorInfo")) {
+      told.retryable = ErrorInfo.decode(value).metadata.retryable === "true";
+    } else if (typeUrl.endsWith("/google.rpc.BadRequest")) {
+      const wrong = BadRequest.decode(value).fieldViolations;
+      told.violations = wrong.map(({ field, description }) => ({ field, description }));
+    }
+  }
+  return told;
 }
 
-/** What the model gets to read. */
-function message({ id, error, observation }: ToolExecutionResult) {
-  const content = error ? { error: error.message, reason: errorInfo(error).reason } : observation;
-  return { role: "tool", tool_call_id: id, content: JSON.stringify(content) };
-}
-
-/** The calls of one turn; their results, in the order of the calls. */
-async function runTools(request: ExecuteToolsRequest, seconds: number): Promise<object[]> {
-  const deadline = Date.now() + seconds * 1000;
+/** The results, in the order of the calls. */
+async function runTools(calls: ToolCall[], deadline: Date): Promise<ToolExecutionResult[]> {
+  const request = ExecuteToolsRequest.fromPartial({ calls });
   for (;;) {
     const results: ToolExecutionResult[] = [];
     try {
-      for await (const event of client.streamExecuteTools(request, new Metadata(), { deadline })) {
-        if (event.completion) console.error("ended:", event.completion.id);
-        results.push(...(event.aggregate?.results ?? []));
+      for await (const { completion, aggregate } of client.streamExecuteTools(request, new Metadata(), { deadline })) {
+        if (completion) console.error(completion.id, completion.name, completion.error?.message ?? "ok");
+        results.push(...(aggregate?.results ?? []));
       }
-      return results.map(message);
+      return results;
     } catch (error) {
-      if (!mayBeSentAgain(error as ServiceError)) throw error;
+      const [status] = (error as ServiceError).metadata?.get("grpc-status-details-bin") ?? [];
+      // Otherwise tools may have run, as when Fanfare says nothing: then a connection was lost.
+      if (!status || !told(Status.decode(status as Buffer)).retryable) throw error;
       await setTimeout(500); // so long a `RetryInfo` asks for
     }
   }
 }
 
+async function turn(deadline: Date) {
+  const list = ListToolsRequest.fromPartial({ format: ToolFormat.TOOL_FORMAT_OPENAI_CHAT });
+  const { definitions: tools } = await new Promise<ListToolsResponse>((resolve, reject) =>
+    client.listTools(list, new Metadata(), { deadline }, (error, tools) => (error ? reject(error) : resolve(tools))),
+  );
+  const messages: object[] = [{ role: "user", content: "How is the weather in Oslo and Bern?" }];
+  const request = { model: "gpt-5.1", tools, messages };
+  const { message } = (await askModel(request)).choices[0]!;
+  const calls = message.tool_calls.map(({ id, function: { name, arguments: argumentsJson } }) =>
+    ToolCall.fromPartial({ id, name, argumentsJson }),
+  );
+  messages.push(message);
+  for (const { id, error, observation } of await runTools(calls, deadline)) {
+    messages.push({ role: "tool", tool_call_id: id, content: JSON.stringify(error ? told(error) : observation) });
+  }
+  console.log(JSON.stringify(request)); // what the model is asked next
+}
+
 const client = new OrchestratorServiceClient(process.argv[2]!, credentials.createInsecure());
-const request = ExecuteToolsRequest.fromPartial({
-  calls: [
-    { id: "call_1", name: "get_weather", arguments: { city: "Oslo" } },
-    { id: "call_2", name: "get_weather" },
-    { id: "call_3", name: "no_such_tool" },
-  ],
-});
-runTools(request, 10).then((messages) => {
-  for (const each of messages) console.log(JSON.stringify(each));
-  client.close();
-});
+turn(new Date(Date.now() + 10_000)).finally(() => client.close());
