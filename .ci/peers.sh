@@ -24,6 +24,7 @@ peer() {
 }
 
 python_tools || die "pip can't install the tools"
+provider_types || missing "the types of the providers' libraries" "pip can't install them"
 prometheus_tool || die "apt can't unpack Prometheus"
 peer python python3
 peer go go

@@ -7,12 +7,17 @@
 python=$cache/python-$(sum_of .ci/requirements.txt)
 PATH=$python/bin:$cache/promtool/usr/bin:$PATH
 python_tools() {
-    install_into "$python" pip_install
+    install_into "$python" pip_install .ci/requirements.txt
+}
+# What providers.txt names, beside it: `PROVIDERS` is for `models.py`.
+export PROVIDERS=$cache/providers-$(sum_of .ci/providers.txt)
+provider_types() {
+    install_into "$PROVIDERS" pip_install .ci/providers.txt
 }
 pip_install() {
     python3 -m pip --version || apt_install python3-pip || return 1
     PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check \
-        --no-deps --require-hashes --target "$1" --requirement .ci/requirements.txt
+        --no-deps --require-hashes --target "$2" --requirement "$1"
 }
 
 # Prometheus and promtool: out of Debian's package, which would start a server if it were

@@ -5,6 +5,7 @@ import re
 import subprocess
 import time
 
+import models
 from clients import COMMANDS, ENVIRONMENT, start
 from rig import FANFARE, LIMIT, PEERS, ROOT, Rig, at_once, calls, request, run, wait_for
 
@@ -97,8 +98,11 @@ def turn(language: str, port: int, recorded) -> tuple[list, str]:
     # Whole numbers have no point.
     assert not re.search(r"\d\.0\b|\dE\d", done.stdout), (language, done.stdout)
     asked = json.loads(done.stdout)
-    with open(recorded) as answer:
-        return PROVIDERS[provider].answered(asked, json.load(answer)), done.stderr
+    with open(recorded) as file:
+        answer = json.load(file)
+    if models.available():
+        models.accept(provider, asked, answer)
+    return PROVIDERS[provider].answered(asked, answer), done.stderr
 
 
 def refused(rig: Rig, peer: str) -> None:

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	fanfare "example.com/agent/fanfare/v1"
 )
@@ -71,9 +72,9 @@ func main() {
 	client := fanfare.NewOrchestratorServiceClient(must(grpc.NewClient(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()))))
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	tools := must(client.ListTools(ctx, &fanfare.ListToolsRequest{Format: fanfare.ToolFormat_TOOL_FORMAT_OPENAI_RESPONSES}))
+	list := must(client.ListTools(ctx, &fanfare.ListToolsRequest{Format: fanfare.ToolFormat_TOOL_FORMAT_OPENAI_RESPONSES}))
 	input := []object{{"role": "user", "content": "How is the weather in Oslo and Bern?"}}
-	request := object{"model": "gpt-5.1", "tools": tools.GetDefinitions(), "input": input}
+	request := object{"model": "gpt-5.1", "tools": append([]*structpb.Struct{}, list.GetDefinitions()...), "input": input}
 	answer := askModel(request)
 	var calls []*fanfare.ToolCall
 	for _, item := range answer.Output {
