@@ -63,6 +63,25 @@ impl Scope<'_> {
 }
 
 impl<'a> Index<'a> {
+    /// What a name stands for where `scope` is declared. Compilers write full names, with
+    /// a dot before them; grpc-node's reflection does not, and leaves that to the
+    /// language's rule: the innermost scope that has it.
+    pub(super) fn resolve(&self, mut scope: &str, name: &str) -> Option<TypeRef> {
+        if let Some(full) = name.strip_prefix('.') {
+            return self.by_name.get(full).copied();
+        }
+        loop {
+            let within = match scope {
+                "" => self.by_name.get(name),
+                scope => self.by_name.get(format!("{scope}.{name}").as_str()),
+            };
+            if within.is_some() || scope.is_empty() {
+                return within.copied();
+            }
+            scope = scope.rsplit_once('.').map_or("", |(outer, _)| outer);
+        }
+    }
+
     /// Takes what a file declares, but for what has a name that can't be, or one that is
     /// taken.
     pub(super) fn add(&mut self, file: File<'a>, problems: &mut Problems) {

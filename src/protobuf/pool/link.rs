@@ -88,9 +88,10 @@ impl Linker<'_, '_> {
         comment(&self.index.files, file, path)
     }
 
-    fn resolve(&mut self, name: &str) -> Result<TypeRef, Fault> {
-        let name = name.strip_prefix('.').unwrap_or(name);
-        self.index.by_name.get(name).copied().ok_or_else(|| {
+    /// What a name stands for where `scope` is declared.
+    fn resolve(&mut self, scope: &str, name: &str) -> Result<TypeRef, Fault> {
+        self.index.resolve(scope, name).ok_or_else(|| {
+            let name = name.strip_prefix('.').unwrap_or(name);
             let shown = &name[..name.floor_char_boundary(MAX_NAME_BYTES)];
             if self.unresolved.len() < MAX_MISSING {
                 self.unresolved.insert(shown.to_owned());
@@ -105,15 +106,13 @@ impl Linker<'_, '_> {
         let mut found: HashMap<u32, Vec<Field>> = HashMap::new();
         let mut numbers = HashSet::new();
         for extension in &self.index.extensions {
-            let Some(TypeRef::Message(of)) = ({
-                let extendee = extension.it.extendee;
-                let name = extendee.strip_prefix('.').unwrap_or(extendee);
-                self.index.by_name.get(name).copied()
-            }) else {
+            let scope = extension.full_name.as_str();
+            let extendee = self.index.resolve(scope, extension.it.extendee);
+            let Some(TypeRef::Message(of)) = extendee else {
                 continue;
             };
             let comment = self.comment(extension.file, &extension.path);
-            let field = self.field(&extension.it, extension.features, false, comment);
+            let field = self.field(scope, &extension.it, extension.features, false, comment);
             if let Ok(mut field) = field
                 && numbers.insert((of, field.number))
             {
@@ -141,7 +140,8 @@ impl Linker<'_, '_> {
             .then(|| Fault::Invalid("is a message set".to_owned()));
         for (at, field) in (0..).zip(&it.fields) {
             let comment = self.comment(declared.file, &[&declared.path[..], &[2, at]].concat());
-            match self.field(field, declared.features, it.map_entry, comment) {
+            let scope = declared.full_name.as_str();
+            match self.field(scope, field, declared.features, it.map_entry, comment) {
                 Ok(linked) => fields.push(linked),
                 Err(found) => fault = Some(fault.unwrap_or(found)),
             }
@@ -196,6 +196,7 @@ impl Linker<'_, '_> {
 
     fn field(
         &mut self,
+        scope: &str,
         it: &descriptor::Field<'_>,
         around: Features,
         in_entry: bool,
@@ -212,7 +213,7 @@ impl Linker<'_, '_> {
             return Err(invalid("has no number"));
         }
         let features = around.with(it.features);
-        let Some(mut kind) = self.kind(it)? else {
+        let Some(mut kind) = self.kind(scope, it)? else {
             return Err(invalid("has no type"));
         };
         let entry = |message: u32| self.index.messages[message as usize].it.map_entry;
@@ -265,7 +266,7 @@ impl Linker<'_, '_> {
     }
 
     /// `None` if it is none of the language's, or not what the type's name stands for.
-    fn kind(&mut self, it: &descriptor::Field<'_>) -> Result<Option<Kind>, Fault> {
+    fn kind(&mut self, scope: &str, it: &descriptor::Field<'_>) -> Result<Option<Kind>, Fault> {
         Ok(Some(match it.kind {
             1 => Kind::Double,
             2 => Kind::Float,
@@ -284,7 +285,7 @@ impl Linker<'_, '_> {
             18 => Kind::Sint64,
             // Descriptors that nobody linked leave out which of them a name stands for.
             0 | TYPE_GROUP | TYPE_MESSAGE | 14 if !it.type_name.is_empty() => {
-                match (self.resolve(it.type_name)?, it.kind) {
+                match (self.resolve(scope, it.type_name)?, it.kind) {
                     (TypeRef::Message(at), 0 | TYPE_MESSAGE) => Kind::Message(at),
                     (TypeRef::Message(at), TYPE_GROUP) => Kind::Group(at),
                     (TypeRef::Enum(at), 0 | 14) => Kind::Enum(at),
@@ -340,16 +341,19 @@ impl Linker<'_, '_> {
                     continue;
                 }
                 // So that reflection asks for them, too.
-                let _ = (self.resolve(it.input), self.resolve(it.output));
-                let full = |name: &str| {
-                    let name = name.strip_prefix('.').unwrap_or(name);
-                    name[..name.floor_char_boundary(MAX_NAME_BYTES)].to_owned()
+                let mut full = |name: &str| match self.resolve(&service.full_name, name) {
+                    Ok(TypeRef::Message(at)) => index.messages[at as usize].full_name.clone(),
+                    _ => {
+                        let name = name.strip_prefix('.').unwrap_or(name);
+                        name[..name.floor_char_boundary(MAX_NAME_BYTES)].to_owned()
+                    }
                 };
+                let (input, output) = (full(it.input), full(it.output));
                 let path = [&service.path[..], &[2, at]].concat();
                 methods.push(Method {
                     full_name: format!("{}/{}", service.full_name, it.name),
-                    input: full(it.input),
-                    output: full(it.output),
+                    input,
+                    output,
                     client_streaming: it.client_streaming,
                     server_streaming: it.server_streaming,
                     idempotent: matches!(it.idempotency_level, 1 | 2),

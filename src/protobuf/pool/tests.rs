@@ -6,6 +6,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use prost_types::{
     DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet,
+    MethodDescriptorProto, ServiceDescriptorProto,
     field_descriptor_proto::{Label, Type},
 };
 use serde_json::json;
@@ -91,6 +92,51 @@ fn files_come_in_any_order_and_more_than_once() {
         );
         assert_eq!(missing(&pool), [""; 0]);
     }
+}
+
+#[test]
+fn names_without_a_leading_dot_are_those_of_the_innermost_scope() {
+    let mut outer = message(
+        "Outer",
+        vec![of_type("near", 1, "Inner"), of_type("far", 2, "other.Far")],
+    );
+    outer.nested_type = vec![message(
+        "Inner",
+        vec![of_type("up", 1, "Outer"), of_type("far", 2, "Far")],
+    )];
+    let mut file = file(
+        "a.proto",
+        vec![
+            outer,
+            message("Inner", vec![]),
+            message("Far", vec![field("x", 1, Type::Int32)]),
+        ],
+    );
+    let mut other = self::file(
+        "b.proto",
+        vec![message("Far", vec![field("y", 1, Type::Int32)])],
+    );
+    other.package = Some("other".to_owned());
+    file.service = vec![ServiceDescriptorProto {
+        name: Some("S".to_owned()),
+        method: vec![MethodDescriptorProto {
+            name: Some("Get".to_owned()),
+            input_type: Some("Outer".to_owned()),
+            output_type: Some("Outer.Inner".to_owned()),
+            ..MethodDescriptorProto::default()
+        }],
+        ..ServiceDescriptorProto::default()
+    }];
+    let (pool, problems) = pool(&[file, other]);
+    assert_eq!(problems, [""; 0]);
+    let json = json!({"near": {"up": {"far": {"y": 5}}, "far": {"x": 6}}});
+    let outer = pool.message("test.Outer").unwrap();
+    assert_eq!(both_ways(&outer, &json.to_string()), json);
+    let method = &pool.methods()[0];
+    assert_eq!(
+        (&*method.input, &*method.output),
+        ("test.Outer", "test.Outer.Inner")
+    );
 }
 
 #[test]
