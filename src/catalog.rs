@@ -2,6 +2,7 @@
 
 mod alias;
 pub mod definition;
+pub mod formats;
 mod gauges;
 pub mod listing;
 pub mod snapshot;

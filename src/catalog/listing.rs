@@ -1,13 +1,21 @@
 //! What there is to say of the tools of a catalogue: made once, as it is asked for far more
 //! often than it changes.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ring::digest::{Context, SHA256};
 
-use super::{BreakerState, Catalog, Connectivity, Entry, alias, definition::Definition};
-use crate::{core::call::ToolName, json};
+use super::{
+    BreakerState, Catalog, Connectivity, Entry, alias,
+    definition::Definition,
+    formats::{self, Format, Subject},
+};
+use crate::core::call::ToolName;
 
 /// How much of the hash identifies a generation, in bytes.
 const GENERATION_BYTES: usize = 16;
@@ -29,6 +37,8 @@ struct Described {
     definition: Arc<Definition>,
     input_schema: Option<Bytes>,
     output_schema: Option<Bytes>,
+    /// By format, each once it was asked for.
+    definitions: [OnceLock<Bytes>; Format::COUNT],
 }
 
 /// Which tools are asked for.
@@ -64,6 +74,25 @@ pub struct Listed<'a> {
     pub breaker_state: Option<BreakerState>,
     /// Whether its service can be reached; `None` if it has none.
     pub connectivity: Option<Connectivity>,
+    described: &'a Described,
+}
+
+impl Listed<'_> {
+    /// Its definition in that format, as an encoded `google.protobuf.Struct`.
+    pub fn definition_as(&self, format: Format) -> Bytes {
+        let make = || {
+            let subject = Subject {
+                name: self.name.as_str(),
+                alias: self.alias,
+                definition: self.definition,
+                idempotent: self.idempotent,
+            };
+            formats::encoded(format, subject)
+        };
+        self.described.definitions[format as usize]
+            .get_or_init(make)
+            .clone()
+    }
 }
 
 impl Catalog {
@@ -127,9 +156,16 @@ impl Listing {
             let described = Described {
                 name: name.clone(),
                 alias,
-                input_schema: definition.input_schema.as_deref().map(json::encode_struct),
-                output_schema: definition.output_schema.as_deref().map(json::encode_struct),
+                input_schema: definition
+                    .input_schema
+                    .as_deref()
+                    .map(formats::encoded_schema),
+                output_schema: definition
+                    .output_schema
+                    .as_deref()
+                    .map(formats::encoded_schema),
                 definition,
+                definitions: Default::default(),
             };
             identity.add(&described, entry);
             described
@@ -210,5 +246,6 @@ fn listed<'a>((described, entry): (&'a Described, &'a Entry)) -> Listed<'a> {
         idempotent: entry.tool.idempotent(),
         breaker_state: remote.map(|remote| remote.breakers.state()),
         connectivity: remote.map(|remote| remote.upstream.connectivity()),
+        described,
     }
 }

@@ -43,6 +43,8 @@ mod expiry;
 mod export;
 /// Everything at once that takes memory before a request is admitted.
 mod floods;
+/// Definitions of tools for models.
+mod formats;
 /// Replicas that freeze, or answer nothing, among others that are well.
 mod frozen;
 /// Services that allow no stream, and connections that do not last.
@@ -60,6 +62,7 @@ mod keepalive;
 mod late_answers;
 /// Every bound, at it and one above.
 mod limits;
+/// What `ListTools` says, and the two names of a tool.
 mod listing;
 /// Thousands of calls in a request, and of cancels a second.
 mod load;

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     catalog::{
         BreakerState, Catalog, Connectivity,
+        formats::Format,
         listing::{Listed, Wanted},
     },
     core::call::ToolName,
@@ -28,16 +29,20 @@ pub fn list(
     catalog: &Catalog,
     max_bytes: usize,
 ) -> Result<pb::ListToolsResponse, Status> {
-    let wanted = parse(request)?;
+    let (wanted, format) = parse(request)?;
     let tools: Vec<_> = match &wanted {
-        None => catalog.iter().map(tool).collect(),
-        Some(wanted) => catalog.select(wanted).into_iter().map(tool).collect(),
+        None => catalog.iter().collect(),
+        Some(wanted) => catalog.select(wanted),
     };
     let count = tools.len();
+    let definitions = match format {
+        None => Vec::new(),
+        Some(format) => tools.iter().map(|it| it.definition_as(format)).collect(),
+    };
     let answer = pb::ListToolsResponse {
-        tools,
+        tools: tools.into_iter().map(tool).collect(),
         generation: catalog.generation().to_owned(),
-        definitions: Vec::new(),
+        definitions,
     };
     match answer.encoded_len() {
         bytes if bytes > max_bytes => Err(list_too_large(count, bytes, max_bytes)),
@@ -45,9 +50,23 @@ pub fn list(
     }
 }
 
-/// `None`: all tools.
-fn parse(request: &pb::ListToolsRequest) -> Result<Option<Vec<Wanted>>, Violations> {
+/// Which tools are wanted (`None`: all) in which format (`None`: none).
+type Parsed = (Option<Vec<Wanted>>, Option<Format>);
+
+fn parse(request: &pb::ListToolsRequest) -> Result<Parsed, Violations> {
     let mut violations = Violations::default();
+    let format = match pb::ToolFormat::try_from(request.format) {
+        Ok(pb::ToolFormat::Unspecified) => None,
+        Ok(pb::ToolFormat::OpenaiChat) => Some(Format::OpenAiChat),
+        Ok(pb::ToolFormat::OpenaiResponses) => Some(Format::OpenAiResponses),
+        Ok(pb::ToolFormat::Anthropic) => Some(Format::Anthropic),
+        Ok(pb::ToolFormat::Gemini) => Some(Format::Gemini),
+        Ok(pb::ToolFormat::Mcp) => Some(Format::Mcp),
+        Err(_) => {
+            violations.add("format", format!("is no ToolFormat: {}", request.format));
+            None
+        }
+    };
     let count = request.names.len();
     if count > MAX_NAMES {
         let problem = format!("must be at most {MAX_NAMES} names, are {count}");
@@ -62,7 +81,7 @@ fn parse(request: &pb::ListToolsRequest) -> Result<Option<Vec<Wanted>>, Violatio
         }
     }
     violations.into_result()?;
-    Ok((count > 0).then_some(wanted))
+    Ok(((count > 0).then_some(wanted), format))
 }
 
 fn parse_name(name: &str) -> Result<Wanted, String> {
