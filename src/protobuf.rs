@@ -12,6 +12,7 @@ mod features;
 mod message;
 mod names;
 mod pool;
+mod schema;
 mod time;
 mod types;
 

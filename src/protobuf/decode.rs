@@ -13,6 +13,7 @@ mod writer;
 
 use bytes::Bytes;
 
+pub(super) use self::scan::integer;
 use self::{
     scan::Occurrence,
     writer::{Slot, Writer},

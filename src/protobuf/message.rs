@@ -3,10 +3,12 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+use serde_json::{Map, Value as Json};
 
 use super::{
     decode::{self, Unreadable},
     encode,
+    schema::{self, Direction},
     types::{MessageType, Types},
 };
 use crate::{core::error::Violation, json::tree::Node};
@@ -54,5 +56,18 @@ impl Message {
     /// If it is none, is nested too deeply or becomes too large.
     pub fn decode(&self, wire: &[u8], max_bytes: usize) -> Result<Bytes, Unreadable> {
         decode::decode(&self.types, self.message(), wire, max_bytes)
+    }
+
+    /// The JSON Schema (2020-12) of the arguments that [`encode`](Self::encode) takes: an
+    /// object without `oneOf` and `anyOf`. Fields that are `OUTPUT_ONLY` are not in it, nor
+    /// are extensions.
+    pub fn input_schema(&self) -> Map<String, Json> {
+        schema::schema(&self.types, self.index, Direction::Input)
+    }
+
+    /// The JSON Schema (2020-12) of what [`decode`](Self::decode) gives, which is no object
+    /// for a type such as `google.protobuf.StringValue`.
+    pub fn output_schema(&self) -> Map<String, Json> {
+        schema::schema(&self.types, self.index, Direction::Output)
     }
 }

@@ -35,7 +35,7 @@ pub const MAX_NAME_BYTES: usize = 512;
 const MAX_PROBLEMS: usize = 100;
 /// What every pool has, whether it was sent or not: `google/protobuf/*.proto` (but for
 /// those of the compiler) and `google/rpc/{status,error_details}.proto`.
-static WELL_KNOWN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/well_known.bin"));
+pub(super) static WELL_KNOWN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/well_known.bin"));
 
 /// The descriptors of one service at one time.
 #[derive(Clone, Debug)]

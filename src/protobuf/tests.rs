@@ -2,6 +2,7 @@
 
 mod both_ways;
 mod hostile;
+mod property;
 mod refused;
 mod special;
 pub(super) mod support;

@@ -1,7 +1,5 @@
 //! Message types, ready to be translated: what their descriptors say, resolved.
 
-#![expect(dead_code, reason = "schemas are made of the rest")]
-
 use std::collections::HashMap;
 
 /// All types of a pool.
@@ -30,7 +28,6 @@ pub(super) struct MessageType {
     /// Without those that `optional` of proto3 makes.
     pub(super) oneofs: Box<[Oneof]>,
     pub(super) has_required: bool,
-    pub(super) map_entry: bool,
     pub(super) comment: Option<Box<str>>,
     /// Why it can't be translated.
     pub(super) unusable: Option<Unusable>,

@@ -167,7 +167,7 @@ impl<'w> Key<'w> {
 
 /// The integer that a value of an integer kind is.
 #[inline]
-pub(super) fn integer(kind: Kind, raw: Raw<'_>) -> Option<i128> {
+pub(in crate::protobuf) fn integer(kind: Kind, raw: Raw<'_>) -> Option<i128> {
     Some(match (kind, raw) {
         (Kind::Int32, Raw::Varint(bits)) => i128::from(bits as i32),
         (Kind::Int64, Raw::Varint(bits)) => i128::from(bits as i64),

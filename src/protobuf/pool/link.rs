@@ -182,7 +182,6 @@ impl Linker<'_, '_> {
             fields: fields.into(),
             names,
             oneofs,
-            map_entry: it.map_entry,
             comment: self.comment(declared.file, &declared.path),
             unusable: fault.map(|fault| match fault {
                 Fault::Missing(name) => Unusable::Missing(name),
