@@ -10,7 +10,7 @@ source .ci/lib.sh
 # shellcheck source=.ci/tools.sh
 source .ci/tools.sh
 
-# peer LANGUAGE PROGRAM...: has it built. Says so if the machine has not the programs, and
+# peer LANGUAGE PROGRAM...: has it built; or `services`, those whose methods are tools. Says so if the machine has not the programs, and
 # passes in CI too: not every machine that builds Rust has all languages.
 peer() {
     local program
@@ -28,6 +28,7 @@ provider_types || missing "the types of the providers' libraries" "pip can't ins
 prometheus_tool || die "apt can't unpack Prometheus"
 peer python python3
 peer go go
+peer services go
 peer java java javac mvn
 peer node node npm
 [[ ${1:-} != --tools ]] || exit 0

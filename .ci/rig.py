@@ -104,6 +104,11 @@ def get(url: str) -> str:
         return ""
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def run(command: list, **options) -> subprocess.CompletedProcess:
     """A command that ends by itself, with what it says as text."""
     options = {"capture_output": True, "text": True, "timeout": LIMIT} | options
@@ -175,7 +180,7 @@ class Rig:
     def available(self, peer: str) -> bool:
         """Whether its language is on this machine: `tools.sh` has made its folder."""
         language = {"envoy": "go", "new": "go"}.get(peer, peer)
-        return language not in ("go", "java", "node") or Path(f"{PEERS}-{language}").is_dir()
+        return language not in ("go", "java", "node", "services") or Path(f"{PEERS}-{language}").is_dir()
 
     def tool(self, peer: str, *flags: str, own: str = "") -> int:
         """The port of such a tool service: of one for all, or of one's `own`."""
@@ -195,6 +200,16 @@ class Rig:
             # A virtual machine is slow the first time.
             self.ask(port, "echo")
 
+    def start_service(self, name: str, command: list, own: str = "") -> int:
+        """The port of one of the programs that `tools.sh` has in `services`; `PORT` stands for it."""
+        if (name, own) not in self.started:
+            (port,) = free_ports(1)
+            command = [str(port) if part == "PORT" else part for part in command]
+            self.processes.start(f"{name}{own}", [f"{PEERS}-services/bin/{command[0]}", *command[1:]])
+            wait_for(name, lambda: listens(port))
+            self.started[name, own] = port
+        return self.started[name, own]
+
     def start_envoy(self, name: str, port: int, tools: int) -> None:
         config = FORWARD.replace("LISTEN", str(port)).replace("TOOLS", str(tools))
         command = [ENVOY, "--config-yaml", config, "--concurrency", 1, "--disable-hot-restart"]
@@ -211,15 +226,21 @@ class Rig:
         """Fanfare before a service that listens on these ports; `tools` are the names of
         its tools and their settings."""
         ports = tool_ports if isinstance(tool_ports, list) else [tool_ports]
+        endpoints = ", ".join(f'"http://127.0.0.1:{port}"' for port in ports)
+        return self.serve(
+            f"{server}\n[services.peer]\nendpoints = [{endpoints}]\n{service}\n"
+            + "".join(f'[tools.{t}]\nservice = "peer"\n{keys}\n' for t, keys in tools.items()),
+            env,
+        )
+
+    def serve(self, settings: str, env=None) -> "Fanfare":
+        """Fanfare with these settings, of which the first are those of `[server]`."""
         self.count += 1
         name = f"fanfare{self.count}"
         listen, admin = free_ports(2)
-        endpoints = ", ".join(f'"http://127.0.0.1:{port}"' for port in ports)
         config = self.folder / f"{name}.toml"
         config.write_text(
-            f'[server]\nlisten = "127.0.0.1:{listen}"\nadmin_listen = "127.0.0.1:{admin}"\n'
-            f"{server}\n[services.peer]\nendpoints = [{endpoints}]\n{service}\n"
-            + "".join(f'[tools.{t}]\nservice = "peer"\n{keys}\n' for t, keys in tools.items())
+            f'[server]\nlisten = "127.0.0.1:{listen}"\nadmin_listen = "127.0.0.1:{admin}"\n{settings}'
         )
         self.processes.start(name, [FANFARE, "serve", "--config", config], f":{listen}", env)
         return Fanfare(self, name, listen, admin)
@@ -281,6 +302,12 @@ class Fanfare:
         """MiB of the process."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split(field + ":")[1].split()[0]) / 1024
+
+    def tools(self, *names: str, format: int = 0) -> dict[str, dict]:
+        """What `ListTools` says of each tool, as JSON."""
+        asked = json_format.ParseDict({"names": names, "format": format}, protos.ListToolsRequest())
+        answer = json_format.MessageToDict(self.stub.ListTools(asked, timeout=LIMIT))
+        return {tool["name"]: tool for tool in answer.get("tools", [])}
 
     def breaker(self) -> set[str]:
         """The states of the tools' circuit breakers."""

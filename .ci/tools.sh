@@ -56,13 +56,13 @@ pinned() {
 # The peers, which `peers.sh` tries Fanfare with, and the programs of `tests/clients`: other
 # people's gRPC with our few lines. Stubs are made by the commands that clients' README has.
 readonly GRPC_JAVA_PROTOC=1.83.0 # 1.85.1, which the peer has, has no generator for Linux.
-readonly NODE_MODULES='@grpc/grpc-js@1.14.7 grpc-health-check@2.1.0
+readonly NODE_MODULES='@grpc/grpc-js@1.14.7 grpc-health-check@2.1.0 @grpc/reflection@1.0.4 @grpc/proto-loader@0.8.1
     @bufbuild/protobuf@2.17.0 ts-proto@2.18.0 typescript@7.0.2 @types/node@20.19.43'
 # The new grpcurl too, so that libraries are compiled once.
 readonly GO_TOOLS='github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
     google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
     google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2 google.golang.org/grpc@v1.85.0'
-mapfile -t peers_files < <(git ls-files proto tests/clients .ci/peers/{pom.xml,Tool.java,peer.go,peer.js})
+mapfile -t peers_files < <(git ls-files proto tests/clients .ci/peers/{pom.xml,Tool.java,*.go,peer.js})
 peers=$cache/peers-$(sum_of .ci/tools.sh .ci/requirements.txt "${peers_files[@]}")
 # For `rig.py`.
 export FANFARE PEERS=$peers PYTHONPATH=$python:$PWD/proto:$PWD/.ci:$PWD/.ci/peers PYTHONDONTWRITEBYTECODE=1
@@ -120,4 +120,33 @@ build_java_peer() {
             "$python/grpc_tools/_proto" >"$1/bin/protoc" &&
         stubs "$1" Java &&
         javac -classpath "$1/*" -d "$1" "$1"/src/fanfare/v1/*.java tests/clients/java/*.java .ci/peers/Tool.java
+}
+
+# Services of others, whose methods are tools: grpc-go's examples as they are, one of them with
+# reflection, too; our few lines on Connect; and descriptor sets, with comments.
+readonly GO_SERVICES='google.golang.org/grpc/examples@v0.0.0-20260825154716-030ee8becb20
+    google.golang.org/grpc@v1.85.0 connectrpc.com/connect@v1.21.1
+    connectrpc.com/grpcreflect@v1.3.1 connectrpc.com/grpchealth@v1.5.0'
+services_peer() { install_into "$peers-services" build_services; }
+
+build_services() {
+    local examples name GOFLAGS="${GOFLAGS:-} -mod=mod"
+    export GOFLAGS
+    # shellcheck disable=SC2086  # one argument each
+    name=services go_get "$1" $GO_SERVICES && mkdir "$1"/{bin,connect,route_guide} &&
+        cp .ci/peers/connect.go "$1/connect" &&
+        examples=$(cd "$1" && go list -m -f '{{.Dir}}' google.golang.org/grpc/examples) || return 1
+    sed -e 's|^\tgrpcServer.Serve(lis)|\treflection.Register(grpcServer)\n&|' \
+        -e 's|^\t"google.golang.org/grpc"$|&\n\t"google.golang.org/grpc/reflection"|' \
+        "$examples/route_guide/server/server.go" >"$1/route_guide/main.go"
+    go_build "$1" ./connect ./route_guide || return 1
+    for name in features/reflection features/error_details features/deadline; do
+        (cd "$1" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "bin/${name#*/}" \
+            "google.golang.org/grpc/examples/$name/server") || return 1
+    done
+    pinned b146ef4bfd77a1de "$1"/bin/* || return 1
+    for name in route_guide/routeguide/route_guide helloworld/helloworld/helloworld features/proto/echo/echo; do
+        PYTHONPATH=$python python3 -m grpc_tools.protoc -I"$examples" --include_imports --include_source_info \
+            --descriptor_set_out="$1/${name##*/}.binpb" "$examples/$name.proto" || return 1
+    done
 }

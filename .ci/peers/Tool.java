@@ -6,6 +6,7 @@ import fanfare.v1.CallToolResponse;
 import fanfare.v1.ToolServiceGrpc.ToolServiceImplBase;
 import io.grpc.ServerBuilder;
 import io.grpc.Status;
+import io.grpc.protobuf.services.ProtoReflectionServiceV1;
 import io.grpc.stub.ServerCallStreamObserver;
 import io.grpc.stub.StreamObserver;
 import java.util.Map;
@@ -14,7 +15,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 
-/** A tool service on grpc-java: {@code Tool tool PORT}. */
+/** A tool service with reflection on grpc-java: {@code Tool tool PORT}. */
 public final class Tool extends ToolServiceImplBase {
   private final Map<String, Integer> calls = new ConcurrentHashMap<>();
   private final ScheduledExecutorService timer = Executors.newScheduledThreadPool(1);
@@ -55,7 +56,8 @@ public final class Tool extends ToolServiceImplBase {
   }
 
   public static void main(String[] options) throws Exception {
-    ServerBuilder.forPort(Integer.parseInt(options[1])).addService(new Tool()).build().start();
+    var server = ServerBuilder.forPort(Integer.parseInt(options[1])).addService(new Tool());
+    server.addService(ProtoReflectionServiceV1.newInstance()).build().start();
     System.out.println("listening");
     Thread.currentThread().join();
   }

@@ -1,4 +1,4 @@
-// A tool service and a caller on grpc-go: `peer tool PORT`, `peer call TARGET`.
+// A tool service with reflection and a caller on grpc-go: `peer tool PORT`, `peer call TARGET`.
 //
 // The caller makes a call for each line of its input, a JSON object, and answers with a line.
 package main
@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -113,6 +114,7 @@ func main() {
 	if os.Args[1] == "tool" {
 		server := grpc.NewServer()
 		fanfare.RegisterToolServiceServer(server, &tools{calls: map[string]any{}})
+		reflection.Register(server)
 		listener := must(net.Listen("tcp", "127.0.0.1:"+os.Args[2]))
 		fmt.Println("listening")
 		panic(server.Serve(listener))

@@ -1,9 +1,11 @@
-// A tool service and a caller on grpc-js: `peer.js tool PORT`, `peer.js call TARGET`.
+// A tool service with reflection and a caller on grpc-js: `peer.js tool PORT`, `peer.js call TARGET`.
 // Orders and answers are those of `peer.go`. The stubs are made by ts-proto.
 'use strict'
 const readline = require('node:readline')
 const grpc = require('@grpc/grpc-js')
 const health = require('grpc-health-check')
+const { loadSync } = require('@grpc/proto-loader')
+const { ReflectionService } = require('@grpc/reflection')
 const { OrchestratorServiceService, ExecuteToolsRequest } = require('./out/gen/fanfare/v1/orchestrator.js')
 const { ToolServiceService } = require('./out/gen/fanfare/v1/tool.js')
 
@@ -29,6 +31,8 @@ function callTool(call, done) {
 function serve(port) {
   const server = new grpc.Server()
   server.addService(ToolServiceService, { callTool })
+  const contract = loadSync('fanfare/v1/tool.proto', { includeDirs: [`${__dirname}/proto`] })
+  new ReflectionService(contract).addToServer(server)
   server.bindAsync(`127.0.0.1:${port}`, grpc.ServerCredentials.createInsecure(), (error) => {
     if (error) throw error
     console.log('listening')

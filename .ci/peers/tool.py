@@ -1,4 +1,4 @@
-"""A tool service on grpcio: `tool.py tool PORT [gzip]`."""
+"""A tool service on grpcio, with reflection: `tool.py tool PORT [gzip]`."""
 
 import collections
 import concurrent.futures
@@ -8,6 +8,7 @@ import threading
 
 import grpc
 from google.protobuf import json_format
+from grpc_reflection.v1alpha import reflection
 
 protos, services = grpc.protos_and_services("fanfare/v1/tool.proto")
 CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -55,6 +56,7 @@ if __name__ == "__main__":
     workers = concurrent.futures.ThreadPoolExecutor(max_workers=300)
     server = grpc.server(workers, compression=compression)
     services.add_ToolServiceServicer_to_server(Tools(), server)
+    reflection.enable_server_reflection(["fanfare.v1.ToolService", reflection.SERVICE_NAME], server)
     server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     print("listening", flush=True)
