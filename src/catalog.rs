@@ -1,13 +1,18 @@
 //! Which tools there are, and how each is called.
 
 mod alias;
+mod builder;
 pub mod definition;
+pub mod discovery;
 pub mod formats;
 mod gauges;
 pub mod listing;
+mod naming;
 pub mod snapshot;
+mod source;
 #[cfg(test)]
 mod tests;
+mod unavailable;
 
 use std::{
     collections::BTreeMap,
@@ -16,14 +21,13 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 
-use self::{definition::Definition, listing::Listing};
+use self::{builder::Builder, definition::Definition, listing::Listing, source::status::Status};
 use crate::{
     config::{self, Config},
     core::{call::ToolName, fanout::Tool},
     net::{Connect, Internet, Network, OneAddress, Upstream},
     policy::{Breakers, ServicePolicy},
     telemetry::ToolGauges,
-    tool::{fanfare::Fanfare, remote::RemoteTool},
 };
 
 pub use crate::{net::Connectivity, policy::BreakerState};
@@ -45,6 +49,8 @@ pub struct Catalog {
 struct Service {
     upstream: Arc<Upstream>,
     breakers: Arc<ServicePolicy>,
+    /// If it is asked which tools it has.
+    source: Option<Arc<Status>>,
 }
 
 #[derive(Clone)]
@@ -52,6 +58,8 @@ struct Entry {
     definition: Arc<Definition>,
     tool: Arc<dyn Tool>,
     gauges: Arc<ToolGauges>,
+    /// Whether it has no section of its own: there may be thousands of these.
+    exposed: bool,
     /// If a tool service runs it.
     remote: Option<Remote>,
 }
@@ -85,39 +93,7 @@ impl Catalog {
         config: &Config,
         network: impl Fn(&config::Service) -> Arc<dyn Network>,
     ) -> Self {
-        let mut catalog = Self::default();
-        for (name, config) in &config.services {
-            let service = Service {
-                upstream: Arc::new(Upstream::new(name, network(config), config)),
-                breakers: Arc::new(ServicePolicy::new(name, config)),
-            };
-            catalog.services.insert(name.clone(), service);
-        }
-        for (name, tool) in &config.tools {
-            // The configuration was checked: its tools name services it has.
-            if let Some(Service { upstream, breakers }) = catalog.services.get(&tool.service) {
-                let max_result_bytes = config.limits.max_result_bytes;
-                let remote = Remote {
-                    service: Arc::from(tool.service.as_str()),
-                    upstream: Arc::clone(upstream),
-                    breakers: Arc::new(Breakers::new(name.as_str(), tool, Arc::clone(breakers))),
-                };
-                let protocol = Fanfare::new(name.as_str(), Arc::clone(upstream), max_result_bytes);
-                let remote_tool = RemoteTool::new(protocol, Arc::clone(&remote.breakers), tool);
-                let definition = Definition {
-                    description: tool.description.clone(),
-                    ..Definition::default()
-                };
-                let entry = Entry {
-                    definition: Arc::new(definition),
-                    tool: Arc::new(remote_tool),
-                    gauges: Arc::new(ToolGauges::new(name)),
-                    remote: Some(remote),
-                };
-                catalog.tools.insert(name.clone(), entry);
-            }
-        }
-        catalog
+        Builder::new(config, network).catalog()
     }
 
     /// Adds a tool, or replaces the one of that name.
@@ -131,6 +107,7 @@ impl Catalog {
             definition: Arc::new(definition.into()),
             tool,
             gauges: Arc::new(ToolGauges::new(&name)),
+            exposed: false,
             remote: None,
         };
         self.tools.insert(name, entry);

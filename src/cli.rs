@@ -18,7 +18,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use fanfare::{
-    catalog::Catalog,
+    catalog::discovery::Discovery,
     config::{self, Config},
     core::workers::Workers,
     demo::{self, scenario, style::Style, tools::DemoTools, view::View},
@@ -31,7 +31,11 @@ use fanfare::{
     },
     telemetry::{Telemetry, settings::Settings},
 };
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+};
 use tokio_rustls::rustls::crypto::ring;
 use tonic_health::pb::health_check_response::ServingStatus;
 
@@ -162,9 +166,9 @@ async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
         None => None,
     };
     let (workers, mut threads) = Workers::start(count)?;
-    let catalog = Catalog::new(&config);
-    let connecting = catalog.clone();
-    let server = Server::orchestrator(&config, catalog)
+    let discovery = Discovery::new(&config);
+    let connecting = discovery.catalog();
+    let server = Server::following(&config, discovery.snapshots())
         .await
         .on(workers.clone())
         .with_telemetry(telemetry.clone());
@@ -182,6 +186,7 @@ async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
     workers.spawn_on_each(move || connecting.connect());
     tokio::select! {
         () = server.run(listener, shutdown) => {}
+        () = discovery.run() => {}
         // Half of a service is worse than none: who starts it again can tell that it ended.
         worker = threads.broken() => return Err(format!("worker {worker} has ended").into()),
     }
@@ -250,7 +255,8 @@ struct Demo {
     telemetry: Telemetry,
     readiness: ReadinessProbe,
     stop: Vec<oneshot::Sender<()>>,
-    servers: Vec<tokio::task::JoinHandle<()>>,
+    servers: Vec<JoinHandle<()>>,
+    discovery: JoinSet<()>,
 }
 
 impl Demo {
@@ -265,7 +271,8 @@ impl Demo {
             Some(settings) => Telemetry::start(settings, config.tools.len()),
             None => Telemetry::default(),
         };
-        let orchestrator = Server::orchestrator(&config, Catalog::new(&config))
+        let discovery = Discovery::new(&config);
+        let orchestrator = Server::following(&config, discovery.snapshots())
             .await
             .with_telemetry(telemetry.clone());
         let mut demo = Self {
@@ -274,7 +281,9 @@ impl Demo {
             readiness: Arc::new(orchestrator.readiness()),
             stop: Vec::new(),
             servers: Vec::new(),
+            discovery: JoinSet::new(),
         };
+        demo.discovery.spawn(discovery.run());
         demo.run(orchestrator, listener);
         demo.run(Server::tools(&config, DemoTools::default()).await, tools);
         Ok(demo)

@@ -50,7 +50,9 @@ pub fn config_toml(tools_addr: SocketAddr) -> String {
     let mut toml = format!(
         "# The demo tools: one remote service that serves them all.\n\
          [services.demo]\n\
-         endpoint = \"http://{tools_addr}\"\n"
+         endpoint = \"http://{tools_addr}\"\n\
+         # It says itself what they are; the names are those of the sections below.\n\
+         expose = [\"*\"]\n"
     );
     for (name, description, idempotent) in TOOLS {
         let idempotent = if idempotent {
@@ -88,6 +90,8 @@ mod tests {
             "# The demo tools: one remote service that serves them all.\n\
              [services.demo]\n\
              endpoint = \"http://127.0.0.1:50052\"\n\
+             # It says itself what they are; the names are those of the sections below.\n\
+             expose = [\"*\"]\n\
              \n\
              [tools.echo]\n\
              service = \"demo\"\n\

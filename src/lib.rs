@@ -73,7 +73,8 @@
 //! addresses) and the snapshot: atomics, and locks that are held for a few instructions.
 //!
 //! The main thread accepts, and does what belongs to no worker or may be slow: names are
-//! looked up, the admin port is served, telemetry exported. It also looks after the workers
+//! looked up, services are asked which tools they have (`catalog/discovery.rs`), the admin
+//! port is served, telemetry exported. It also looks after the workers
 //! (`server/supervision.rs`). Code asks `core/worker.rs` where it runs; in tests, and for the
 //! demo, all is as on one worker.
 //!
@@ -81,9 +82,13 @@
 //!
 //! - **A protocol for tools**: a type in `tool/` that implements `tool/protocol.rs`
 //!   (one attempt: arguments to bytes to observation, or to a `policy/failure.rs`), its keys
-//!   in `config/service.rs`, and the line of `catalog.rs` that makes it. What is spoken over
+//!   in `config/service.rs`, and the line of
+//!   `catalog/builder.rs` that makes it. What is spoken over
 //!   gRPC finds framing, replies and the meaning of failures in `tool/grpc.rs`. Deadlines,
 //!   retries, breakers and telemetry are around it.
+//! - **A way to learn which tools a service has**: a file in `catalog/source/`, which
+//!   gives offers; `catalog/discovery.rs` asks, `catalog/naming.rs` names,
+//!   `catalog/builder.rs` makes tools of them, of which each catalogue has its own.
 //! - **A setting**: one entry in the file of its section in `config/`; the reference, the
 //!   example and the JSON Schema are written out of it.
 //! - **A metric or an attribute of a span**: its name in `telemetry/names.rs`.
@@ -117,8 +122,10 @@
 //!     again only if it can't have run or may run twice, and within a budget; callers
 //!     are told what they may send again.
 //!     `retries::*`, `hedging::*`, `breaker::*`, `bulkhead::*`, `not_served::*`
-//! 11. **A request sees one generation** of the tools and limits; what is replaced goes
-//!     with the last request that began with it. `snapshots::*`
+//! 11. **One bad tool harms only itself**: what a service says of a tool that can't be used
+//!     leaves out that tool. `catalogue::a_bad_tool_is_left_out_alone`, `catalogue::*`
+//! 12. **A request sees one generation** of the tools and limits; what is replaced goes
+//!     with the last request that began with it. `snapshots::*`, `catalogue::*`
 //!
 //! # Who may name whom
 //!

@@ -36,7 +36,7 @@ pub(crate) use connection::Outgoing;
 pub(crate) use eject::Answers;
 pub(crate) use linger::{Linger, Lingers};
 pub(crate) use network::OneAddress;
-pub(crate) use upstream::{AddressHealth, InFlight, NoConnection, Terms};
+pub(crate) use upstream::{AddressHealth, Apart, InFlight, NoConnection, Terms};
 
 pub use address::Address;
 pub use network::{Connect, Internet, Io, Network};

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Catalog, Entry, snapshot::Snapshots};
+use super::{Catalog, Entry, snapshot::Snapshots, source::status::Status};
 use crate::{
+    core::call::ToolName,
     net::{Connectivity, Upstream},
     policy::{Breaker, BreakerState},
     telemetry::{Gauge, GaugeSource, ToolGauges},
@@ -24,19 +25,33 @@ impl GaugeSource for Snapshots {
             Gauge::Connectivity => catalog.upstreams(connectivity, report),
             Gauge::EjectedAddresses => catalog.upstreams(|it| it.ejected() as u64, report),
             Gauge::WornConnections => catalog.upstreams(Upstream::worn, report),
+            Gauge::Tools => catalog.sources(Status::tools, report),
+            Gauge::LeftOutTools => catalog.sources(Status::left_out, report),
+            Gauge::ToolChanges => catalog.sources(Status::changes, report),
+            Gauge::FailedRefreshes => catalog.sources(Status::failures, report),
+            Gauge::RefreshAge => catalog.sources(Status::age, report),
         }
     }
 }
 
 impl Catalog {
+    /// Those that have series of their own: of the tools that services have by themselves,
+    /// which may be thousands, only those that were called.
+    fn measured(&self) -> impl Iterator<Item = (&ToolName, &Entry)> {
+        let has_series = |entry: &Entry| !entry.exposed || entry.gauges.is_used();
+        self.tools
+            .iter()
+            .filter(move |(_, entry)| has_series(entry))
+    }
+
     fn calls(&self, read: fn(&ToolGauges) -> u64, report: &mut dyn FnMut(&str, u64)) {
-        for (name, entry) in &self.tools {
+        for (name, entry) in self.measured() {
             report(name.as_str(), read(&entry.gauges));
         }
     }
 
     fn breakers(&self, read: fn(&Breaker) -> u64, report: &mut dyn FnMut(&str, u64)) {
-        for (name, entry) in &self.tools {
+        for (name, entry) in self.measured() {
             if let Some(remote) = &entry.remote {
                 report(name.as_str(), read(remote.breakers.breaker()));
             }
@@ -52,6 +67,14 @@ impl Catalog {
     fn upstreams(&self, read: fn(&Upstream) -> u64, report: &mut dyn FnMut(&str, u64)) {
         for (name, service) in &self.services {
             report(name, read(&service.upstream));
+        }
+    }
+
+    fn sources(&self, read: fn(&Status) -> u64, report: &mut dyn FnMut(&str, u64)) {
+        for (name, service) in &self.services {
+            if let Some(status) = &service.source {
+                report(name, read(status));
+            }
         }
     }
 

@@ -26,6 +26,14 @@ impl Pattern {
         (is_visible && fits).then(|| Self(pattern.to_owned()))
     }
 
+    /// Whether it may stand for a name that begins like this.
+    pub fn may_begin_with(&self, beginning: &str) -> bool {
+        match self.0.split_once('*') {
+            None => self.0.starts_with(beginning),
+            Some((fixed, _)) => fixed.starts_with(beginning) || beginning.starts_with(fixed),
+        }
+    }
+
     /// Whether it stands for `name`, in time of at most their lengths multiplied.
     pub fn matches(&self, name: &str) -> bool {
         let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
@@ -117,6 +125,17 @@ mod tests {
         for bad in ["", "a b", "\u{e9}", &"a".repeat(513)] {
             assert_eq!(Pattern::new(bad), None);
         }
+    }
+
+    #[test]
+    fn a_beginning_rules_some_names_out() {
+        let may = |pattern: &str| Pattern::new(pattern).unwrap().may_begin_with("a.B/");
+        assert!(
+            ["*", "a.*", "a.B/*", "a.B/Get*", "a.B/C", "*/C"]
+                .into_iter()
+                .all(may)
+        );
+        assert!(!["a.B", "a.C/*", "b*", "a.BC/*"].into_iter().any(may));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //!
 //! Each call leaves its trace in the `ledger`.
 
+mod definitions;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
@@ -129,7 +131,11 @@ impl ToolService for DemoTools {
         &self,
         _: Request<ListToolsRequest>,
     ) -> Result<Response<ListToolsResponse>, Status> {
-        Err(Status::unimplemented("it describes nothing"))
+        let tools = definitions::tools();
+        Ok(Response::new(ListToolsResponse {
+            tools,
+            ..ListToolsResponse::default()
+        }))
     }
 }
 

@@ -11,8 +11,9 @@
 //! sees of it as long as all is well, so that no lock is shared then; `pick.rs` picks an
 //! address and a connection; `dialing.rs`, `lookups.rs` and `maintenance.rs` are what runs in tasks of
 //! their own; `connectivity.rs` tells whether the service can be reached; `in_flight.rs` is
-//! a call that was sent.
+//! a call that was sent; `apart.rs` opens what is no connection for calls.
 
+mod apart;
 mod connectivity;
 mod dialing;
 mod in_flight;
@@ -37,6 +38,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+pub(crate) use self::apart::Apart;
 pub use self::connectivity::Connectivity;
 pub(crate) use self::in_flight::{AddressHealth, InFlight, Terms};
 use self::{names::Names, pick::Pick, state::State, view::Views};

@@ -126,6 +126,9 @@ impl Methods {
                 unary(MAX_LIST_REQUEST_BYTES, None)
             }
             "/fanfare.v1.ToolService/CallTool" if services.tools => unary(usize::MAX, None),
+            "/fanfare.v1.ToolService/ListTools" if services.tools => {
+                unary(MAX_LIST_REQUEST_BYTES, None)
+            }
             "/grpc.health.v1.Health/Check" => unary(MAX_NAME_REQUEST_BYTES, None),
             "/grpc.health.v1.Health/Watch" => Method {
                 long_lived: true,

@@ -71,7 +71,7 @@ impl BatchTelemetry {
         let begins = record.wall(started);
         let state = |gauges: Option<Arc<ToolGauges>>| {
             let gauges = gauges.unwrap_or_else(|| Arc::clone(&telemetry.other_tools));
-            gauges.add_queued(1);
+            gauges.begin();
             CallState {
                 span: request.and_then(|span| span.internal(gauges.span_name(), begins)),
                 gauges,

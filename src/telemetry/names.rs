@@ -270,6 +270,21 @@ metrics! {
     WORN_CONNECTIONS = "fanfare.tool_service.worn_connections", "counter", "{connection}",
         &[TOOL_SERVICE],
         "connections that were replaced because many calls on them had been cancelled";
+    SERVICE_TOOLS = "fanfare.tool_service.tools", "gauge", "{tool}",
+        &[TOOL_SERVICE],
+        "tools of a service that is asked which ones it has";
+    LEFT_OUT_TOOLS = "fanfare.tool_service.left_out_tools", "gauge", "{tool}",
+        &[TOOL_SERVICE],
+        "of what such a service has and should be exposed, how many are no tools: the log says why";
+    TOOL_CHANGES = "fanfare.tool_service.tool_changes", "counter", "{change}",
+        &[TOOL_SERVICE],
+        "how often such a service had something else than before: each time a new catalogue comes into force";
+    REFRESH_AGE = "fanfare.tool_service.refresh.age", "gauge", "s",
+        &[TOOL_SERVICE],
+        "how long ago such a service could last be asked; if never, since when it can't";
+    FAILED_REFRESHES = "fanfare.tool_service.refresh.failures", "counter", "{refresh}",
+        &[TOOL_SERVICE],
+        "how often such a service could not be asked, or answered with nonsense: what it had before stays in force";
     DROPPED_SPANS = "fanfare.telemetry.dropped_spans", "counter", "{span}",
         &[ERROR_TYPE],
         "spans that did not reach the collector: `queue_full` or `export_failed`";
@@ -287,6 +302,7 @@ pub const METHODS: &[&str] = &[
     "fanfare.v1.OrchestratorService/StreamExecuteTools",
     "fanfare.v1.OrchestratorService/ListTools",
     CALL_TOOL,
+    "fanfare.v1.ToolService/ListTools",
     "grpc.health.v1.Health/Check",
     "grpc.health.v1.Health/Watch",
     "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",

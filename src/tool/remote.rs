@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
 
 use super::{
     attempt::{Attempt, Call},
@@ -16,8 +17,9 @@ use crate::{
         call::{Outcome, ToolCall},
         error::CallError,
         fanout::{Invocation, Tool},
+        status::Code,
     },
-    policy::{Breakers, Policy},
+    policy::{Failure, Policy, Stage},
 };
 
 /// A tool that is called by the protocol `P`, under the policies of its own.
@@ -25,19 +27,28 @@ pub(crate) struct RemoteTool<P>(Arc<Inner<P>>);
 
 struct Inner<P> {
     protocol: P,
-    policy: Policy,
+    policy: Arc<Policy>,
     timeout: Duration,
     idempotent: bool,
+    /// Notified if the service no longer knows the tool.
+    stale: Option<Arc<Notify>>,
 }
 
 impl<P: Protocol> RemoteTool<P> {
-    /// The tool of `config`, behind its `breakers`.
-    pub(crate) fn new(protocol: P, breakers: Arc<Breakers>, config: &config::Tool) -> Self {
+    /// The tool of `config`, under its `policy`. Notifies `stale` if its service does not
+    /// know it.
+    pub(crate) fn new(
+        protocol: P,
+        policy: Arc<Policy>,
+        config: &config::Tool,
+        stale: Option<Arc<Notify>>,
+    ) -> Self {
         Self(Arc::new(Inner {
             protocol,
-            policy: Policy::new(breakers, config),
+            policy,
             timeout: config.timeout,
             idempotent: config.idempotent,
+            stale,
         }))
     }
 }
@@ -53,10 +64,18 @@ impl<P: Protocol> Inner<P> {
         };
         let outcome = self.policy.run(invocation, attempt).await;
         outcome.map_err(|failure| {
+            if let Some(stale) = self.stale.as_ref().filter(|_| is_unknown(&failure)) {
+                stale.notify_one();
+            }
             let may_have_run = invocation.possible_runs() > 0;
             failure.into_call_error(self.idempotent, may_have_run)
         })
     }
+}
+
+/// Whether the service says that it has no such tool.
+fn is_unknown(failure: &Failure) -> bool {
+    failure.stage == Stage::Answered && failure.code == Code::Unimplemented
 }
 
 impl<P: Protocol> Tool for RemoteTool<P> {

@@ -25,6 +25,8 @@ mod breaker;
 mod bulkhead;
 /// The caller goes away; the failure policy; nothing outlives its request.
 mod cancel;
+/// Services that are asked which tools they have.
+mod catalogue;
 /// Compressed answers, and what they stand for.
 mod compressed;
 /// `deploy/config/` is what the code says.

@@ -32,6 +32,16 @@ pub enum Gauge {
     EjectedAddresses,
     /// Of a service: how many connections were worn by cancels.
     WornConnections,
+    /// Of a service that is asked for its tools: how many there are.
+    Tools,
+    /// Of such a service: how many of what it has are no tools.
+    LeftOutTools,
+    /// Of such a service: how often it had something else than before.
+    ToolChanges,
+    /// Of such a service: how often it could not be asked.
+    FailedRefreshes,
+    /// Of such a service: since how many seconds it could not be asked.
+    RefreshAge,
 }
 
 /// Who knows the tools and tool services in force.
@@ -40,17 +50,22 @@ pub trait GaugeSource: Send + Sync {
     fn read(&self, gauge: Gauge, report: &mut dyn FnMut(&str, u64));
 }
 
-const GAUGES: [(Gauge, &Metric); 5] = [
+const GAUGES: [(Gauge, &Metric); 8] = [
     (Gauge::ToolBreakerState, &names::TOOL_BREAKER_STATE),
     (Gauge::BreakerState, &names::BREAKER_STATE),
     (Gauge::Connections, &names::CONNECTIONS),
     (Gauge::Connectivity, &names::CONNECTIVITY),
     (Gauge::EjectedAddresses, &names::EJECTED),
+    (Gauge::Tools, &names::SERVICE_TOOLS),
+    (Gauge::LeftOutTools, &names::LEFT_OUT_TOOLS),
+    (Gauge::RefreshAge, &names::REFRESH_AGE),
 ];
-const COUNTERS: [(Gauge, &Metric); 3] = [
+const COUNTERS: [(Gauge, &Metric); 5] = [
     (Gauge::ToolBreakerOpenings, &names::TOOL_BREAKER_OPENINGS),
     (Gauge::BreakerOpenings, &names::BREAKER_OPENINGS),
     (Gauge::WornConnections, &names::WORN_CONNECTIONS),
+    (Gauge::ToolChanges, &names::TOOL_CHANGES),
+    (Gauge::FailedRefreshes, &names::FAILED_REFRESHES),
 ];
 const CALLS: [(Gauge, &Metric); 2] = [
     (Gauge::ActiveCalls, &names::ACTIVE_CALLS),

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 use opentelemetry::{KeyValue, metrics::BoundHistogram};
@@ -23,6 +23,7 @@ pub(crate) struct ToolGauges {
     span_name: String,
     queued: AtomicI64,
     active: AtomicI64,
+    used: AtomicBool,
     series: OnceLock<ToolSeries>,
 }
 
@@ -54,6 +55,7 @@ impl ToolGauges {
             span_name: format!("{} {label}", names::EXECUTE_TOOL),
             queued: AtomicI64::new(0),
             active: AtomicI64::new(0),
+            used: AtomicBool::new(false),
             series: OnceLock::new(),
         }
     }
@@ -61,6 +63,11 @@ impl ToolGauges {
     /// How many wait for their turn.
     pub(crate) fn queued(&self) -> u64 {
         count(&self.queued)
+    }
+
+    /// Whether it was ever called.
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// How many are with the tool.
@@ -88,6 +95,15 @@ impl ToolGauges {
 
     pub(in crate::telemetry) fn span_name(&self) -> &str {
         &self.span_name
+    }
+
+    /// A call begins: it waits for its turn.
+    pub(in crate::telemetry) fn begin(&self) {
+        self.add_queued(1);
+        // The line is shared: it is not written to without need.
+        if !self.is_used() {
+            self.used.store(true, Ordering::Relaxed);
+        }
     }
 
     pub(in crate::telemetry) fn add_queued(&self, calls: i64) {

@@ -17,7 +17,7 @@ use crate::{
         observer::Target,
         status::Code,
     },
-    policy::{Failure, Resend, ServicePolicy, Stage},
+    policy::{Breakers, Failure, Resend, ServicePolicy, Stage},
 };
 
 /// What an attempt comes to.
@@ -103,7 +103,12 @@ async fn call(
         made: AtomicU32::new(0),
     };
     let start = Instant::now();
-    let remote = Arc::new(RemoteTool::new(fake, breakers, &tool));
+    let remote = Arc::new(RemoteTool::new(
+        fake,
+        Arc::new(Policy::new(breakers, &tool)),
+        &tool,
+        None,
+    ));
     let arguments = Bytes::from_static(b"as they came");
     let mut batch = one_call(remote, Some(arguments), Duration::from_secs(60));
     let completion = batch.next().await.expect("a completion");

@@ -7,6 +7,7 @@ pub mod bare;
 pub mod by_hand;
 pub mod caller;
 pub mod collector;
+pub mod described;
 pub mod hooked;
 pub mod hostile;
 pub mod killed;

@@ -1,0 +1,105 @@
+//! What descriptors say as tools: the methods of gRPC services.
+
+use std::{fs, path::Path, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{MAX_BYTES, Offer, Told, Unusable, hash_of};
+use crate::{
+    catalog::definition::Definition,
+    protobuf::{Method, Pool, Problem},
+};
+
+/// How to call a method: of one state of its descriptors.
+#[derive(Clone, Debug)]
+pub(in crate::catalog) struct Shape(Arc<Messages>);
+
+#[derive(Debug)]
+struct Messages {
+    streams: bool,
+}
+
+impl Shape {
+    /// Whether it answers with a stream.
+    pub(in crate::catalog) fn streams(&self) -> bool {
+        self.0.streams
+    }
+}
+
+/// They are the same only if they are of the same state.
+impl PartialEq for Shape {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// What is in the file at `path`.
+///
+/// # Errors
+/// If it can't be read or is no set of descriptors.
+pub(super) fn of_file(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Told, String> {
+    let problem = |problem: String| format!("{}: {problem}", path.display());
+    let read = || -> std::io::Result<Vec<u8>> {
+        let length = fs::metadata(path)?.len();
+        if length > MAX_BYTES as u64 {
+            let most = MAX_BYTES >> 20;
+            return Err(std::io::Error::other(format!("it has over {most} MiB")));
+        }
+        fs::read(path)
+    };
+    let set = read().map_err(|error| problem(error.to_string()))?;
+    let (pool, problems) = Pool::from_set(&set).map_err(|it| problem(it.to_string()))?;
+    Ok(told(hash_of(&set), &pool, &problems, wanted))
+}
+
+/// What these files say, of which `pool` was made.
+pub(super) fn of_files(
+    mut files: Vec<Bytes>,
+    pool: &Pool,
+    problems: &[Problem],
+    wanted: impl Fn(&str) -> bool,
+) -> Told {
+    files.sort();
+    told(hash_of(&files), pool, problems, wanted)
+}
+
+fn told(content: u64, pool: &Pool, problems: &[Problem], wanted: impl Fn(&str) -> bool) -> Told {
+    let mut told = Told {
+        content,
+        notes: problems.iter().map(ToString::to_string).collect(),
+        ..Told::default()
+    };
+    let mut methods: Vec<&Method> = pool.methods().iter().collect();
+    methods.sort_by(|a, b| a.full_name.cmp(&b.full_name));
+    methods.dedup_by(|a, b| a.full_name == b.full_name);
+    for method in methods.into_iter().filter(|it| wanted(&it.full_name)) {
+        match offer(pool, method) {
+            Ok(offer) => told.offers.push(Arc::new(offer)),
+            Err(why) => told.unusable.push(Unusable::new(&method.full_name, why)),
+        }
+    }
+    told
+}
+
+fn offer(pool: &Pool, method: &Method) -> Result<Offer, String> {
+    if method.client_streaming {
+        return Err("it takes a stream, which no call is".to_owned());
+    }
+    let message = |name: &str| pool.message(name).map_err(|why| why.to_string());
+    let (input, output) = (message(&method.input)?, message(&method.output)?);
+    Ok(Offer {
+        remote: method.full_name.clone(),
+        definition: Definition {
+            description: method.description.clone(),
+            input_schema: Some(Arc::new(input.input_schema())),
+            output_schema: Some(Arc::new(output.output_schema())),
+            read_only: method.read_only,
+            ..Definition::default()
+        },
+        timeout: None,
+        idempotent: method.idempotent,
+        shape: Some(Shape(Arc::new(Messages {
+            streams: method.server_streaming,
+        }))),
+    })
+}
