@@ -9,7 +9,7 @@ mod decimal;
 mod text;
 mod value;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use bytes::Bytes;
 use serde_json::{Map, Value as Json};
@@ -174,13 +174,10 @@ fn duplicates(members: &[(Cow<'_, str>, Node<'_>)]) -> Option<Vec<usize>> {
             }
         }
     } else {
-        let mut order: Vec<usize> = (0..members.len()).collect();
-        // A sort by key and place: of one key, the last place is the one that stays.
-        order.sort_unstable_by(|&a, &b| members[a].0.cmp(&members[b].0).then(a.cmp(&b)));
-        let pairs = order.windows(2);
-        found.extend(
-            pairs.filter_map(|pair| (members[pair[0]].0 == members[pair[1]].0).then_some(pair[0])),
-        );
+        let mut places = HashMap::with_capacity(members.len());
+        for (at, (key, _)) in members.iter().enumerate() {
+            found.extend(places.insert(&**key, at));
+        }
         found.sort_unstable();
     }
     (!found.is_empty()).then_some(found)

@@ -75,6 +75,18 @@ pub(crate) fn delimited<'a>(left: &mut &'a [u8]) -> Option<&'a [u8]> {
     left.split_off(..length)
 }
 
+/// Goes over a length-delimited field with this tag, if it is next and is shorter than 128
+/// bytes, as most are.
+#[inline]
+pub(crate) fn short<'a>(left: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
+    let [found, length @ 0..0x80, rest @ ..] = *left else {
+        return None;
+    };
+    let (field, rest) = rest.split_at_checked(usize::from(*length))?;
+    (*found == tag).then(|| *left = rest)?;
+    Some(field)
+}
+
 #[inline]
 pub(crate) fn fixed64(left: &mut &[u8]) -> Option<u64> {
     let bytes = left.split_off(..8)?.try_into().ok()?;

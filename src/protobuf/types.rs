@@ -23,7 +23,8 @@ pub(super) struct MessageType {
     pub(super) mapping: Mapping,
     /// Sorted by number.
     pub(super) fields: Box<[Field]>,
-    /// What a field may be called in JSON, sorted; with its place in `fields`.
+    /// What a field may be called in JSON, sorted by length and then by bytes; with its
+    /// place in `fields`.
     pub(super) names: Box<[(Box<str>, u32)]>,
     /// Without those that `optional` of proto3 makes.
     pub(super) oneofs: Box<[Oneof]>,
@@ -217,9 +218,13 @@ impl MessageType {
     /// The place of the field with this name.
     #[inline]
     pub(super) fn named(&self, name: &str) -> Option<usize> {
-        let found = self
-            .names
-            .binary_search_by(|(known, _)| (**known).cmp(name));
+        let found = self.names.binary_search_by(|(known, _)| {
+            // Most names differ in their length, which is quickly seen.
+            known
+                .len()
+                .cmp(&name.len())
+                .then_with(|| (**known).cmp(name))
+        });
         found.ok().map(|at| self.names[at].1 as usize)
     }
 

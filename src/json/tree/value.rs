@@ -17,12 +17,24 @@ use crate::{
 /// arguments lie a few levels deep in their request.
 const MAX_MESSAGES: usize = 95;
 
+/// The tag of a struct's entries, a list's items and an entry's key.
+const FIRST: u8 = 1 << 3 | wire::BYTES as u8;
+/// The tag of an entry's value.
+const SECOND: u8 = 2 << 3 | wire::BYTES as u8;
+/// The tags of `Value`'s members.
+const NULL: u8 = 1 << 3;
+const NUMBER: u8 = 2 << 3 | wire::FIXED64 as u8;
+const STRING: u8 = 3 << 3 | wire::BYTES as u8;
+const BOOL: u8 = 4 << 3;
+
 pub(super) fn read_struct(encoded: &[u8]) -> Result<Node<'_>, Vec<Violation>> {
     let mut reader = Reader {
         lenient: false,
         violations: Violations::default(),
     };
-    let mut members = Vec::new();
+    // Few members take less than this; more of them cost an allocation or two.
+    const MEMBER_BYTES: usize = 20;
+    let mut members = Vec::with_capacity((encoded.len() / MEMBER_BYTES).min(256));
     let root = Path::root("arguments");
     if reader
         .members(&mut members, encoded, &root, MAX_DEPTH - 1)
@@ -89,6 +101,10 @@ impl Reader {
         depth: usize,
     ) -> Option<()> {
         while !left.is_empty() {
+            if let Some(entry) = wire::short(&mut left, FIRST) {
+                members.push(self.entry(entry, path, depth)?);
+                continue;
+            }
             match wire::field(&mut left)? {
                 (1, Raw::Bytes(entry)) => members.push(self.entry(entry, path, depth)?),
                 (1, _) => return None,
@@ -106,6 +122,14 @@ impl Reader {
         path: &Path<'_>,
         depth: usize,
     ) -> Option<(Cow<'a, str>, Node<'a>)> {
+        let mut left = entry;
+        if let Some(key) = wire::short(&mut left, FIRST)
+            && let Some(value) = wire::short(&mut left, SECOND)
+            && left.is_empty()
+            && let Some(node) = scalar(value)
+        {
+            return Some((Cow::Borrowed(from_utf8(key).ok()?), node));
+        }
         let mut key = "";
         let mut left = entry;
         let mut value = None;
@@ -229,6 +253,25 @@ impl Reader {
             self.violations.add(path, "must be a finite number");
         }
         Node::Text(Cow::Borrowed(name_of(number)))
+    }
+}
+
+/// A `Value` that is a scalar and is encoded as usual. `None` of others, which may be good.
+#[inline]
+fn scalar(value: &[u8]) -> Option<Node<'_>> {
+    match value {
+        [NUMBER, bits @ ..] => {
+            let number = f64::from_le_bytes(bits.try_into().ok()?);
+            number
+                .is_finite()
+                .then_some(Node::Number(Number::Double(number)))
+        }
+        [STRING, length @ 0..0x80, text @ ..] if text.len() == usize::from(*length) => {
+            Some(Node::Text(Cow::Borrowed(from_utf8(text).ok()?)))
+        }
+        [BOOL, flag @ (0 | 1)] => Some(Node::Bool(*flag == 1)),
+        [NULL, 0] => Some(Node::Null),
+        _ => None,
     }
 }
 

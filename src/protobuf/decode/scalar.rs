@@ -52,7 +52,8 @@ impl<'t> Decoder<'t, '_> {
                 if is_64_bits(kind) {
                     self.writer.integer_text(slot, value)
                 } else {
-                    self.writer.number(slot, value as f64)
+                    // These have 32 bits.
+                    self.writer.number(slot, value as i64 as f64)
                 }
             }
         }

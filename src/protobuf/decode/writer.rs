@@ -1,7 +1,5 @@
 //! Writes a `google.protobuf.Value`, as far as it has room.
 
-use std::io::{Cursor, Write as _};
-
 use bytes::Bytes;
 
 use super::{Done, Unreadable};
@@ -22,6 +20,9 @@ const LIST: u8 = 6 << 3 | wire::BYTES as u8;
 /// The tags of an item in `ListValue`, or of an entry in `Struct`; of its key and value.
 const FIRST: u8 = 1 << 3 | wire::BYTES as u8;
 const SECOND: u8 = 2 << 3 | wire::BYTES as u8;
+
+/// An entry whose key and value are shorter together has lengths of one byte each.
+const SHORT: usize = 120;
 
 /// Where a value goes.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +91,14 @@ impl Writer {
                 self.out.push(FIRST);
                 put_varint(&mut self.out, value as u64);
             }
+            Slot::Entry(key) if key.len() + value < SHORT => {
+                let entry = key.len() + value + 4;
+                self.expect(entry + 2)?;
+                let head = [FIRST, entry as u8, FIRST, key.len() as u8];
+                self.out.extend_from_slice(&head);
+                self.out.extend_from_slice(key.as_bytes());
+                self.out.extend_from_slice(&[SECOND, value as u8]);
+            }
             Slot::Entry(key) => {
                 let key_bytes = 1 + varint_len(key.len() as u64) + key.len();
                 let entry = key_bytes + 1 + varint_len(value as u64) + value;
@@ -132,26 +141,39 @@ impl Writer {
 
     #[inline]
     pub(super) fn text(&mut self, slot: Slot<'_>, text: &str) -> Done {
+        self.utf8(slot, text.as_bytes())
+    }
+
+    /// A string whose bytes are known to be UTF-8.
+    #[inline]
+    fn utf8(&mut self, slot: Slot<'_>, text: &[u8]) -> Done {
         let length = text.len() as u64;
         self.open(slot, 1 + varint_len(length) + text.len())?;
         self.out.push(STRING);
         put_varint(&mut self.out, length);
-        self.out.extend_from_slice(text.as_bytes());
+        self.out.extend_from_slice(text);
         Ok(())
     }
 
     /// An integer as a string.
     pub(super) fn integer_text(&mut self, slot: Slot<'_>, value: i128) -> Done {
-        let mut buffer = Cursor::new([0; 40]);
-        // 128 bits have less digits.
-        let _ = match i64::try_from(value) {
-            Ok(value) => write!(buffer, "{value}"),
-            Err(_) => write!(buffer, "{value}"),
-        };
-        let length = usize::try_from(buffer.position()).unwrap_or(0);
-        let buffer = buffer.into_inner();
-        let digits = std::str::from_utf8(&buffer[..length]).unwrap_or_default();
-        self.text(slot, digits)
+        let mut digits = [0; 21];
+        let mut at = digits.len();
+        // The integers of protobuf have 64 bits at most.
+        let mut left = value.unsigned_abs() as u64;
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (left % 10) as u8;
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
+        if value < 0 {
+            at -= 1;
+            digits[at] = b'-';
+        }
+        self.utf8(slot, &digits[at..])
     }
 
     pub(super) fn begin_struct(&mut self, slot: Slot<'_>) -> Begun {

@@ -20,7 +20,8 @@ pub(super) const MAX_MISSING: usize = 1000;
 type Names = Box<[(Box<str>, u32)]>;
 
 /// Gives each field a name of its own in JSON. Returns all names by which they are known,
-/// sorted: those of the `.proto` before those of JSON, if they differ and fall together.
+/// as `MessageType::named` needs them. A name of JSON that is another field's in the `.proto`
+/// stays with that one.
 pub(super) fn name_fields(fields: &mut [Field]) -> Result<Names, String> {
     let mut known: HashMap<Box<str>, u32> = HashMap::with_capacity(2 * fields.len());
     for (at, field) in (0..).zip(&*fields) {
@@ -36,7 +37,7 @@ pub(super) fn name_fields(fields: &mut [Field]) -> Result<Names, String> {
         }
     }
     let mut names: Vec<_> = known.into_iter().collect();
-    names.sort_unstable();
+    names.sort_unstable_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
     Ok(names.into())
 }
 
