@@ -42,6 +42,7 @@ SCENARIOS = [
     (answers.lost_replica, ["python"], {}),
     (agents.agents, clients.LANGUAGES, {}),
     (agents.turns, ["tonic"], {}),
+    (agents.same_prompt, ["tonic"], {}),
     (agents.refused, [*agents.AGENTS], {}),
     (agents.lost, ["python"], {}),
     (agents.out_of_time, ["tonic"], {}),

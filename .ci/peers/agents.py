@@ -5,9 +5,11 @@ import re
 import subprocess
 import time
 
+from google.protobuf import json_format
+
 import models
 from clients import COMMANDS, ENVIRONMENT, start
-from rig import FANFARE, LIMIT, PEERS, ROOT, Rig, at_once, calls, request, run, wait_for
+from rig import FANFARE, LIMIT, PEERS, ROOT, Fanfare, Rig, at_once, calls, protos, request, run, wait_for
 
 CLASSPATH = f"{PEERS}-java:{PEERS}-java/*"
 # Which provider's API each speaks, and how it is run.
@@ -41,7 +43,7 @@ def agents(rig: Rig, peer: str) -> None:
     weather = ("call_1", {"city": "Oslo", "celsius": 21.5})
     for language in filter(rig.available, AGENTS):
         recorded = f"{ROOT}/tests/clients/answers/{AGENTS[language][0]}.json"
-        first, of_empty, unknown = turn(language, fanfare.port, recorded)[0]
+        first, of_empty, unknown = turn(language, fanfare, recorded)[0]
         assert first == weather, (language, first)
         assert of_empty[0] == "call_2" and "city" in of_empty[1]["error"] and not of_empty[1]["retryable"], of_empty
         assert unknown[0] == "call_3" and "get_wether" in unknown[1]["error"], unknown
@@ -53,8 +55,30 @@ def turns(rig: Rig, peer: str) -> None:
     """Whatever becomes of single calls, each is answered, in the order of the calls; one that hangs
     costs its own answer."""
     once = "idempotent = true\nretry.max_attempts = 1"
-    fanfare = rig.fanfare(rig.tool(peer), echo="", sleep="", hang='timeout = "3s"', fail=once)
-    all_at_once(rig, lambda language: one_turn(rig, language, fanfare.port))
+    tools = {"echo": "", "sleep": "", "hang": 'timeout = "3s"', "fail": once, '"large.file"': described(rig)}
+    fanfare = rig.fanfare(rig.tool(peer), **tools)
+    all_at_once(rig, lambda language: one_turn(rig, language, fanfare))
+
+
+def described(rig: Rig) -> str:
+    """Settings of a tool whose definition has numbers and keys of all kinds."""
+    size = {"type": "integer", "minimum": -9007199254740991, "maximum": 12345678901, "description": "how much"}
+    some = {"type": "array", "items": {"type": "number", "multipleOf": 0.25}, "maxItems": 64}
+    path = rig.folder / "large.json"
+    path.write_text(json.dumps({"type": "object", "properties": {"size": size, "some": some}, "required": ["size"]}))
+    return f'description = "Makes a large file"\ninput_schema_file = "{path}"'
+
+
+def same_prompt(rig: Rig, peer: str) -> None:
+    """Definitions are the same text whenever a model gets them: providers cache prompts."""
+    fanfare = rig.fanfare(rig.tool(peer), get_weather="", **{'"large.file"': described(rig)})
+
+    def ask_twice(language: str) -> None:
+        said = [json.loads(run(command(language, fanfare), env=ENVIRONMENT).stdout)["tools"] for _ in range(2)]
+        # As the text had them: dictionaries keep their order.
+        assert len({json.dumps(tools) for tools in said}) == 1, (language, said)
+
+    all_at_once(rig, ask_twice)
 
 
 def all_at_once(rig: Rig, work) -> None:
@@ -63,9 +87,9 @@ def all_at_once(rig: Rig, work) -> None:
     at_once(len(languages), lambda i: work(languages[i]))
 
 
-def one_turn(rig: Rig, language: str, port: int) -> None:
+def one_turn(rig: Rig, language: str, fanfare: Fanfare) -> None:
     asked = TURN if AGENTS[language][0] == "anthropic" else [*TURN, BROKEN]
-    answers, progress = turn(language, port, write_answer(rig, language, asked))
+    answers, progress = turn(language, fanfare, write_answer(rig, language, asked))
     assert [each for each, _ in answers] == [each for each, *_ in asked], (language, answers)
     told = dict(answers)
     for id, _, _, expected in asked:
@@ -90,14 +114,17 @@ def write_answer(rig: Rig, language: str, calls: list):
     return path
 
 
-def turn(language: str, port: int, recorded) -> tuple[list, str]:
+def turn(language: str, fanfare: Fanfare, recorded) -> tuple[list, str]:
     """What the model is told of each call, by its id; and what is on the terminal meanwhile."""
     provider, program = AGENTS[language]
-    done = run([*program, f"127.0.0.1:{port}", recorded], env=ENVIRONMENT)
+    done = run([*program, f"127.0.0.1:{fanfare.port}", recorded], env=ENVIRONMENT)
     assert done.returncode == 0, (language, done)
     # Whole numbers have no point.
     assert not re.search(r"\d\.0\b|\dE\d", done.stdout), (language, done.stdout)
     asked = json.loads(done.stdout)
+    listed = fanfare.stub.ListTools(protos.ListToolsRequest(format=f"TOOL_FORMAT_{provider.upper()}"))
+    definitions = json_format.MessageToDict(listed)["definitions"]
+    assert asked["tools"] == definitions, (language, asked["tools"], definitions)
     with open(recorded) as file:
         answer = json.load(file)
     if models.available():
@@ -150,7 +177,7 @@ def out_of_time(rig: Rig, peer: str) -> None:
     all_at_once(rig, try_in_vain)
 
 
-def full_fanfare(rig: Rig):
+def full_fanfare(rig: Rig) -> Fanfare:
     """It lists its tools, and has no room for three calls."""
     limits = "[limits]\nmax_calls_per_request = 3\nmax_in_flight_calls = 3"
     port = rig.tool("python")
@@ -162,7 +189,7 @@ def full_fanfare(rig: Rig):
     return fanfare
 
 
-def command(language: str, fanfare) -> list:
+def command(language: str, fanfare: Fanfare) -> list:
     provider, program = AGENTS[language]
     return [*program, f"127.0.0.1:{fanfare.port}", f"{ROOT}/tests/clients/answers/{provider}.json"]
 

@@ -6,7 +6,7 @@ import time
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from rig import LIMIT, PEERS, Load, Rig, calls, fail, free_ports, tool_protos, tool_services
+from rig import LIMIT, PEERS, Load, Rig, calls, fail, free_ports, protos, tool_protos, tool_services
 
 LANGUAGES = ["python", "go", "node"]
 # How a program is run, by its name. Its stubs are beside it, those of `rig` in its path.
@@ -19,11 +19,15 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": f"{PEERS}-python:{os.environ['PYTHONPA
 
 
 def tool_service(rig: Rig, peer: str) -> None:
-    """It knows its tools by name, has health, and a rollout of it costs no call."""
+    """It describes its tools, knows them by name, has health, and a rollout of it costs no call."""
     replicas = [start(rig, peer) for _ in range(2)]
     for port, _ in replicas:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            other = tool_services.ToolServiceStub(channel).CallTool.future(weather("other"))
+            stub = tool_services.ToolServiceStub(channel)
+            (described,) = stub.ListTools(protos.ListToolsRequest()).tools
+            assert described.name == "get_weather" and described.idempotent, described
+            assert list(described.input_schema["required"]) == ["city"], described
+            other = stub.CallTool.future(weather("other"))
             assert other.exception().code() == grpc.StatusCode.UNIMPLEMENTED, other
             health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
             assert health.status == health.SERVING, health

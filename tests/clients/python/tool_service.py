@@ -3,7 +3,7 @@ import signal
 import sys
 
 import grpc
-from fanfare.v1 import tool_pb2, tool_pb2_grpc
+from fanfare.v1 import orchestrator_pb2, tool_pb2, tool_pb2_grpc
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Value
 from grpc_health.v1 import health, health_pb2_grpc
@@ -17,9 +17,21 @@ async def get_weather(arguments):
 
 
 TOOLS = {"get_weather": get_weather}
+CITY = {"type": "string", "minLength": 1, "description": "such as Oslo"}
+DESCRIPTIONS = [
+    {
+        "name": "get_weather",
+        "description": "Current weather of a city",
+        "idempotent": True,
+        "inputSchema": {"type": "object", "properties": {"city": CITY}, "required": ["city"]},
+    }
+]
 
 
 class ToolService(tool_pb2_grpc.ToolServiceServicer):
+    async def ListTools(self, request, context):
+        return ParseDict({"tools": DESCRIPTIONS}, orchestrator_pb2.ListToolsResponse())
+
     async def CallTool(self, request, context):
         if request.name not in TOOLS:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"no tool {request.name}")

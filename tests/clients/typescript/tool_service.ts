@@ -1,6 +1,7 @@
 import { setTimeout } from "node:timers/promises";
 import { Server, ServerCredentials, handleUnaryCall, status } from "@grpc/grpc-js";
 import { HealthImplementation } from "grpc-health-check";
+import { ListToolsRequest, ListToolsResponse } from "./gen/fanfare/v1/orchestrator";
 import { CallToolRequest, CallToolResponse, ToolServiceService } from "./gen/fanfare/v1/tool";
 
 type Tool = (args: Record<string, any>, signal: AbortSignal) => Promise<unknown>;
@@ -12,6 +13,19 @@ const tools: Record<string, Tool | undefined> = {
     return { city, celsius: 21.5 };
   },
 };
+
+const city = { type: "string", minLength: 1, description: "such as Oslo" };
+const descriptions = ListToolsResponse.fromPartial({
+  tools: [
+    {
+      name: "get_weather",
+      description: "Current weather of a city",
+      idempotent: true,
+      inputSchema: { type: "object", properties: { city }, required: ["city"] },
+    },
+  ],
+});
+const listTools: handleUnaryCall<ListToolsRequest, ListToolsResponse> = (_, answer) => answer(null, descriptions);
 
 const callTool: handleUnaryCall<CallToolRequest, CallToolResponse> = (call, answer) => {
   const { name, arguments: args } = call.request;
@@ -25,7 +39,7 @@ const callTool: handleUnaryCall<CallToolRequest, CallToolResponse> = (call, answ
 
 const server = new Server();
 const health = new HealthImplementation({ "": "SERVING" });
-server.addService(ToolServiceService, { callTool });
+server.addService(ToolServiceService, { callTool, listTools });
 health.addToServer(server);
 server.bindAsync(process.argv[2]!, ServerCredentials.createInsecure(), (error) => {
   if (error) throw error;

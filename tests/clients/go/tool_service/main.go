@@ -39,6 +39,18 @@ type toolService struct {
 	fanfare.UnimplementedToolServiceServer
 }
 
+func (toolService) ListTools(context.Context, *fanfare.ListToolsRequest) (*fanfare.ListToolsResponse, error) {
+	city := map[string]any{"type": "string", "minLength": 1, "description": "such as Oslo"}
+	schema, err := structpb.NewStruct(map[string]any{
+		"type":       "object",
+		"properties": map[string]any{"city": city},
+		"required":   []any{"city"},
+	})
+	return &fanfare.ListToolsResponse{Tools: []*fanfare.Tool{
+		{Name: "get_weather", Description: "Current weather of a city", Idempotent: true, InputSchema: schema},
+	}}, err
+}
+
 func (toolService) CallTool(ctx context.Context, request *fanfare.CallToolRequest) (*fanfare.CallToolResponse, error) {
 	tool, found := tools[request.GetName()]
 	if !found {
