@@ -43,6 +43,7 @@ SCENARIOS = [
     (agents.agents, clients.LANGUAGES, {}),
     (agents.turns, ["tonic"], {}),
     (agents.same_prompt, ["tonic"], {}),
+    (agents.gemini, ["tonic"], {}),
     (agents.refused, [*agents.AGENTS], {}),
     (agents.lost, ["python"], {}),
     (agents.out_of_time, ["tonic"], {}),

@@ -194,6 +194,25 @@ def command(language: str, fanfare: Fanfare) -> list:
     return [*program, f"127.0.0.1:{fanfare.port}", f"{ROOT}/tests/clients/answers/{provider}.json"]
 
 
+def gemini(rig: Rig, peer: str) -> None:
+    """What README says of a model without an agent here, in the words of its library."""
+    if not models.available():
+        return
+    types = models.gemini()
+    fanfare = rig.fanfare(rig.tool(peer), echo="", fail="", **{'"large.file"': described(rig)})
+    listed = fanfare.stub.ListTools(protos.ListToolsRequest(format="TOOL_FORMAT_GEMINI"))
+    definitions = json_format.MessageToDict(listed)["definitions"]
+    types.Tool.model_validate({"functionDeclarations": definitions})
+    parts = [{"functionCall": {"name": name, "args": json.loads(text)}} for _, name, text, _ in (TURN[3], TURN[1])]
+    content = types.Content.model_validate({"role": "model", "parts": parts})
+    asked = [part.function_call for part in content.parts]
+    results = fanfare.execute([{"name": call.name, "argumentsJson": json.dumps(call.args)} for call in asked])
+    responses = [{"error": r["error"]["message"]} if "error" in r else {"output": r["observation"]} for r in results]
+    parts = [{"functionResponse": {"name": c.name, "response": r}} for c, r in zip(asked, responses, strict=True)]
+    types.Content.model_validate({"role": "user", "parts": parts})
+    assert responses == [{"error": "no such city"}, {"output": TURN[1][3]}], responses
+
+
 class OpenAiChat:
     @staticmethod
     def ask(recorded: dict, turn: list) -> None:

@@ -42,6 +42,12 @@ def types(provider: str):
     return pydantic.TypeAdapter(kind), getattr(package, answer)
 
 
+def gemini():
+    """Its types, which refuse what they don't know."""
+    sys.path.insert(0, os.environ["PROVIDERS"])
+    return importlib.import_module("google.genai.types")
+
+
 def consume(value) -> None:
     """An `Iterable` is validated only while it is read."""
     if isinstance(value, dict):

@@ -278,3 +278,24 @@ fn the_readme_shows_the_tool_service_that_is_tried() {
     let shown = shown.next().and_then(|rest| rest.split("```").next());
     assert!(shown.is_some_and(|part| sample.contains(part)), "{shown:?}");
 }
+
+/// An agent is there to be read and copied: without comments, it fits on a page.
+#[test]
+fn an_agent_is_short() {
+    for (name, text) in [
+        ("Python", include_str!("../clients/python/agent.py")),
+        (
+            "asyncio",
+            include_str!("../clients/python/agent_asyncio.py"),
+        ),
+        ("Go", include_str!("../clients/go/agent/main.go")),
+        ("TypeScript", include_str!("../clients/typescript/agent.ts")),
+        ("Java", include_str!("../clients/java/Agent.java")),
+    ] {
+        let is_comment = |line: &str| ["//", "/**", "#"].iter().any(|mark| line.starts_with(mark));
+        let lines = text.lines().map(str::trim);
+        let code = lines.filter(|line| !line.is_empty() && !is_comment(line));
+        let count = code.count();
+        assert!(count <= 80, "{name}: {count} lines");
+    }
+}
