@@ -21,7 +21,7 @@ use fanfare::{
     catalog::discovery::Discovery,
     config::{self, Config},
     core::workers::Workers,
-    demo::{self, scenario, style::Style, tools::DemoTools, view::View},
+    demo::{self, scenario, tools::DemoTools},
     logging::{self, LogFormat},
     probe,
     server::{
@@ -30,6 +30,7 @@ use fanfare::{
         open_files,
     },
     telemetry::{Telemetry, settings::Settings},
+    waterfall::{style::Style, view::View},
 };
 use tokio::{
     net::TcpListener,

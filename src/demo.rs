@@ -6,12 +6,8 @@
 //! the logger that the tools' ledger goes to.
 
 mod ledger;
-mod render;
 pub mod scenario;
-pub mod style;
-mod text;
 pub mod tools;
-pub mod view;
 
 use std::{fmt::Write as _, net::SocketAddr};
 

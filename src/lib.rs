@@ -20,7 +20,8 @@
 //! | [`telemetry`], [`logging`] | spans, metrics and the log |
 //! | [`config`] | a file per section: its keys, defaults and checks |
 //! | [`transport`] | what both ends need of the wire: HTTP/2 frames, gzip, certificates |
-//! | [`demo`], [`probe`], [`json`], [`mistakes`] | a tool service to try things with; the health probe; JSON; what is wrong with settings |
+//! | [`demo`], [`waterfall`] | a tool service to try things with; a run of calls as a person sees it |
+//! | [`probe`], [`json`], [`mistakes`] | the health probe; JSON; what is wrong with settings |
 //!
 //! # The path of a request
 //!
@@ -154,6 +155,7 @@ pub mod server;
 pub mod telemetry;
 pub mod tool;
 pub mod transport;
+pub mod waterfall;
 
 /// The generated contract: `proto/fanfare/v1`. Payload fields are opaque bytes.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -32,7 +32,7 @@ use clap::ValueEnum;
 use tracing::Level;
 use tracing_subscriber::{layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-pub(crate) use self::escape::escaped;
+pub use self::escape::escaped;
 use self::{
     fields::Fields, format::Format, gate::Gate, human::Human, queue::Queue, refused::Select,
     throttle::Throttle,

@@ -89,7 +89,7 @@ fn failure(status: &Status, service: &str) -> ProbeError {
 }
 
 /// The innermost error, which is the most specific.
-fn cause(error: &(dyn Error + 'static)) -> String {
+pub fn cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

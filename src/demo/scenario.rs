@@ -3,51 +3,32 @@
 //!
 //! It needs a Fanfare that serves the demo tools, and starts nothing itself.
 
-use std::{future::Future, io, pin::pin, time::Duration};
+use std::io;
 
 use bytes::Bytes;
 use serde_json::json;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tonic::{Status, body::Body, client::GrpcService, codegen::StdError};
 
-use super::{render, view::View};
 use crate::{
     json,
     pb::{
-        AggregateView, ExecuteToolsRequest, ExecuteToolsResponse, ToolCall,
+        AggregateView, ExecuteToolsRequest, ToolCall,
         orchestrator_service_client::OrchestratorServiceClient,
-        stream_execute_tools_response::Event, tool_execution_result::Outcome,
     },
+    waterfall::{self, Summary, view::View},
 };
 
 /// How long the three calls sleep, in seconds.
 pub const SECONDS: [f64; 3] = [3.0, 1.0, 2.0];
-
-/// How often a live view is redrawn.
-const TICK: Duration = Duration::from_millis(100);
-
-/// How a run went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// From the sending of the request to the end of the stream, by the clock
-    /// of the caller.
-    pub wall: Duration,
-    /// The durations of the calls added up: what one after the other takes.
-    pub sum: Duration,
-    /// How many of the calls ended in an error.
-    pub failed: usize,
-}
 
 /// Sends one `StreamExecuteTools` with one call of `sleep` for each of
 /// `seconds` (usually [`SECONDS`]), shows on `view` what comes back, and returns
 /// once the stream has ended.
 ///
 /// # Errors
-/// The status of the RPC; `INTERNAL` if its stream ends without an aggregate;
-/// a status with the message of the `io::Error` if the view can't be written.
-/// A call that fails is not an error: see [`Summary::failed`].
+/// As [`waterfall::run`].
 pub async fn run<T>(
-    mut client: OrchestratorServiceClient<T>,
+    client: OrchestratorServiceClient<T>,
     seconds: &[f64],
     view: &mut View<impl io::Write>,
 ) -> Result<Summary, Status>
@@ -57,27 +38,7 @@ where
     T::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
     <T::ResponseBody as http_body::Body>::Error: Into<StdError> + Send,
 {
-    let request = request(seconds);
-    view.begin(&request.calls)?;
-    let mut pace = Pace::start();
-    let response = pace
-        .keep(view, client.stream_execute_tools(request))
-        .await?;
-    let mut events = response?.into_inner();
-
-    let mut aggregate = None;
-    while let Some(message) = pace.keep(view, events.message()).await?? {
-        match message.event {
-            Some(Event::Completion(result)) => view.completion(pace.elapsed(), &result)?,
-            Some(Event::Aggregate(response)) => aggregate = Some(response),
-            None => {}
-        }
-    }
-    let wall = pace.elapsed();
-    let missing = || Status::internal("the stream ended without an aggregate");
-    let aggregate = aggregate.ok_or_else(missing)?;
-    let summary = summary(wall, &aggregate);
-    view.aggregate(wall, summary.sum, &aggregate)?;
+    let (summary, _) = waterfall::run(client, request(seconds), view).await?;
     Ok(summary)
 }
 
@@ -99,56 +60,10 @@ fn request(seconds: &[f64]) -> ExecuteToolsRequest {
     }
 }
 
-fn summary(wall: Duration, aggregate: &ExecuteToolsResponse) -> Summary {
-    let results = || aggregate.results.iter();
-    let durations = results().map(|result| render::length(result.duration));
-    let failed = results().filter(|result| matches!(result.outcome, Some(Outcome::Error(_))));
-    Summary {
-        wall,
-        sum: durations.fold(Duration::ZERO, Duration::saturating_add),
-        failed: failed.count(),
-    }
-}
-
-/// The clock of a run, which keeps a live view moving.
-struct Pace {
-    start: Instant,
-    ticks: Interval,
-}
-
-impl Pace {
-    fn start() -> Self {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        Self {
-            start: Instant::now(),
-            ticks,
-        }
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.start.elapsed()
-    }
-
-    /// Waits for `future` and redraws the view meanwhile.
-    async fn keep<F: Future>(
-        &mut self,
-        view: &mut View<impl io::Write>,
-        future: F,
-    ) -> io::Result<F::Output> {
-        let mut future = pin!(future);
-        loop {
-            tokio::select! {
-                biased;
-                output = &mut future => return Ok(output),
-                _ = self.ticks.tick(), if view.is_live() => view.tick(self.elapsed())?,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures_util::{
         FutureExt as _, StreamExt as _,
         stream::{self, BoxStream, FuturesUnordered},
@@ -157,12 +72,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        demo::style::Style,
         pb::{
-            ExecuteToolsRequest, ListToolsRequest, ListToolsResponse, StreamExecuteToolsResponse,
-            ToolExecutionResult,
+            ExecuteToolsRequest, ExecuteToolsResponse, ListToolsRequest, ListToolsResponse,
+            StreamExecuteToolsResponse, ToolExecutionResult,
             orchestrator_service_server::{OrchestratorService, OrchestratorServiceServer},
+            stream_execute_tools_response::Event,
+            tool_execution_result::Outcome,
         },
+        waterfall::style::Style,
     };
 
     /// Sleeps instead of calling tools, and answers without an aggregate if told to.
@@ -192,7 +109,7 @@ mod tests {
                 ..ExecuteToolsResponse::default()
             };
             let sleeps = results.into_iter().map(|result| {
-                tokio::time::sleep(render::length(result.duration))
+                tokio::time::sleep(waterfall::length(result.duration))
                     .map(|()| Event::Completion(result))
             });
             let last = self.aggregate.then_some(Event::Aggregate(aggregate));

@@ -17,7 +17,7 @@ use prost_types::{Value, value::Kind};
 use serde_json::{Map, Value as Json, json};
 use tonic::{Code, Request, Response, Status};
 
-use super::{ledger, text};
+use super::ledger;
 use crate::{
     core::status,
     json,
@@ -25,6 +25,7 @@ use crate::{
         CallToolRequest, CallToolResponse, ListToolsRequest, ListToolsResponse,
         tool_service_server::ToolService,
     },
+    waterfall,
 };
 
 /// The longest string that `payload` returns, in bytes: 256 MiB.
@@ -79,7 +80,7 @@ impl DemoTools {
                 std::process::abort()
             }
             _ => {
-                let shown = text::cut(&text::escaped(tool), MAX_SHOWN);
+                let shown = waterfall::cut(&crate::logging::escaped(tool), MAX_SHOWN);
                 Err(Status::unimplemented(format!("no demo tool `{shown}`")))
             }
         }
@@ -236,7 +237,7 @@ fn argument<'a, T>(
     given.and_then(read).ok_or_else(|| {
         let fault = given.map_or_else(
             || "is missing".to_owned(),
-            |json| format!("is {}", text::cut(&json.to_string(), MAX_SHOWN)),
+            |json| format!("is {}", waterfall::cut(&json.to_string(), MAX_SHOWN)),
         );
         Status::invalid_argument(format!("argument `{name}` must be {must}, {fault}"))
     })

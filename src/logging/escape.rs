@@ -9,7 +9,7 @@ pub(super) fn steers(c: char) -> bool {
 }
 
 /// `text` with all such characters escaped.
-pub(crate) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         if steers(c) {

@@ -30,8 +30,7 @@ const WITH_TIMERS: &[&str] = &[
     "src/core/fanout.rs",
     // Workers that do not end.
     "src/core/workers.rs",
-    // The demo's tools and its live view.
-    "src/demo/scenario.rs",
+    // The demo's tools.
     "src/demo/tools.rs",
     // Gathering lines of the log.
     "src/logging/queue.rs",
@@ -89,6 +88,8 @@ const WITH_TIMERS: &[&str] = &[
     "src/telemetry/export/connector.rs",
     // A page that does not end.
     "src/tool/grpc/reply.rs",
+    // A live view.
+    "src/waterfall.rs",
 ];
 
 struct Source {

@@ -17,11 +17,14 @@ const PARTS: &[(&str, &[&str])] = &[
             "config",
             "core",
             "demo",
+            "json",
             "logging",
             "mistakes",
             "probe",
+            "protobuf",
             "server",
             "telemetry",
+            "waterfall",
         ],
     ),
     (
@@ -39,7 +42,10 @@ const PARTS: &[(&str, &[&str])] = &[
     ),
     ("config", &["core", "mistakes", "transport"]),
     ("core", &[]),
-    ("demo", &["config", "core", "json", "logging", "transport"]),
+    (
+        "demo",
+        &["config", "core", "json", "transport", "waterfall"],
+    ),
     ("json", &["core"]),
     ("logging", &["transport"]),
     ("mistakes", &[]),
@@ -81,6 +87,7 @@ const PARTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("transport", &[]),
+    ("waterfall", &["core", "json", "logging"]),
 ];
 
 /// Crates that some parts do without, as they are of one way for calls to come and go.

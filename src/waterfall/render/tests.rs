@@ -4,11 +4,11 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 
-pub(in crate::demo) fn at(seconds: f64) -> Duration {
+pub(in crate::waterfall) fn at(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-pub(in crate::demo) fn call(id: &str, seconds: f64) -> ToolCall {
+pub(in crate::waterfall) fn call(id: &str, seconds: f64) -> ToolCall {
     let arguments = json!({"seconds": seconds});
     ToolCall {
         id: id.to_owned(),
@@ -18,11 +18,11 @@ pub(in crate::demo) fn call(id: &str, seconds: f64) -> ToolCall {
     }
 }
 
-pub(in crate::demo) fn observation(json: &Json) -> Outcome {
+pub(in crate::waterfall) fn observation(json: &Json) -> Outcome {
     Outcome::Observation(json::encode_value(json))
 }
 
-pub(in crate::demo) fn slept(index: u32, id: &str, seconds: f64) -> ToolExecutionResult {
+pub(in crate::waterfall) fn slept(index: u32, id: &str, seconds: f64) -> ToolExecutionResult {
     let duration = prost_types::Duration::try_from(at(seconds)).unwrap();
     let start = START;
     ToolExecutionResult {
@@ -41,7 +41,7 @@ pub(in crate::demo) fn slept(index: u32, id: &str, seconds: f64) -> ToolExecutio
     }
 }
 
-pub(in crate::demo) fn response(results: Vec<ToolExecutionResult>) -> ExecuteToolsResponse {
+pub(in crate::waterfall) fn response(results: Vec<ToolExecutionResult>) -> ExecuteToolsResponse {
     ExecuteToolsResponse {
         results,
         start_time: Some(START),

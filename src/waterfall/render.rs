@@ -87,7 +87,7 @@ pub(super) fn calls(style: Style, rows: &[Row], calls: &[ToolCall]) -> String {
     for (row, call) in rows.iter().zip(calls) {
         let arguments = call.arguments.as_deref().map(json::decode_struct);
         let arguments = match arguments {
-            None => String::new(),
+            None => payload(&String::from_utf8_lossy(&call.arguments_json)),
             Some(Ok(fields)) => payload(&serde_json::Value::Object(fields).to_string()),
             Some(Err(error)) => payload(&error.to_string()),
         };
@@ -213,7 +213,7 @@ pub(super) fn heading(style: Style, text: &str) -> String {
 }
 
 /// A duration from a message; zero if it is absent or negative.
-pub(super) fn length(duration: Option<prost_types::Duration>) -> Duration {
+pub fn length(duration: Option<prost_types::Duration>) -> Duration {
     let duration = duration.unwrap_or_default();
     from_nanos(nanos(duration.seconds, duration.nanos))
 }

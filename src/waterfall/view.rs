@@ -124,7 +124,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::demo::render::tests::*;
+    use crate::waterfall::render::tests::*;
 
     /// The demo's run as it is written, without the part before the rows.
     fn written(style: Style) -> String {

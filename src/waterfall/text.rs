@@ -9,12 +9,12 @@ pub(super) use crate::logging::escaped;
 /// How many columns `text` takes at most. Beyond the alphabets of Europe and
 /// the Near East it counts two for a character: a line may come out too short,
 /// but it never wraps.
-pub(super) fn columns(text: &str) -> usize {
+pub fn columns(text: &str) -> usize {
     text.chars().map(width).sum()
 }
 
 /// `text` if it fits into `room` columns, else its beginning and three dots.
-pub(super) fn cut(text: &str, room: usize) -> String {
+pub fn cut(text: &str, room: usize) -> String {
     const DOTS: &str = "...";
     if columns(text) <= room {
         return text.to_owned();
@@ -32,13 +32,13 @@ pub(super) fn cut(text: &str, room: usize) -> String {
 }
 
 /// `text` with spaces to its right, to fill `room` columns.
-pub(super) fn padded(text: &str, room: usize) -> String {
+pub fn padded(text: &str, room: usize) -> String {
     let missing = room.saturating_sub(columns(text));
     format!("{text}{}", " ".repeat(missing))
 }
 
 /// A length of time, such as `3.01 s`.
-pub(super) fn seconds(length: Duration) -> String {
+pub fn seconds(length: Duration) -> String {
     format!("{:.2} s", length.as_secs_f64())
 }
 
