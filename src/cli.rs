@@ -1,10 +1,15 @@
 //! The commands: read arguments and configuration, start logging, bind, run until
-//! a signal, drain. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 a second signal
-//! cut the drain short.
+//! a signal, drain. Exit codes: 0 done, 1 failed, 2 wrong usage or, of `call`, a request
+//! that failed as a whole, 130 cut short by a signal.
 
+mod call;
+mod demo;
+mod exit;
 mod file;
+mod remote;
 mod terminal;
 mod threads;
+mod tools;
 
 use std::{
     error::Error,
@@ -19,9 +24,8 @@ use std::{
 use clap::{Parser, Subcommand};
 use fanfare::{
     catalog::discovery::Discovery,
-    config::{self, Config},
+    config::Config,
     core::workers::Workers,
-    demo::{self, scenario, tools::DemoTools},
     logging::{self, LogFormat},
     probe,
     server::{
@@ -30,15 +34,13 @@ use fanfare::{
         open_files,
     },
     telemetry::{Telemetry, settings::Settings},
-    waterfall::{style::Style, view::View},
+    waterfall::style::Style,
 };
-use tokio::{
-    net::TcpListener,
-    sync::oneshot,
-    task::{JoinHandle, JoinSet},
-};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_rustls::rustls::crypto::ring;
 use tonic_health::pb::health_check_response::ServingStatus;
+
+pub(crate) use self::exit::Exit;
 
 type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -97,16 +99,23 @@ enum Command {
     },
     /// Ask a server for its health: prints the status, exits 0 only if it is SERVING
     Probe {
-        /// Where it listens: host:port
-        #[arg(value_name = "ADDR", default_value = "127.0.0.1:50051")]
-        address: probe::Address,
+        /// Where it listens: host:port; the same as --addr
+        #[arg(value_name = "ADDR", conflicts_with = "addr")]
+        address: Option<probe::Address>,
         /// Which of its services to ask about, such as fanfare.v1.OrchestratorService [default: the whole server]
         #[arg(long, default_value = "", hide_default_value = true)]
         service: String,
         /// How long connecting and the answer may take together
         #[arg(long, default_value = "1s", value_parser = probe::parse_timeout)]
         timeout: Duration,
+        #[command(flatten)]
+        server: remote::Server,
     },
+    /// List the tools of a server, for people or ready to paste into a request to a model
+    Tools(tools::Arguments),
+    /// Run tool calls and show how they go; exits 0 if all succeeded, 1 if some failed, 2 if
+    /// the request did
+    Call(call::Arguments),
 }
 
 /// Runs the command.
@@ -118,8 +127,8 @@ pub(crate) fn run(cli: Cli) -> Outcome {
         return file::check(config, *offline);
     }
     let runtime = match &cli.command {
-        // Started every few seconds, for one RPC.
-        Command::Probe { .. } => threads::one()?,
+        // For one RPC; a probe every few seconds.
+        Command::Probe { .. } | Command::Tools(_) | Command::Call(_) => threads::one()?,
         // It has workers.
         Command::Serve { .. } => {
             threads::check()?;
@@ -130,17 +139,23 @@ pub(crate) fn run(cli: Cli) -> Outcome {
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Serve { config } => serve(file::load(&config)?, cli.log_format).await,
-            Command::DemoTools { listen } => demo_tools(listen, cli.log_format).await,
+            Command::DemoTools { listen } => demo::tools(listen, cli.log_format).await,
             Command::Demo {
                 serve: true,
                 listen,
-            } => demo_serve(listen, cli.log_format).await,
-            Command::Demo { serve: false, .. } => demo_show(cli.log_format).await,
+            } => demo::serve(listen, cli.log_format).await,
+            Command::Demo { serve: false, .. } => demo::show(cli.log_format).await,
             Command::Probe {
                 address,
                 service,
                 timeout,
-            } => probe(&address, &service, timeout).await,
+                server,
+            } => {
+                let address = address.map_or_else(|| server.address(), Ok)?;
+                probe(&address, &service, timeout).await
+            }
+            Command::Tools(arguments) => tools::run(arguments).await,
+            Command::Call(arguments) => call::run(arguments).await,
             Command::Check { .. } => Ok(()),
         }
     });
@@ -200,44 +215,6 @@ async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
     Ok(())
 }
 
-async fn demo_tools(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
-    log_to(io::stdout(), format, "info")?;
-    let listener = server::bind(listen).await?;
-    let server = Server::tools(&Config::default(), DemoTools::default()).await;
-    let shutdown = signal()?;
-    announce(&listener, demo::TOOLS.len(), None)?;
-    server.run(listener, shutdown).await;
-    Ok(())
-}
-
-async fn demo_serve(listen: SocketAddr, format: Option<LogFormat>) -> Outcome {
-    log_to(io::stderr(), format, "info")?;
-    let listener = server::bind(listen).await?;
-    let settings = Settings::from_env()?;
-    let demo = Demo::start(listener, Some(&settings)).await?;
-    let shutdown = signal()?;
-    // It may be taken by a service that runs already.
-    match bind_default_admin().await {
-        Ok(admin) => {
-            let readiness = Arc::clone(&demo.readiness);
-            start_admin(admin, &demo.telemetry, Arc::new(|| Ok(())), readiness)?;
-        }
-        Err(error) => tracing::warn!("no metrics are served: {error}"),
-    }
-    tracing::info!("listening on {}, with the demo tools", demo.address);
-    shutdown.await;
-    demo.stop().await
-}
-
-async fn demo_show(format: Option<LogFormat>) -> Outcome {
-    log_to(io::stderr(), format.or(Some(LogFormat::Human)), "warn")?;
-    let demo = Demo::start(server::bind(any_port()).await?, None).await?;
-    let client = demo::connect(demo.address).await?;
-    let mut view = View::new(io::stdout(), style());
-    scenario::run(client, &scenario::SECONDS, &mut view).await?;
-    demo.stop().await
-}
-
 async fn probe(address: &probe::Address, service: &str, timeout: Duration) -> Outcome {
     let status = probe::check(address, service, timeout)
         .await
@@ -250,66 +227,7 @@ async fn probe(address: &probe::Address, service: &str, timeout: Duration) -> Ou
     }
 }
 
-/// The demo tools and a server that calls them, on loopback.
-struct Demo {
-    address: SocketAddr,
-    telemetry: Telemetry,
-    readiness: ReadinessProbe,
-    stop: Vec<oneshot::Sender<()>>,
-    servers: Vec<JoinHandle<()>>,
-    discovery: JoinSet<()>,
-}
-
-impl Demo {
-    /// Without settings it has no telemetry.
-    async fn start(
-        listener: TcpListener,
-        settings: Option<&Settings>,
-    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let tools = server::bind(any_port()).await?;
-        let config = Config::parse(&demo::config_toml(tools.local_addr()?))?;
-        let telemetry = match settings {
-            Some(settings) => Telemetry::start(settings, config.tools.len()),
-            None => Telemetry::default(),
-        };
-        let discovery = Discovery::new(&config);
-        let orchestrator = Server::following(&config, discovery.snapshots())
-            .await
-            .with_telemetry(telemetry.clone());
-        let mut demo = Self {
-            address: listener.local_addr()?,
-            telemetry,
-            readiness: Arc::new(orchestrator.readiness()),
-            stop: Vec::new(),
-            servers: Vec::new(),
-            discovery: JoinSet::new(),
-        };
-        demo.discovery.spawn(discovery.run());
-        demo.run(orchestrator, listener);
-        demo.run(Server::tools(&config, DemoTools::default()).await, tools);
-        Ok(demo)
-    }
-
-    fn run(&mut self, server: Server, listener: TcpListener) {
-        let (stop, stopped) = oneshot::channel();
-        let shutdown = async { stopped.await.unwrap_or_default() };
-        self.servers
-            .push(tokio::spawn(server.run(listener, shutdown)));
-        self.stop.push(stop);
-    }
-
-    /// Drains the server first: it needs the tools until then.
-    async fn stop(self) -> Outcome {
-        for (stop, server) in self.stop.into_iter().zip(self.servers) {
-            let _ = stop.send(());
-            server.await?;
-        }
-        self.telemetry.shutdown(FLUSH_TIMEOUT).await;
-        Ok(())
-    }
-}
-
-/// How the demo is shown: live on a terminal, as plain lines in a pipe.
+/// How something is shown: live on a terminal, as plain lines in a pipe.
 fn style() -> Style {
     if !io::stdout().is_terminal() {
         return Style::PIPE;
@@ -319,11 +237,6 @@ fn style() -> Style {
         color: std::env::var_os("NO_COLOR").is_none(),
         width: terminal::columns(),
     }
-}
-
-async fn bind_default_admin() -> io::Result<Admin> {
-    let address = config::Server::default().admin_listen;
-    admin::bind(address.unwrap_or_else(any_port)).await
 }
 
 /// Serves the operators' page until the task is aborted, or the runtime ends.

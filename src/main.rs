@@ -2,7 +2,10 @@
 
 mod cli;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::Parser as _;
 
@@ -15,8 +18,12 @@ fn main() -> ExitCode {
     match cli::run(cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fanfare: {error}");
-            ExitCode::FAILURE
+            let exit = error.downcast_ref::<cli::Exit>();
+            // Where nobody reads, `eprintln!` would panic.
+            if exit.is_none_or(|exit| !exit.message.is_empty()) {
+                let _ = writeln!(io::stderr(), "fanfare: {error}");
+            }
+            exit.map_or(ExitCode::FAILURE, |exit| exit.code.into())
         }
     }
 }

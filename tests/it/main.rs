@@ -27,6 +27,8 @@ mod bulkhead;
 mod cancel;
 /// Services that are asked which tools they have.
 mod catalogue;
+/// `fanfare tools` and `fanfare call`.
+mod commands;
 /// Compressed answers, and what they stand for.
 mod compressed;
 /// `deploy/config/` is what the code says.

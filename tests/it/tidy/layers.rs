@@ -44,7 +44,14 @@ const PARTS: &[(&str, &[&str])] = &[
     ("core", &[]),
     (
         "demo",
-        &["config", "core", "json", "transport", "waterfall"],
+        &[
+            "config",
+            "core",
+            "json",
+            "logging",
+            "transport",
+            "waterfall",
+        ],
     ),
     ("json", &["core"]),
     ("logging", &["transport"]),
