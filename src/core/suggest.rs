@@ -10,10 +10,12 @@ pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&
     if word.len() > MAX_BYTES {
         return None;
     }
-    let close_enough = word.chars().count().div_ceil(3);
-    // A character has four bytes at most.
-    let comparable =
-        |known: &&str| known.len() <= MAX_BYTES && known.len() <= 4 * (word.len() + close_enough);
+    let length = word.chars().count();
+    let close_enough = length.div_ceil(3);
+    // The distance is not less than what the lengths differ by.
+    let comparable = |known: &&str| {
+        known.len() <= MAX_BYTES && known.chars().count().abs_diff(length) <= close_enough
+    };
     known
         .filter(comparable)
         .map(|known| (edit_distance(word, known), known))

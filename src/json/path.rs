@@ -97,6 +97,11 @@ impl Violations {
         }
     }
 
+    /// Whether what else is wrong is not told any more, and need not be looked into.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= MAX_VIOLATIONS
+    }
+
     /// `it`, if nothing is wrong.
     pub(crate) fn or<T>(self, it: T) -> Result<T, Vec<Violation>> {
         if self.0.is_empty() {

@@ -22,6 +22,9 @@ use crate::{
     },
 };
 
+/// How many names are compared with one that is not known.
+const MAX_GUESSES: usize = 1000;
+
 type Member<'n> = (Cow<'n, str>, Node<'n>);
 
 /// Encodes arguments as a message of this type.
@@ -266,8 +269,11 @@ impl<'t> Encoder<'t> {
 
     #[cold]
     fn unknown_field(&mut self, message: &MessageType, key: &str, path: &Path<'_>) {
+        if self.violations.is_full() {
+            return;
+        }
         let names = message.fields.iter().map(|field| &*field.json_name);
-        let problem = match nearest(key, names) {
+        let problem = match nearest(key, names.take(MAX_GUESSES)) {
             Some(meant) => format!("is not known, did you mean `{meant}`?"),
             None if message.fields.is_empty() => {
                 format!("is not known: {} has no fields", message.name)
@@ -282,13 +288,17 @@ impl<'t> Encoder<'t> {
 
     #[cold]
     fn unknown_enum_name(&mut self, of: &EnumType, name: &str, path: &Path<'_>) {
+        if self.violations.is_full() {
+            return;
+        }
         let names = || of.values.iter().map(|value| &*value.name);
         let all = listed(names());
-        let problem = match nearest(name, names()) {
+        let nearest = nearest(name, names().take(MAX_GUESSES));
+        let problem = match nearest {
             Some(meant) => format!("must be one of {all}, did you mean `{meant}`?"),
             None => format!("must be one of {all}"),
         };
-        let problem = match nearest(name, names()) {
+        let problem = match nearest {
             // The guess is worth more than the list.
             Some(meant) if problem.len() > MAX_DESCRIPTION_BYTES => {
                 format!("is no value of {}, did you mean `{meant}`?", of.name)

@@ -58,6 +58,24 @@ fn at_most_sixteen_are_told() {
     assert_eq!(told(&format!("{{\"items\": [{items}]}}")).len(), 16);
 }
 
+/// Guessing what was meant takes time: not for what is not told.
+#[test]
+fn many_unknown_names_take_no_time() {
+    let fields: Vec<_> = (1..2000)
+        .map(|n| format!("int32 {}_{n} = {n};", "f".repeat(60)))
+        .collect();
+    let source = format!(
+        "syntax = \"proto3\"; package test; message M {{ {} }}",
+        fields.concat()
+    );
+    let message = message(&source, "M");
+    let members: Vec<_> = (0..20_000)
+        .map(|n| format!("\"{}_{n}\": 1", "g".repeat(60)))
+        .collect();
+    let told = refused(&message, &format!("{{{}}}", members.join(",")));
+    assert_eq!(told.len(), 16);
+}
+
 #[test]
 fn a_field_is_there_once_and_one_of_a_oneof() {
     assert_eq!(
