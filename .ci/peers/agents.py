@@ -24,7 +24,8 @@ AGENTS = {
 SECONDS = 10
 # A turn: id, tool and the text that the model wrote; and what it is told. None: see `turns`.
 TURN = [
-    ("sleeps", "sleep", '{"seconds": 0.8}', {"slept_seconds": 0.8}),
+    # By its alias: no model can call it `demo.sleep`.
+    ("sleeps", "demo_sleep", '{"seconds": 0.8}', {"slept_seconds": 0.8}),
     ("echoes", "echo", '{"n": 3, "text": "<Ø> \\"&\\"", "all": [1.5, null, true]}', {"n": 3, "text": '<Ø> "&"', "all": [1.5, None, True]}),
     ("hangs", "hang", "{}", None),
     ("fails", "fail", '{"code": "NOT_FOUND", "message": "no such city"}', {"error": "no such city", "retryable": False}),
@@ -33,13 +34,16 @@ TURN = [
     ("unknown", "ecko", "{}", None),
     ("again", "echo", '{"n": 4}', {"n": 4}),
 ]
+# Services that say themselves which tools they have.
+EXPOSE = 'expose = ["*"]'
 # Text that is no JSON: only those can get it whose models write text.
 BROKEN = ("broken", "echo", '{"text": "cut', None)
 
 
 def agents(rig: Rig, peer: str) -> None:
     """Each agent has its turn with the tool service in this language: README's."""
-    fanfare = rig.fanfare(start(rig, peer)[0], get_weather="max_concurrency = 100")
+    fanfare = rig.fanfare(start(rig, peer)[0], service=EXPOSE)
+    wait_for("tool", lambda: tools_of(fanfare).get("get_weather", {}).get("inputSchema"))
     weather = ("call_1", {"city": "Oslo", "celsius": 21.5})
     for language in filter(rig.available, AGENTS):
         recorded = f"{ROOT}/tests/clients/answers/{AGENTS[language][0]}.json"
@@ -55,15 +59,22 @@ def turns(rig: Rig, peer: str) -> None:
     """Whatever becomes of single calls, each is answered, in the order of the calls; one that hangs
     costs its own answer."""
     once = "idempotent = true\nretry.max_attempts = 1"
-    tools = {"echo": "", "sleep": "", "hang": 'timeout = "3s"', "fail": once, '"large.file"': described(rig)}
-    fanfare = rig.fanfare(rig.tool(peer), **tools)
+    tools = {"hang": 'timeout = "3s"\nidempotent = false', "fail": once, '"demo.sleep"': 'remote = "sleep"', '"large.file"': described(rig)}
+    fanfare = rig.fanfare(rig.tool(peer), service=EXPOSE, **tools)
+    wait_for("tools", lambda: "flaky" in tools_of(fanfare))
     all_at_once(rig, lambda language: one_turn(rig, language, fanfare))
+
+
+def tools_of(fanfare: Fanfare) -> dict:
+    """What it lists, by name."""
+    tools = json_format.MessageToDict(fanfare.stub.ListTools(protos.ListToolsRequest())).get("tools", [])
+    return {tool["name"]: tool for tool in tools}
 
 
 def described(rig: Rig) -> str:
     """Settings of a tool whose definition has numbers and keys of all kinds."""
     size = {"type": "integer", "minimum": -9007199254740991, "maximum": 12345678901, "description": "how much"}
-    some = {"type": "array", "items": {"type": "number", "multipleOf": 0.25}, "maxItems": 64}
+    some = {"type": "array", "items": {"type": "number", "multipleOf": 0.25}, "maxItems": 100}
     path = rig.folder / "large.json"
     path.write_text(json.dumps({"type": "object", "properties": {"size": size, "some": some}, "required": ["size"]}))
     return f'description = "Makes a large file"\ninput_schema_file = "{path}"'
@@ -74,9 +85,10 @@ def same_prompt(rig: Rig, peer: str) -> None:
     fanfare = rig.fanfare(rig.tool(peer), get_weather="", **{'"large.file"': described(rig)})
 
     def ask_twice(language: str) -> None:
-        said = [json.loads(run(command(language, fanfare), env=ENVIRONMENT).stdout)["tools"] for _ in range(2)]
+        said = [run(command(language, fanfare), env=ENVIRONMENT).stdout for _ in range(2)]
         # As the text had them: dictionaries keep their order.
-        assert len({json.dumps(tools) for tools in said}) == 1, (language, said)
+        assert len({json.dumps(json.loads(text)["tools"]) for text in said}) == 1, (language, said)
+        assert re.search(r'"maximum": ?12345678901[,}]', said[0]), (language, said[0])
 
     all_at_once(rig, ask_twice)
 
@@ -120,7 +132,7 @@ def turn(language: str, fanfare: Fanfare, recorded) -> tuple[list, str]:
     done = run([*program, f"127.0.0.1:{fanfare.port}", recorded], env=ENVIRONMENT)
     assert done.returncode == 0, (language, done)
     # Whole numbers have no point.
-    assert not re.search(r"\d\.0\b|\dE\d", done.stdout), (language, done.stdout)
+    assert not re.search(r"\d\.0\b|\dE[+\d]", done.stdout), (language, done.stdout)
     asked = json.loads(done.stdout)
     listed = fanfare.stub.ListTools(protos.ListToolsRequest(format=f"TOOL_FORMAT_{provider.upper()}"))
     definitions = json_format.MessageToDict(listed)["definitions"]
