@@ -17,6 +17,8 @@ const LEAST_ROOM: usize = 4;
 const REPEATED: usize = 3;
 /// How much is put in the places of references, in bytes: it may double with each.
 const INLINED: usize = 128 << 10;
+/// How much a reference counts at least, in bytes.
+const LEAST_INLINED: usize = 64;
 
 /// The schema of arguments, which has always `properties`, and what it can't say.
 pub(super) fn input(
@@ -215,6 +217,10 @@ impl<'a> Walk<'a> {
             Target::Within(Value::Object(members)) => members,
             Target::Within(_) => return Map::new(),
         };
+        // Also what is only said to be of the same form: there may be many of it in each.
+        if !self.within.is_empty() {
+            self.inlined += LEAST_INLINED;
+        }
         let repeated = self.within.iter().filter(|it| *it == reference).count();
         if repeated >= REPEATED || self.inlined >= INLINED {
             unsaid.push("of the same form as those around it".to_owned());

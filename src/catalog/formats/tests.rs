@@ -211,3 +211,28 @@ fn what_would_grow_without_end_is_bounded() {
         assert!(bytes < 1 << 20, "{format:?}: {bytes}");
     }
 }
+
+#[test]
+fn what_refers_to_itself_hundreds_of_times_stays_small() {
+    // Put in place, its references would be 300 to the power of 6.
+    let other = |n: usize| {
+        if n.is_multiple_of(2) {
+            "#/$defs/X"
+        } else {
+            "#/$defs/Y"
+        }
+    };
+    let properties = || -> Map<String, Value> {
+        (0..300)
+            .map(|n| (format!("f{n}"), json!({"$ref": other(n)})))
+            .collect()
+    };
+    let object = || json!({"type": "object", "properties": properties()});
+    let mut schema = object();
+    schema["$defs"] = json!({"X": object(), "Y": object()});
+    for format in FORMATS {
+        let size = Value::from(of(format, &schema)).to_string().len();
+        assert!(size < 1 << 20, "{format:?}: {size} bytes");
+    }
+    check(&schema);
+}

@@ -55,7 +55,7 @@ impl Index<'_> {
                 problems.add(name, format!("{problem}, so it can't be used"));
             }
         }
-        let methods = linker.methods();
+        let methods = linker.methods(problems);
         let unresolved = linker.unresolved;
         let missing = match unresolved.is_empty() {
             true => BTreeSet::new(),
@@ -331,12 +331,14 @@ impl Linker<'_, '_> {
         Ok(oneofs.into())
     }
 
-    fn methods(&mut self) -> Vec<Method> {
+    fn methods(&mut self, problems: &mut Problems) -> Vec<Method> {
         let index = self.index;
         let mut methods = Vec::new();
         for service in &index.services {
             for (at, it) in (0..).zip(&service.it.methods) {
                 if !is_identifier(it.name) || it.name.len() > MAX_NAME_BYTES {
+                    let problem = "has a method whose name can't be one, so it is left out";
+                    problems.add(&service.full_name, problem.to_owned());
                     continue;
                 }
                 // So that reflection asks for them, too.

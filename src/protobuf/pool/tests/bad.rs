@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use prost_types::{
     DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
-    FileDescriptorSet, MessageOptions, ServiceDescriptorProto,
+    FileDescriptorSet, MessageOptions, MethodDescriptorProto, ServiceDescriptorProto,
     field_descriptor_proto::{Label, Type},
 };
 use serde_json::json;
@@ -264,4 +264,24 @@ fn a_hundred_thousand_fields_are_many_and_work() {
     let message = pool.message("test.M").unwrap();
     let json = json!({"f1": {"f3": {}}, "f99999": {}, "f100000": [{}, {"f1": {}}]});
     assert_eq!(both_ways(&message, &json.to_string()), json);
+}
+
+#[test]
+fn a_method_whose_name_can_not_be_one_is_told() {
+    let method = |name: &str| MethodDescriptorProto {
+        name: Some(name.to_owned()),
+        input_type: Some(".test.M".to_owned()),
+        output_type: Some(".test.M".to_owned()),
+        ..MethodDescriptorProto::default()
+    };
+    let mut file = file("a.proto", vec![message("M", vec![])]);
+    file.service = vec![ServiceDescriptorProto {
+        name: Some("S".to_owned()),
+        method: vec![method("Good"), method(&"x".repeat(100_000)), method("a/b")],
+        ..ServiceDescriptorProto::default()
+    }];
+    let (pool, problems) = pool(&[file]);
+    assert_eq!(pool.methods().len(), 1);
+    let problem = "test.S: has a method whose name can't be one, so it is left out";
+    assert_eq!(problems, [problem; 2]);
 }
