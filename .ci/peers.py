@@ -12,6 +12,7 @@ import time
 import agents
 import answers
 import clients
+import definitions
 import grpcurl
 import neighbours
 import proxy
@@ -47,6 +48,7 @@ SCENARIOS = [
     (agents.refused, [*agents.AGENTS], {}),
     (agents.lost, ["python"], {}),
     (agents.out_of_time, ["tonic"], {}),
+    (definitions.definitions, [*definitions.FORMATS], {}),
     (clients.tool_service, clients.LANGUAGES, {}),
     (clients.given_up, ["python"], {}),
     (neighbours.large_context, ["python", "java"], {}),
