@@ -24,7 +24,11 @@ use futures_util::{StreamExt as _, stream};
 use self::{builder::Builder, definition::Definition, listing::Listing, source::status::Status};
 use crate::{
     config::{self, Config},
-    core::{call::ToolName, fanout::Tool},
+    core::{
+        call::ToolName,
+        fanout::Tool,
+        suggest::{Effort, nearest_name},
+    },
     net::{Connect, Internet, Network, OneAddress, Upstream},
     policy::{Breakers, ServicePolicy},
     telemetry::ToolGauges,
@@ -118,6 +122,11 @@ impl Catalog {
     pub(crate) fn get(&self, name: &str) -> Option<(Arc<dyn Tool>, Arc<ToolGauges>)> {
         let entry = self.tools.get(name).or_else(|| self.by_alias(name))?;
         Some((Arc::clone(&entry.tool), Arc::clone(&entry.gauges)))
+    }
+
+    /// The name of the tool that was probably meant by one that no tool has.
+    pub(crate) fn nearest(&self, name: &str, effort: &mut Effort) -> Option<&str> {
+        nearest_name(name, self.tools.keys().map(ToolName::as_str), effort)
     }
 
     /// Connects to each tool service once, some at a time, so that it is known, and

@@ -40,8 +40,8 @@
 //! 2. `orchestrator.rs` has the RPCs; `orchestrator/answer.rs` makes the answers of those that
 //!    run calls, from bytes to frames. `orchestrator/wire.rs` parses the request: only there
 //!    are field paths and gRPC statuses known. `orchestrator/plan.rs` pins the snapshot
-//!    (`catalog/snapshot.rs`) and plans the calls: their tools, deadlines, and what is
-//!    refused. To start it, the request is admitted (`core/admission.rs`) and its memory
+//!    (`catalog/snapshot.rs`) and plans the calls: their tools, deadlines, what is sent
+//!    for them (`tool/fanfare.rs`, `tool/schema.rs`), and what is refused. To start it, the request is admitted (`core/admission.rs`) and its memory
 //!    reserved (`core/buffered.rs`, `core/reservation.rs`).
 //! 3. `core/fanout.rs` runs the calls and yields each completion as it is known. It owns the
 //!    timer, the concurrency limit and the failure policy, and catches panics.

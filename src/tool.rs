@@ -12,3 +12,4 @@ pub(crate) mod fanfare;
 pub(crate) mod grpc;
 pub(crate) mod protocol;
 pub(crate) mod remote;
+pub mod schema;

@@ -20,7 +20,7 @@ use crate::{
     net::{Network, Upstream},
     policy::{Breakers, Policy, ServicePolicy},
     telemetry::ToolGauges,
-    tool::{fanfare::Fanfare, remote::RemoteTool},
+    tool::{fanfare::Fanfare, remote::RemoteTool, schema::ArgumentsSchema},
 };
 
 /// How many tools that are left out have a line of their own in the log.
@@ -100,8 +100,10 @@ impl Builder {
         let mut made = BTreeMap::new();
         for (name, tool) in &self.tools {
             let offer = self.offered(&tool.service, tool.remote(name)).cloned();
-            if let Some(one) = self.make(name, tool.clone(), tool.remote(name), offer) {
-                made.insert(name.clone(), one);
+            let remote = tool.remote(name);
+            match self.make(name, tool.clone(), remote, offer) {
+                Ok(one) => made.extend(one.map(|one| (name.clone(), one))),
+                Err(why) => names.leave_out(&tool.service, Unusable::new(remote, why)),
             }
         }
         for exposed in std::mem::take(&mut names.exposed) {
@@ -111,8 +113,9 @@ impl Builder {
                 continue;
             };
             let remote = offer.remote.clone();
-            if let Some(one) = self.make(&exposed.name, tool, &remote, Some(offer)) {
-                made.insert(exposed.name, one);
+            match self.make(&exposed.name, tool, &remote, Some(offer)) {
+                Ok(one) => made.extend(one.map(|one| (exposed.name, one))),
+                Err(why) => names.leave_out(&exposed.service, Unusable::new(&remote, why)),
             }
         }
         self.tell(&made, names.left_out);
@@ -139,13 +142,16 @@ impl Builder {
 
     /// The tool that its service calls `remote`. `None` if there is no such service, which a
     /// configuration that was checked rules out.
+    ///
+    /// # Errors
+    /// If it can't be used: why.
     fn make(
         &self,
         name: &ToolName,
         mut config: config::Tool,
         remote: &str,
         offer: Option<Arc<Offer>>,
-    ) -> Option<Made> {
+    ) -> Result<Option<Made>, String> {
         if let Some(offer) = &offer {
             settle(&mut config, offer);
         }
@@ -154,9 +160,13 @@ impl Builder {
             && before.config == config
             && before.offer == offer
         {
-            return Some(before.clone());
+            return Ok(Some(before.clone()));
         }
-        let service = self.connected.get(&config.service)?;
+        let Some(service) = self.connected.get(&config.service) else {
+            return Ok(None);
+        };
+        let definition = Arc::new(definition(&config, offer.as_deref()));
+        let schema = self.schema(name, &config.service, &definition)?;
         let before = before.filter(|before| has_same_policy(&before.config, &config));
         let (policy, breakers) = match before {
             Some(Made {
@@ -179,8 +189,8 @@ impl Builder {
         };
         let known = before.map(|before| Arc::clone(&before.entry.gauges));
         let entry = Entry {
-            definition: Arc::new(definition(&config, offer.as_deref())),
-            tool: self.tool(&config, remote, offer.as_deref(), service, &policy),
+            definition,
+            tool: self.tool(&config, remote, offer.as_deref(), schema, &policy),
             gauges: known.unwrap_or_else(|| Arc::new(ToolGauges::new(name))),
             exposed: !self.tools.contains_key(name),
             remote: Some(Remote {
@@ -189,12 +199,37 @@ impl Builder {
                 breakers,
             }),
         };
-        Some(Made {
+        Ok(Some(Made {
             config,
             offer,
             policy: Some(policy),
             entry,
-        })
+        }))
+    }
+
+    fn is_grpc(&self, service: &str) -> bool {
+        let service = self.services.get(service);
+        service.is_some_and(|it| it.protocol == Protocol::Grpc)
+    }
+
+    /// What checks the arguments of a tool; `None` if nobody told a schema, or if they are
+    /// translated, which checks them too.
+    fn schema(
+        &self,
+        name: &ToolName,
+        service: &str,
+        definition: &Definition,
+    ) -> Result<Option<Arc<ArgumentsSchema>>, String> {
+        let Some(told) = &definition.input_schema else {
+            return Ok(None);
+        };
+        if self.is_grpc(service) {
+            return Ok(None);
+        }
+        let compiled = ArgumentsSchema::compile(name.as_str(), Arc::clone(told));
+        compiled
+            .map(|schema| Some(Arc::new(schema)))
+            .map_err(|why| why.to_string())
     }
 
     fn tool(
@@ -202,19 +237,19 @@ impl Builder {
         config: &config::Tool,
         remote: &str,
         offer: Option<&Offer>,
-        service: &Service,
+        schema: Option<Arc<ArgumentsSchema>>,
         policy: &Arc<Policy>,
     ) -> Arc<dyn Tool> {
-        let is_grpc = |service: &config::Service| service.protocol == Protocol::Grpc;
-        if self.services.get(&config.service).is_some_and(is_grpc) {
+        if self.is_grpc(&config.service) {
             let asked = self.told.contains_key(&config.service);
             let streams = offer
                 .and_then(|it| it.shape.as_ref())
                 .is_some_and(Shape::streams);
             return Arc::new(Unavailable::new(config, remote, asked && !streams));
         }
+        let service = &self.connected[&config.service];
         let upstream = Arc::clone(&service.upstream);
-        let protocol = Fanfare::new(remote, upstream, self.max_result_bytes);
+        let protocol = Fanfare::new(remote, upstream, self.max_result_bytes).with_schema(schema);
         let stale = service.source.as_ref().map(|it| Arc::clone(&it.stale));
         Arc::new(RemoteTool::new(protocol, Arc::clone(policy), config, stale))
     }
@@ -226,9 +261,6 @@ impl Builder {
         mut left_out: BTreeMap<String, BTreeSet<Unusable>>,
     ) {
         for (service, connected) in &self.connected {
-            let Some(status) = &connected.source else {
-                continue;
-            };
             let now = left_out.remove(service).unwrap_or_default();
             let before = self.left_out.get(service);
             let is_new = |it: &&Unusable| !before.is_some_and(|before| before.contains(it));
@@ -240,8 +272,10 @@ impl Builder {
                 let more = new.len() - MOST_LINES;
                 tracing::warn!(service, more, "left out more tools");
             }
-            let tools = made.values().filter(|it| it.config.service == *service);
-            status.count(tools.count(), now.len());
+            if let Some(status) = &connected.source {
+                let tools = made.values().filter(|it| it.config.service == *service);
+                status.count(tools.count(), now.len());
+            }
             self.left_out.insert(service.clone(), now);
         }
     }

@@ -111,7 +111,8 @@ impl Names {
         }
     }
 
-    fn leave_out(&mut self, service: &str, unusable: Unusable) {
+    /// Notes that `service` has a tool that can't be used.
+    pub(super) fn leave_out(&mut self, service: &str, unusable: Unusable) {
         let left_out = self.left_out.entry(service.to_owned()).or_default();
         left_out.insert(unusable);
     }

@@ -23,6 +23,8 @@ const SHRUNK_BYTES: usize = 460;
 const ERROR_BYTES: usize = 260;
 /// The most that the time takes after which to try again, encoded.
 const RETRY_BYTES: usize = 72;
+/// An entry in the metadata of an `ErrorInfo`, without its value.
+const SUGGESTION_BYTES: usize = 24;
 /// The most that the type URL and labels of violations take, encoded.
 const BAD_REQUEST_BYTES: usize = 60;
 /// The most that the labels of a violation take, encoded.
@@ -136,6 +138,7 @@ impl Aggregate {
                 match &mut error.reason {
                     Reason::ToolFailed(status) => status.details.clear(),
                     Reason::InvalidArguments(violations) => violations.clear(),
+                    Reason::UnknownTool(meant) => *meant = None,
                     _ => {}
                 }
             }
@@ -156,6 +159,7 @@ fn encoded_bytes(outcome: &Outcome) -> usize {
                     });
                     BAD_REQUEST_BYTES + bytes.sum::<usize>()
                 }
+                Reason::UnknownTool(Some(meant)) => meant.len() + SUGGESTION_BYTES,
                 _ => 0,
             };
             let retry = error.retry_after.map_or(0, |_| RETRY_BYTES);

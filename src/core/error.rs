@@ -36,8 +36,8 @@ pub struct CallError {
 /// What happened to a failed call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// No tool has this name.
-    UnknownTool,
+    /// No tool has this name; with the one that was probably meant.
+    UnknownTool(Option<String>),
     /// The call can't be made as it is: what is wrong with it, at least one thing.
     InvalidArguments(Vec<Violation>),
     /// The tool answered with a status of its own.
@@ -108,7 +108,7 @@ impl Reason {
     /// The word in `ErrorInfo.reason`.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::UnknownTool => "UNKNOWN_TOOL",
+            Self::UnknownTool(_) => "UNKNOWN_TOOL",
             Self::InvalidArguments(_) => "INVALID_ARGUMENTS",
             Self::ToolFailed(_) => "TOOL_FAILED",
             Self::DeadlineExceeded(_) => "DEADLINE_EXCEEDED",
@@ -138,7 +138,7 @@ impl Reason {
                     Code::ResourceExhausted | Code::Aborted | Code::Unavailable
                 )
             }
-            Self::UnknownTool
+            Self::UnknownTool(_)
             | Self::InvalidArguments(_)
             | Self::ResultTooLarge
             | Self::InvalidResponse(_)
@@ -265,6 +265,7 @@ mod tests {
         ));
         assert!(!retryable(Reason::ToolUnavailable, Effect::Maybe, false));
         assert!(retryable(Reason::ToolUnavailable, Effect::Maybe, true));
-        assert!(!retryable(Reason::UnknownTool, Effect::NotStarted, true));
+        let unknown = Reason::UnknownTool(None);
+        assert!(!retryable(unknown, Effect::NotStarted, true));
     }
 }

@@ -10,13 +10,14 @@ use tokio::time::Instant;
 
 use super::wire::{self, Parsed, status::Violations};
 use crate::{
-    catalog::snapshot::Snapshot,
+    catalog::{Catalog, snapshot::Snapshot},
     core::{
         buffered::Buffered,
         call::{Batch, ToolCall},
         deadline::Deadline,
         error::{CallError, Effect, Reason},
         fanout::PlannedCall,
+        suggest::Effort,
     },
     pb,
     telemetry::ToolGauges,
@@ -55,6 +56,7 @@ impl Plan {
         } = wire::parse_request(request, limits)?;
         let deadline = deadline.less_reply_margin(now, limits.reply_margin);
         let mut refused = refused.into_iter().peekable();
+        let mut effort = Effort::default();
         let mut calls = Vec::with_capacity(batch.calls.len());
         let mut gauges = Vec::with_capacity(batch.calls.len());
         for (index, call) in batch.calls.iter().enumerate() {
@@ -62,7 +64,7 @@ impl Plan {
             let error = refused.next_if(|(refused, _)| *refused == index);
             let tool = match error {
                 Some((_, error)) => Err(error),
-                None => tool.ok_or_else(|| unknown_tool(call)),
+                None => tool.ok_or_else(|| unknown_tool(call, catalog, &mut effort)),
             };
             let prepared = tool.and_then(|tool| {
                 let payload = payload::prepare(&*tool, call, buffered)?;
@@ -93,9 +95,14 @@ impl Plan {
     }
 }
 
-fn unknown_tool(call: &ToolCall) -> CallError {
-    let message = format!("no tool is named {}", call.name);
-    CallError::new(Reason::UnknownTool, Effect::NotStarted, false, message)
+fn unknown_tool(call: &ToolCall, catalog: &Catalog, effort: &mut Effort) -> CallError {
+    let mut message = format!("no tool is named {}", call.name);
+    let meant = catalog.nearest(&call.name, effort).map(str::to_owned);
+    if let Some(meant) = &meant {
+        message.push_str(&format!(", did you mean {meant}?"));
+    }
+    let reason = Reason::UnknownTool(meant);
+    CallError::new(reason, Effect::NotStarted, false, message)
 }
 
 #[cfg(test)]

@@ -154,7 +154,12 @@ fn parse_call(
             let mut name = call.name.clone();
             truncate(&mut name, MAX_NAME_BYTES);
             let message = format!("no tool is named {name:?}: {problem}");
-            CallError::new(Reason::UnknownTool, Effect::NotStarted, false, message)
+            CallError::new(
+                Reason::UnknownTool(None),
+                Effect::NotStarted,
+                false,
+                message,
+            )
         })
     } else {
         Some(CallError::invalid_arguments(violations))

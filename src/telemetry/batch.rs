@@ -108,7 +108,7 @@ impl BatchTelemetry {
         }
         match reason {
             Some(
-                reason @ (Reason::UnknownTool
+                reason @ (Reason::UnknownTool(_)
                 | Reason::InvalidArguments(_)
                 | Reason::Overloaded
                 | Reason::CircuitOpen),

@@ -13,8 +13,9 @@ use prost::Message as _;
 
 use super::{
     attempt::Attempt,
-    grpc::{self, failure::Fault, observation, reply, request},
+    grpc::{self, failure::Fault, observation, reply},
     protocol::Protocol,
+    schema::ArgumentsSchema,
 };
 use crate::{
     core::{buffered::Buffered, call::Arguments, error::Violation, observer::Target},
@@ -32,6 +33,7 @@ pub(crate) struct Fanfare {
     /// What the service calls it.
     name: Box<str>,
     upstream: Arc<Upstream>,
+    schema: Option<Arc<ArgumentsSchema>>,
     max_result_bytes: usize,
     answers: Answers,
 }
@@ -43,9 +45,15 @@ impl Fanfare {
         Self {
             name: name.into(),
             upstream,
+            schema: None,
             max_result_bytes,
             answers: Answers::default(),
         }
+    }
+
+    /// The same, called only with arguments that fit.
+    pub(crate) fn with_schema(self, schema: Option<Arc<ArgumentsSchema>>) -> Self {
+        Self { schema, ..self }
     }
 
     async fn observation(
@@ -66,10 +74,26 @@ impl Fanfare {
 
 impl Protocol for Fanfare {
     fn prepare(&self, arguments: &Arguments) -> Result<Option<Bytes>, Vec<Violation>> {
+        let check = |arguments: &Node<'_>| match &self.schema {
+            Some(schema) => schema.check(arguments),
+            None => Ok(()),
+        };
         match arguments {
-            Arguments::Absent => Ok(None),
-            Arguments::Struct(encoded) => Ok(Some(encoded.clone())),
-            Arguments::Json(text) => Node::from_json(text)?.encode_struct().map(Some),
+            Arguments::Absent => {
+                check(&Node::Object(Vec::new()))?;
+                Ok(None)
+            }
+            Arguments::Struct(encoded) => {
+                if self.schema.is_some() {
+                    check(&Node::from_struct(encoded)?)?;
+                }
+                Ok(Some(encoded.clone()))
+            }
+            Arguments::Json(text) => {
+                let arguments = Node::from_json(text)?;
+                check(&arguments)?;
+                arguments.encode_struct().map(Some)
+            }
         }
     }
 
@@ -78,25 +102,13 @@ impl Protocol for Fanfare {
     }
 
     async fn attempt(&self, attempt: &mut Attempt<'_>) -> Result<Bytes, Failure> {
-        let request = |uri, max_header_list| {
-            let call = attempt.call();
-            let message = message::framed(call, &self.name, attempt.payload(), attempt.number());
-            let gzip = self.upstream.gzip();
-            request::request(
-                uri,
-                max_header_list,
-                attempt.deadline(),
-                message,
-                gzip,
-                attempt.context(),
-            )
+        let framed = |attempt: &Attempt<'_>| {
+            let (call, payload) = (attempt.call(), attempt.payload());
+            message::framed(call, &self.name, payload, attempt.number())
         };
-        let terms = attempt.terms(&self.answers);
-        let sending = self
-            .upstream
-            .send(attempt.last_address(), terms, &CALL_TOOL, request);
+        let (upstream, answers) = (&self.upstream, &self.answers);
+        let sending = grpc::send(attempt, upstream, answers, &CALL_TOOL, framed);
         let mut in_flight = sending.await?;
-        attempt.sent(Some(in_flight.address()));
         let outcome = self.observation(&mut in_flight, attempt.buffered()).await;
         grpc::end(attempt, in_flight, outcome, self.max_result_bytes).await
     }

@@ -9,14 +9,42 @@ pub(super) mod observation;
 pub(super) mod reply;
 pub(super) mod request;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 
 use self::failure::Fault;
 use super::attempt::Attempt;
 use crate::{
-    net::{AddressHealth, InFlight},
+    net::{AddressHealth, Answers, InFlight, Upstream},
     policy::Failure,
 };
+
+/// Sends an attempt to the method `path` of `upstream`: what `framed` makes, in one piece or
+/// two. `answers` are those of its tool.
+///
+/// # Errors
+/// If there is no connection.
+pub(super) async fn send<'a, 'call: 'a>(
+    attempt: &mut Attempt<'call>,
+    upstream: &'a Arc<Upstream>,
+    answers: &'a Answers,
+    path: &PathAndQuery,
+    framed: impl Fn(&Attempt<'_>) -> (Bytes, Option<Bytes>),
+) -> Result<InFlight<'a>, Failure> {
+    let terms = attempt.terms(answers);
+    let this = &*attempt;
+    let request = |uri, max_header_list| {
+        let gzip = upstream.gzip();
+        let (deadline, context) = (this.deadline(), this.context());
+        request::request(uri, max_header_list, deadline, framed(this), gzip, context)
+    };
+    let sending = upstream.send(this.last_address(), terms, path, request);
+    let in_flight = sending.await?;
+    attempt.sent(Some(in_flight.address()));
+    Ok(in_flight)
+}
 
 /// Ends an attempt that was sent, which came to `outcome`; replies may have `max_bytes`.
 pub(super) async fn end(

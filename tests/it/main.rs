@@ -104,6 +104,8 @@ mod replicas;
 mod resets;
 /// What is sent again, when, and how often.
 mod retries;
+/// Tools whose arguments have a schema; names that no tool has.
+mod schemas;
 /// SIGTERM, drain, health, the second signal.
 mod shutdown;
 /// A caller that does not read its stream.

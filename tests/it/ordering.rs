@@ -27,7 +27,7 @@ fn reason() -> impl Strategy<Value = Reason> {
     let details = (0..4096usize).prop_map(|bytes| Bytes::from(vec![0; bytes]));
     let violation = (".{0,30}", ".{0,200}").prop_map(|(field, how)| Violation::new(field, how));
     prop_oneof![
-        Just(Reason::UnknownTool),
+        Just(Reason::UnknownTool(None)),
         Just(Reason::DeadlineExceeded(Limit::Request)),
         Just(Reason::ToolUnavailable),
         Just(Reason::Cancelled),

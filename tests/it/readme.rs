@@ -32,9 +32,9 @@ fn name(code: i32) -> String {
 
 /// One of each reason, and of each code that Fanfare gives it.
 fn reasons() -> Vec<Reason> {
-    let mut all = vec![Reason::UnknownTool];
+    let mut all = vec![Reason::UnknownTool(None)];
     while let Some(next) = match all[all.len() - 1] {
-        Reason::UnknownTool => Some(Reason::InvalidArguments(Vec::new())),
+        Reason::UnknownTool(_) => Some(Reason::InvalidArguments(Vec::new())),
         Reason::InvalidArguments(_) => Some(Reason::ToolFailed(ToolStatus {
             code: Code::DataLoss,
             details: Bytes::new(),

@@ -272,9 +272,15 @@ pub fn internal() -> Status {
 /// The status of a failed call.
 pub fn of_call_error(error: CallError) -> pb::Status {
     let mut info = error_info(error.reason.as_str(), error.effect, error.retryable);
-    if let Reason::DeadlineExceeded(limit) = error.reason {
-        let limit = limit.as_str().to_owned();
-        info.metadata.insert("limit".to_owned(), limit);
+    match &error.reason {
+        Reason::DeadlineExceeded(limit) => {
+            let limit = limit.as_str().to_owned();
+            info.metadata.insert("limit".to_owned(), limit);
+        }
+        Reason::UnknownTool(Some(meant)) => {
+            info.metadata.insert("suggestion".to_owned(), meant.clone());
+        }
+        _ => {}
     }
     let mut details = vec![detail("ErrorInfo", &info)];
     if let Some(delay) = error.retry_after {
@@ -282,7 +288,7 @@ pub fn of_call_error(error: CallError) -> pb::Status {
         details.push(detail("RetryInfo", &pb::RetryInfo { retry_delay }));
     }
     let code = match error.reason {
-        Reason::UnknownTool => Code::NotFound as i32,
+        Reason::UnknownTool(_) => Code::NotFound as i32,
         Reason::InvalidArguments(violations) => {
             // They may have been dropped to make room for the other results.
             if !violations.is_empty() {

@@ -1,3 +1,5 @@
+//! What is held for arguments that are written anew.
+
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
