@@ -49,7 +49,7 @@
 //!    (`policy/breakers.rs`) and the bulkhead (`policy/bulkhead.rs`), and makes as many
 //!    attempts as it may have (`policy/retry.rs`, `policy/hedged.rs`, `policy/budget.rs`),
 //!    each under the eyes of the breakers (`policy/attempt.rs`).
-//! 5. An attempt is made by the tool's protocol (`tool/fanfare.rs`), in gRPC's framing
+//! 5. An attempt is made by the tool's protocol (`tool/fanfare.rs`, `tool/method.rs`), in gRPC's framing
 //!    (`tool/grpc/request.rs`), on a connection of `net/upstream.rs`: the address by
 //!    `net/balance.rs` and `net/eject.rs`, the connection by `net/address_pool.rs`, HTTP/2
 //!    by `net/connection.rs`.

@@ -10,6 +10,7 @@
 pub(crate) mod attempt;
 pub(crate) mod fanfare;
 pub(crate) mod grpc;
+pub(crate) mod method;
 pub(crate) mod protocol;
 pub(crate) mod remote;
 pub mod schema;

@@ -11,7 +11,7 @@ use super::{
     Catalog, Entry, Remote, Service,
     definition::Definition,
     naming::Names,
-    source::{Offer, Source, Told, Unusable, methods::Shape, status::Status},
+    source::{Offer, Source, Told, Unusable, status::Status},
     unavailable::Unavailable,
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     net::{Network, Upstream},
     policy::{Breakers, Policy, ServicePolicy},
     telemetry::ToolGauges,
-    tool::{fanfare::Fanfare, remote::RemoteTool, schema::ArgumentsSchema},
+    tool::{fanfare::Fanfare, method::Method, remote::RemoteTool, schema::ArgumentsSchema},
 };
 
 /// How many tools that are left out have a line of their own in the log.
@@ -240,17 +240,22 @@ impl Builder {
         schema: Option<Arc<ArgumentsSchema>>,
         policy: &Arc<Policy>,
     ) -> Arc<dyn Tool> {
-        if self.is_grpc(&config.service) {
-            let asked = self.told.contains_key(&config.service);
-            let streams = offer
-                .and_then(|it| it.shape.as_ref())
-                .is_some_and(Shape::streams);
-            return Arc::new(Unavailable::new(config, remote, asked && !streams));
-        }
         let service = &self.connected[&config.service];
         let upstream = Arc::clone(&service.upstream);
-        let protocol = Fanfare::new(remote, upstream, self.max_result_bytes).with_schema(schema);
         let stale = service.source.as_ref().map(|it| Arc::clone(&it.stale));
+        let max_bytes = self.max_result_bytes;
+        if self.is_grpc(&config.service) {
+            let shape = offer.and_then(|it| it.shape.as_ref());
+            let shape = shape.filter(|it| !it.streams() || config.stream.is_some());
+            let method =
+                shape.and_then(|it| Method::new(remote, it.messages(), upstream, max_bytes));
+            if let Some(method) = method {
+                return Arc::new(RemoteTool::new(method, Arc::clone(policy), config, stale));
+            }
+            let asked = self.told.contains_key(&config.service);
+            return Arc::new(Unavailable::new(config, remote, asked));
+        }
+        let protocol = Fanfare::new(remote, upstream, max_bytes).with_schema(schema);
         Arc::new(RemoteTool::new(protocol, Arc::clone(policy), config, stale))
     }
 

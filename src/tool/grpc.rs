@@ -1,9 +1,10 @@
 //! One unary call over gRPC, whatever its messages are: a request is put into gRPC's
-//! framing (`request.rs`), what comes back is read (`reply.rs`) and held
-//! (`observation.rs`), a failure tells whose it was (`failure.rs`); others than the tool
-//! may have answered (`not_grpc.rs`).
+//! framing (`request.rs`), what comes back is read (`reply.rs`, or `messages.rs` if it is
+//! a stream) and held (`observation.rs`), a failure tells whose it was (`failure.rs`);
+//! others than the tool may have answered (`not_grpc.rs`).
 
 pub(super) mod failure;
+pub(super) mod messages;
 mod not_grpc;
 pub(super) mod observation;
 pub(super) mod reply;

@@ -53,6 +53,8 @@ mod formats;
 mod frozen;
 /// Services that allow no stream, and connections that do not last.
 mod full;
+/// Methods of gRPC services as tools.
+mod grpc_method;
 /// A second attempt races the first.
 mod hedging;
 /// Tool services that answer with what they should not.

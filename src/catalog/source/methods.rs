@@ -8,18 +8,19 @@ use super::{MAX_BYTES, Offer, Told, Unusable, hash_of};
 use crate::{
     catalog::definition::Definition,
     protobuf::{Method, Pool, Problem},
+    tool::method::Messages,
 };
 
 /// How to call a method: of one state of its descriptors.
 #[derive(Clone, Debug)]
 pub(in crate::catalog) struct Shape(Arc<Messages>);
 
-#[derive(Debug)]
-struct Messages {
-    streams: bool,
-}
-
 impl Shape {
+    /// What it takes and gives.
+    pub(in crate::catalog) fn messages(&self) -> Messages {
+        (*self.0).clone()
+    }
+
     /// Whether it answers with a stream.
     pub(in crate::catalog) fn streams(&self) -> bool {
         self.0.streams
@@ -92,13 +93,16 @@ fn offer(pool: &Pool, method: &Method) -> Result<Offer, String> {
         definition: Definition {
             description: method.description.clone(),
             input_schema: Some(Arc::new(input.input_schema())),
-            output_schema: Some(Arc::new(output.output_schema())),
+            // Of one message: what is collected of a stream is a list of them.
+            output_schema: (!method.server_streaming).then(|| Arc::new(output.output_schema())),
             read_only: method.read_only,
             ..Definition::default()
         },
         timeout: None,
         idempotent: method.idempotent,
         shape: Some(Shape(Arc::new(Messages {
+            input,
+            output,
             streams: method.server_streaming,
         }))),
     })

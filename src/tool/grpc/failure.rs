@@ -50,6 +50,12 @@ pub(crate) enum Fault {
     Invalid(&'static str),
     /// The message is not of the type that the contract says.
     Garbage(prost::DecodeError),
+    /// The message is not of that type, and why.
+    NoMessage(String, String),
+    /// What is made of it is longer than it may be.
+    Outgrown,
+    /// A stream has more messages than may be collected.
+    TooMany(usize),
 }
 
 /// What a failed attempt means: for its call, and for the connection that it was on.
@@ -142,6 +148,23 @@ impl Fault {
             Self::Garbage(error) => {
                 no_answer(Effect::Done, &format!("is no CallToolResponse: {error}"))
             }
+            Self::NoMessage(name, why) => Classified {
+                ends_stream: false,
+                ..no_answer(Effect::Done, &format!("is no {name}: {why}"))
+            },
+            Self::Outgrown => Classified {
+                ends_stream: false,
+                ..too_large(format!(
+                    "the tool's reply makes an observation of more than {max_bytes} bytes \
+                     ({MAX_RESULT})"
+                ))
+            },
+            Self::TooMany(max) => Classified {
+                ends_stream: false,
+                ..too_large(format!(
+                    "the tool's reply is a stream of more than {max} messages"
+                ))
+            },
         }
     }
 }

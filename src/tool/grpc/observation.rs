@@ -34,6 +34,22 @@ pub(crate) fn keep(
     Ok(held.keep(Bytes::copy_from_slice(&observation)))
 }
 
+/// The same of one that was made of its reply.
+///
+/// # Errors
+/// If there is no room for it.
+pub(crate) fn keep_own(observation: Bytes, buffered: &Buffered) -> Result<Bytes, Fault> {
+    let bytes = observation.len();
+    if bytes <= CALL_BYTES {
+        return Ok(observation);
+    }
+    let mut held = buffered.hold(0);
+    if !held.try_grow_leaving_room(bytes) {
+        return Err(Fault::NoMemory { bytes });
+    }
+    Ok(held.keep(observation))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

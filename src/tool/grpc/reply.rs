@@ -76,7 +76,7 @@ pub(crate) async fn read(
 
 /// Reads the rest of a reply whose `head` is not gRPC's and has no gRPC status. If
 /// one follows, it decides after all.
-async fn read_page(
+pub(super) async fn read_page(
     head: &Parts,
     mut body: RecvStream,
     max_bytes: usize,
@@ -111,7 +111,7 @@ async fn read_page(
 }
 
 /// `application/grpc`, or that with a suffix or parameters.
-fn is_grpc(headers: &HeaderMap) -> bool {
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
@@ -199,7 +199,7 @@ impl Message {
 
 /// What a compressed message stands for. The encodings that are offered are the ones
 /// that are understood.
-fn inflated(
+pub(super) fn inflated(
     message: &[u8],
     headers: &HeaderMap,
     max_bytes: usize,
@@ -229,7 +229,7 @@ fn inflated(
 
 /// How many bytes of the message are still to come; `None` if that is not known
 /// yet.
-fn missing_bytes(received: &[u8], max_bytes: usize) -> Result<Option<usize>, Fault> {
+pub(super) fn missing_bytes(received: &[u8], max_bytes: usize) -> Result<Option<usize>, Fault> {
     if received.len() < PREFIX_BYTES {
         return Ok(None);
     }
@@ -249,7 +249,7 @@ fn missing_bytes(received: &[u8], max_bytes: usize) -> Result<Option<usize>, Fau
     }
 }
 
-fn length(framed: &[u8]) -> usize {
+pub(super) fn length(framed: &[u8]) -> usize {
     framed[1..PREFIX_BYTES]
         .iter()
         .fold(0, |length, &byte| length << 8 | usize::from(byte))
@@ -259,7 +259,7 @@ fn length(framed: &[u8]) -> usize {
 ///
 /// # Errors
 /// If it is not OK.
-fn check_status(headers: &HeaderMap) -> Result<bool, Fault> {
+pub(super) fn check_status(headers: &HeaderMap) -> Result<bool, Fault> {
     let mut values = headers.get_all(Status::GRPC_STATUS).iter();
     let Some(value) = values.next() else {
         return Ok(false);

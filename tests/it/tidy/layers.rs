@@ -64,7 +64,6 @@ const PARTS: &[(&str, &[&str])] = &[
     ("policy", &["config", "core"]),
     ("probe", &["config", "transport"]),
     ("protobuf", &["core", "json"]),
-    ("protobuf", &["core", "json"]),
     (
         "server",
         &[
