@@ -11,6 +11,7 @@ mod encode;
 mod features;
 mod message;
 mod names;
+mod oneofs;
 mod pool;
 mod schema;
 mod time;

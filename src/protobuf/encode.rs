@@ -5,11 +5,14 @@
 mod scalar;
 mod special;
 
-use std::{borrow::Cow, ops::ControlFlow};
+use std::{borrow::Cow, collections::BTreeSet, ops::ControlFlow};
 
 use bytes::Bytes;
 
-use super::types::{Cardinality, EnumType, Field, Kind, Mapping, MessageType, Types};
+use super::{
+    oneofs::PerOneof,
+    types::{Cardinality, EnumType, Field, Kind, Mapping, MessageType, Types},
+};
 use crate::{
     core::{
         error::{MAX_DESCRIPTION_BYTES, Violation},
@@ -64,29 +67,35 @@ struct Encoder<'t> {
 enum Seen {
     /// Of as many as have a bit.
     Few(u128),
-    Many(Vec<bool>),
+    Some(Vec<bool>),
+    /// Of more than are worth a place each in every message of the type.
+    Many(BTreeSet<usize>),
 }
 
 impl Seen {
+    const SOME: usize = 4096;
+
     fn new(fields: usize) -> Self {
-        if fields <= 128 {
-            Self::Few(0)
-        } else {
-            Self::Many(vec![false; fields])
+        match fields {
+            0..=128 => Self::Few(0),
+            129..=Self::SOME => Self::Some(vec![false; fields]),
+            _ => Self::Many(BTreeSet::new()),
         }
     }
 
     fn has(&self, at: usize) -> bool {
         match self {
             Self::Few(bits) => bits >> at & 1 == 1,
-            Self::Many(all) => all[at],
+            Self::Some(all) => all[at],
+            Self::Many(some) => some.contains(&at),
         }
     }
 
     fn add(&mut self, at: usize) {
         match self {
             Self::Few(bits) => *bits |= 1 << at,
-            Self::Many(all) => all[at] = true,
+            Self::Some(all) => all[at] = true,
+            Self::Many(some) => drop(some.insert(at)),
         }
     }
 }
@@ -118,6 +127,7 @@ impl<'t> Encoder<'t> {
         besides: &str,
     ) {
         let mut seen = Seen::new(message.fields.len());
+        let mut oneofs = PerOneof::new();
         for (key, node) in members {
             let Some(at) = message.named(key) else {
                 if besides.is_empty() || key != besides {
@@ -137,40 +147,33 @@ impl<'t> Encoder<'t> {
                 self.violations.add(&path.key(key), problem);
                 continue;
             }
-            if let Some(other) = self.other_of_oneof(message, field, &seen) {
-                let oneof = field
-                    .oneof
-                    .map_or("", |oneof| &*message.oneofs[oneof as usize].name);
-                let problem = format!(
-                    "can't be set together with `{}`: at most one of `{oneof}` may be",
-                    other.json_name
-                );
-                self.violations.add(&path.key(key), problem);
-            }
             seen.add(at);
+            if let Some(oneof) = field.oneof {
+                if let Some(other) = oneofs.get(oneof) {
+                    self.both_of_oneof(message, oneof, other, &path.key(key));
+                }
+                oneofs.set(oneof, field);
+            }
             self.field(field, node, &path.key(key));
         }
-        if message.has_required {
-            for (at, field) in message.fields.iter().enumerate() {
-                if field.cardinality == Cardinality::Required && !seen.has(at) {
-                    self.violations
-                        .add(&path.key(&field.json_name), "is required");
+        for &at in &message.required {
+            if !seen.has(at as usize) {
+                let field = &message.fields[at as usize];
+                self.violations
+                    .add(&path.key(&field.json_name), "is required");
+                if self.violations.is_full() {
+                    break;
                 }
             }
         }
     }
 
-    /// The member of the same oneof that was there already.
-    #[inline]
-    fn other_of_oneof(
-        &self,
-        message: &'t MessageType,
-        field: &Field,
-        seen: &Seen,
-    ) -> Option<&'t Field> {
-        let oneof = &message.oneofs[field.oneof? as usize];
-        let other = oneof.members.iter().find(|&&at| seen.has(at as usize))?;
-        Some(&message.fields[*other as usize])
+    #[cold]
+    fn both_of_oneof(&mut self, of: &MessageType, oneof: u32, other: &Field, path: &Path<'_>) {
+        let (oneof, other) = (&of.oneofs[oneof as usize].name, &other.json_name);
+        let problem =
+            format!("can't be set together with `{other}`: at most one of `{oneof}` may be");
+        self.violations.add(path, problem);
     }
 
     /// Whether null is a value of this field, and not the absence of one.

@@ -28,7 +28,8 @@ pub(super) struct MessageType {
     pub(super) names: Box<[(Box<str>, u32)]>,
     /// Without those that `optional` of proto3 makes.
     pub(super) oneofs: Box<[Oneof]>,
-    pub(super) has_required: bool,
+    /// The places of those that must be there.
+    pub(super) required: Box<[u32]>,
     pub(super) comment: Option<Box<str>>,
     /// Why it can't be translated.
     pub(super) unusable: Option<Unusable>,

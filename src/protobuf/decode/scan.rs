@@ -5,7 +5,10 @@ use std::{borrow::Cow, str::from_utf8};
 use super::{Decoder, Done, Unreadable, malformed};
 use crate::{
     json::wire::{self, Raw},
-    protobuf::types::{Cardinality, Field, Kind, MessageType},
+    protobuf::{
+        oneofs::PerOneof,
+        types::{Cardinality, Field, Kind, MessageType},
+    },
 };
 
 /// A field that was found.
@@ -31,7 +34,7 @@ impl<'w> Decoder<'_, 'w> {
         let start = self.found.len();
         let mut sorted = true;
         let mut last = 0;
-        let mut oneofs = Vec::new();
+        let mut oneofs = PerOneof::new();
         let mut cleared = false;
         for piece in pieces {
             let mut left = *piece;
@@ -50,16 +53,11 @@ impl<'w> Decoder<'_, 'w> {
                 last = place;
                 let at = u32::try_from(place).unwrap_or(u32::MAX);
                 if let Some(oneof) = field.oneof {
-                    if oneofs.is_empty() {
-                        oneofs = vec![None; message.oneofs.len()];
-                    }
-                    let member = &mut oneofs[oneof as usize];
-                    if member.is_none_or(|it: Last| it.field != at) {
+                    let member: Option<Last> = oneofs.get(oneof);
+                    if member.is_none_or(|it| it.field != at) {
                         cleared |= member.is_some();
-                        *member = Some(Last {
-                            field: at,
-                            from: self.found.len(),
-                        });
+                        let from = self.found.len();
+                        oneofs.set(oneof, Last { field: at, from });
                     }
                 }
                 let occurrence = Occurrence { field: at, raw };
@@ -85,7 +83,7 @@ impl<'w> Decoder<'_, 'w> {
             while at < self.found.len() {
                 let it = self.found[at];
                 let oneof = message.fields[it.field as usize].oneof;
-                let member = oneof.and_then(|oneof| oneofs[oneof as usize]);
+                let member = oneof.and_then(|oneof| oneofs.get(oneof));
                 if member.is_none_or(|last| last.field == it.field && at >= last.from) {
                     self.found[kept] = it;
                     kept += 1;

@@ -174,11 +174,13 @@ impl Linker<'_, '_> {
             let problem = "is no entry of a map".to_owned();
             fault = Some(fault.unwrap_or(Fault::Invalid(problem)));
         }
-        let is_required = |field: &Field| field.cardinality == Cardinality::Required;
+        let places = (0..).zip(&fields);
+        let required = places.filter(|(_, field)| field.cardinality == Cardinality::Required);
+        let required = required.map(|(at, _)| at).collect();
         MessageType {
             name: declared.full_name.as_str().into(),
             mapping: mapping(&declared.full_name),
-            has_required: fields.iter().any(is_required),
+            required,
             fields: fields.into(),
             names,
             oneofs,

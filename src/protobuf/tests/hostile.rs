@@ -261,6 +261,58 @@ fn maps_are_sorted_and_the_last_of_a_key_counts() {
     );
 }
 
+/// What a type has in thousands is no cost of each message of that type.
+#[test]
+fn wide_types_are_no_cost_of_small_messages() {
+    let wide = |n: usize| {
+        let oneofs = (1..=n).map(|n| {
+            format!(
+                "oneof o{n} {{ int32 a{n} = {n}; int32 b{n} = {}; }}",
+                20_000 + n
+            )
+        });
+        format!(
+            "message Wide {{ {} repeated Wide more = 18999; }}",
+            oneofs.collect::<String>()
+        )
+    };
+    let one = |n: usize| {
+        let members = (20_001..20_000 + n).map(|n| format!("int32 m{n} = {n};"));
+        format!(
+            "message One {{ oneof o {{ {} }} repeated One more = 1; }}",
+            members.collect::<String>()
+        )
+    };
+    let source = format!(
+        "syntax = \"proto3\"; package test; {} {}",
+        wide(15_000),
+        one(15_000)
+    );
+    let pool = pool(&source);
+    for (name, member) in [
+        ("Wide", "a14999"),
+        ("Wide", "b14999"),
+        ("One", "m34998"),
+        ("Wide", "a1"),
+    ] {
+        let message = pool.message(&format!("test.{name}")).unwrap();
+        let items = vec![format!("{{\"{member}\": 1}}"); 20_000];
+        let wire =
+            super::support::encode(&message, &format!("{{\"more\": [{}]}}", items.join(",")));
+        let value = message.decode(&wire, 10 << 20).unwrap();
+        assert!(value.len() > 20_000 * 10);
+    }
+    let wide = pool.message("test.Wide").unwrap();
+    let told = super::support::refused(&wide, r#"{"a14999": 1, "b14999": 2}"#);
+    assert_eq!(
+        told[0].1,
+        "can't be set together with `a14999`: at most one of `o14999` may be"
+    );
+    let both = super::support::encode(&wide, r#"{"b14999": 2}"#);
+    let both = [super::support::encode(&wide, r#"{"a14999": 1}"#), both].concat();
+    assert_eq!(decode(&wide, &both), Ok(json!({"b14999": 2})));
+}
+
 #[test]
 fn one_type_that_is_many_fields_wide_is_no_slower_for_it() {
     let fields: Vec<_> = (1..=20_000)

@@ -69,7 +69,7 @@ fn many_unknown_names_take_no_time() {
         fields.concat()
     );
     let message = message(&source, "M");
-    let members: Vec<_> = (0..20_000)
+    let members: Vec<_> = (0..5_000)
         .map(|n| format!("\"{}_{n}\": 1", "g".repeat(60)))
         .collect();
     let told = refused(&message, &format!("{{{}}}", members.join(",")));
