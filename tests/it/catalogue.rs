@@ -1,5 +1,6 @@
 //! Services that are asked which tools they have.
 
+mod reflection;
 mod refreshing;
 
 use std::sync::Arc;

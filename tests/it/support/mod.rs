@@ -19,6 +19,7 @@ pub mod page;
 pub mod pipes;
 pub mod process;
 pub mod raw;
+pub mod reflecting;
 pub mod relay;
 pub mod service;
 pub mod sockets;
