@@ -2,6 +2,7 @@
 
 mod alias;
 mod builder;
+pub mod check;
 pub mod definition;
 pub mod discovery;
 pub mod formats;

@@ -11,7 +11,7 @@ use super::{
     Catalog, Entry, Remote, Service,
     definition::Definition,
     naming::Names,
-    source::{Offer, Source, Told, Unusable, status::Status},
+    source::{Offer, Source, Told, Unusable, Wanted, status::Status},
     unavailable::Unavailable,
 };
 use crate::{
@@ -75,9 +75,8 @@ impl Builder {
     pub(super) fn sources(&self) -> Vec<(String, config::Service, Source, Arc<Status>)> {
         let sources = self.connected.iter().filter_map(|(name, service)| {
             let config = self.services.get(name)?;
-            let methods = self.tools.iter().filter(|(_, tool)| tool.service == *name);
-            let methods = methods.map(|(name, tool)| tool.remote(name).to_owned());
-            let source = Source::new(Arc::clone(&service.upstream), config, methods.collect());
+            let wanted = Wanted::new(name, config, &self.tools);
+            let source = Source::new(Arc::clone(&service.upstream), wanted);
             let status = Arc::clone(service.source.as_ref()?);
             Some((name.clone(), config.clone(), source, status))
         });

@@ -10,6 +10,7 @@ mod reflection;
 pub(super) mod status;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
@@ -22,6 +23,7 @@ use self::methods::Shape;
 use super::definition::Definition;
 use crate::{
     config::{self, Descriptors, Pattern, Protocol},
+    core::call::ToolName,
     net::Upstream,
 };
 
@@ -67,26 +69,73 @@ pub(super) struct Unusable {
 }
 
 /// How to ask one service.
-#[derive(Clone)]
 pub(super) struct Source {
     upstream: Arc<Upstream>,
+    wanted: Wanted,
+}
+
+/// What may become a tool.
+#[derive(Clone)]
+pub(super) struct Wanted {
     service: config::Service,
-    /// Those of its methods that have a section of their own.
-    methods: Vec<String>,
+    /// Those that have a section of their own, as the service calls them.
+    remotes: Vec<String>,
+}
+
+impl Wanted {
+    /// Of the service of that name.
+    pub(super) fn new(
+        name: &str,
+        service: &config::Service,
+        tools: &BTreeMap<ToolName, config::Tool>,
+    ) -> Self {
+        let remotes = tools.iter().filter(|(_, tool)| tool.service == name);
+        Self {
+            service: service.clone(),
+            remotes: remotes
+                .map(|(name, tool)| tool.remote(name).to_owned())
+                .collect(),
+        }
+    }
+
+    /// What is in its file of descriptors, if it has one.
+    ///
+    /// # Errors
+    /// If that can't be read, or is none.
+    pub(super) fn of_file(&self) -> Option<Result<Told, String>> {
+        match (self.service.protocol, &self.service.descriptors) {
+            (Protocol::Grpc, Descriptors::File(path)) => {
+                Some(methods::of_file(path, |it| self.wants(it)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether this method may.
+    fn wants(&self, method: &str) -> bool {
+        let is_in = |patterns: &[Pattern]| patterns.iter().any(|it| it.matches(method));
+        let exposed = is_in(&self.service.expose) && !is_in(&self.service.hide);
+        exposed || self.remotes.iter().any(|it| it == method)
+    }
+
+    /// Whether a method of this gRPC service may.
+    fn wants_of(&self, service: &str) -> bool {
+        let beginning = format!("{service}/");
+        let mut patterns = self.service.expose.iter();
+        patterns.any(|it| it.may_begin_with(&beginning))
+    }
+
+    /// The gRPC services that are known without asking.
+    fn named_services(&self) -> Vec<String> {
+        let services = self.remotes.iter().filter_map(|it| it.split_once('/'));
+        services.map(|(service, _)| service.to_owned()).collect()
+    }
 }
 
 impl Source {
-    /// Of `service`, of which `methods` are tools in any case.
-    pub(super) fn new(
-        upstream: Arc<Upstream>,
-        service: &config::Service,
-        methods: Vec<String>,
-    ) -> Self {
-        Self {
-            upstream,
-            service: service.clone(),
-            methods,
-        }
+    /// The service behind `upstream`, of which that is `wanted`.
+    pub(super) fn new(upstream: Arc<Upstream>, wanted: Wanted) -> Self {
+        Self { upstream, wanted }
     }
 
     /// What the service has now.
@@ -94,48 +143,29 @@ impl Source {
     /// # Errors
     /// If it can't be asked, or answers with nonsense: what is wrong.
     pub(super) async fn ask(&self) -> Result<Told, String> {
-        match (self.service.protocol, &self.service.descriptors) {
+        let wanted = self.wanted.clone();
+        match (wanted.service.protocol, &wanted.service.descriptors) {
             (Protocol::Fanfare, _) => fanfare::ask(&self.upstream).await,
-            (Protocol::Grpc, Descriptors::File(path)) => {
-                let (this, path) = (self.clone(), path.clone());
-                off_the_runtime(move || methods::of_file(&path, |it| this.wants(it))).await?
+            (Protocol::Grpc, Descriptors::File(_)) => {
+                let read = off_the_runtime(move || wanted.of_file());
+                let told = read.await?;
+                told.unwrap_or_else(|| Err("it has no file of descriptors".to_owned()))
             }
             (Protocol::Grpc, Descriptors::Reflection) => {
-                let wanted = |service: &str| self.wants_of(service);
-                let named = self.named_services();
-                let found = reflection::ask(&self.upstream, wanted, &named).await?;
-                let this = self.clone();
+                let named = wanted.named_services();
+                let is_wanted = |service: &str| wanted.wants_of(service);
+                let found = reflection::ask(&self.upstream, is_wanted, &named).await?;
                 off_the_runtime(move || {
                     let reflection::Descriptors {
                         files,
                         pool,
                         problems,
                     } = found;
-                    methods::of_files(files, &pool, &problems, |it| this.wants(it))
+                    methods::of_files(files, &pool, &problems, |it| wanted.wants(it))
                 })
                 .await
             }
         }
-    }
-
-    /// Whether this method may become a tool.
-    fn wants(&self, method: &str) -> bool {
-        let is_in = |patterns: &[Pattern]| patterns.iter().any(|it| it.matches(method));
-        let exposed = is_in(&self.service.expose) && !is_in(&self.service.hide);
-        exposed || self.methods.iter().any(|it| it == method)
-    }
-
-    /// Whether a method of this gRPC service may.
-    fn wants_of(&self, service: &str) -> bool {
-        let beginning = format!("{service}/");
-        let exposed = self.service.expose.iter();
-        exposed.clone().any(|it| it.may_begin_with(&beginning))
-    }
-
-    /// The gRPC services that are known without asking.
-    fn named_services(&self) -> Vec<String> {
-        let services = self.methods.iter().filter_map(|it| it.split_once('/'));
-        services.map(|(service, _)| service.to_owned()).collect()
     }
 }
 

@@ -6,7 +6,9 @@ use std::{
     path::Path,
 };
 
-use fanfare::{config::Config, logging, mistakes::Mistakes, telemetry::settings::Settings};
+use fanfare::{
+    catalog, config::Config, logging, mistakes::Mistakes, telemetry::settings::Settings,
+};
 
 use super::{Outcome, threads};
 
@@ -40,8 +42,29 @@ pub(super) fn check(path: &Path, offline: bool) -> Outcome {
         .cloned()
         .collect();
     match config {
-        Ok(config) if problems.is_empty() => print(&config),
+        Ok(config) if problems.is_empty() => {
+            tools(&config)?;
+            print(&config)
+        }
         _ => Err(problems.join("\n").into()),
+    }
+}
+
+/// Whether the tools that the file names are there, as far as files tell; says what is not.
+fn tools(config: &Config) -> Outcome {
+    let findings = catalog::check::check(config);
+    for left_out in &findings.left_out {
+        let _ = writeln!(io::stderr(), "fanfare: left out: {left_out}");
+    }
+    for unasked in &findings.unasked {
+        let _ = writeln!(
+            io::stderr(),
+            "fanfare: not checked without a connection: {unasked}"
+        );
+    }
+    match findings.mistakes.as_slice() {
+        [] => Ok(()),
+        mistakes => Err(mistakes.join("\n").into()),
     }
 }
 
