@@ -27,6 +27,7 @@ const EDGES: &[&str] = &[
 /// `deadline.rs` or the configuration.
 const WITH_TIMERS: &[&str] = &[
     // The deadlines of calls.
+    "src/catalog/discovery.rs",
     "src/core/fanout.rs",
     // Workers that do not end.
     "src/core/workers.rs",
@@ -44,6 +45,7 @@ const WITH_TIMERS: &[&str] = &[
     // A call that waits for a stream checks other addresses.
     "src/net/upstream.rs",
     // Slow dials.
+    "src/net/upstream/apart.rs",
     "src/net/upstream/dialing.rs",
     // Slow name servers.
     "src/net/upstream/lookups.rs",
