@@ -102,7 +102,7 @@ impl Builder {
             let remote = tool.remote(name);
             match self.make(name, tool.clone(), remote, offer) {
                 Ok(one) => made.extend(one.map(|one| (name.clone(), one))),
-                Err(why) => names.leave_out(&tool.service, Unusable::new(remote, why)),
+                Err(why) => names.leave_out(&tool.service, Unusable::new(name.as_str(), why)),
             }
         }
         for exposed in std::mem::take(&mut names.exposed) {
