@@ -9,14 +9,14 @@ pub mod wire;
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::{task::spawn_blocking, time::Instant};
 use tonic::{Request, Response, Status};
 
 use self::{
     plan::Plan,
     run::{Run, Wanted},
     stream::CompletionStream,
-    wire::status::{draining, no_time_left, overloaded},
+    wire::status::{draining, internal, no_time_left, overloaded},
 };
 use crate::{
     catalog::snapshot::{Snapshot, Snapshots},
@@ -36,6 +36,9 @@ use crate::{
     pb::{self, orchestrator_service_server::OrchestratorService},
     telemetry::{batch::BatchTelemetry, rpc::Record},
 };
+
+/// With more tools, a list may take milliseconds, and its first definitions far longer.
+const SHORT_LIST: usize = 200;
 
 /// Serves `OrchestratorService`.
 #[derive(Debug)]
@@ -225,8 +228,19 @@ impl OrchestratorService for Orchestrator {
         &self,
         request: Request<pb::ListToolsRequest>,
     ) -> Result<Response<pb::ListToolsResponse>, Status> {
-        let Snapshot { limits, catalog } = &*self.snapshots.current();
-        let list = wire::list::list(request.get_ref(), catalog, limits.max_response_bytes);
-        list.map(Response::new)
+        let snapshot = self.snapshots.current();
+        let is_long = snapshot.catalog.count() > SHORT_LIST;
+        let list = move || {
+            let Snapshot { limits, catalog } = &*snapshot;
+            wire::list::list(request.get_ref(), catalog, limits.max_response_bytes)
+        };
+        let answer = match is_long {
+            false => list(),
+            // The calls of the worker would wait for it.
+            true => spawn_blocking(list)
+                .await
+                .unwrap_or_else(|_| Err(internal())),
+        };
+        answer.map(Response::new)
     }
 }

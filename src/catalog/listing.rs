@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -27,7 +28,7 @@ pub(super) struct Listing {
     tools: Vec<Described>,
     /// The names of tools with another alias, by that.
     by_alias: BTreeMap<String, ToolName>,
-    generation: String,
+    generation: OnceLock<String>,
 }
 
 #[derive(Debug)]
@@ -102,6 +103,11 @@ impl Catalog {
         described.zip(self.tools.values()).map(listed)
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.tools.len()
+    }
+
     /// Those of them that are wanted: each once, sorted by name.
     pub fn select<'a>(&'a self, wanted: &[Wanted]) -> Vec<Listed<'a>> {
         let listing = self.listing();
@@ -129,12 +135,21 @@ impl Catalog {
 
     /// Identifies what the tools are: the same wherever and whenever they are the same.
     pub fn generation(&self) -> &str {
-        &self.listing().generation
+        let listing = self.listing();
+        let identify = || {
+            let mut identity = Identity::new();
+            for (described, entry) in listing.tools.iter().zip(self.tools.values()) {
+                identity.add(described, entry);
+            }
+            identity.finish()
+        };
+        listing.generation.get_or_init(identify)
     }
 
     /// Makes what there is to say of the tools, so that no request has to wait for it.
     pub fn describe(&self) {
-        self.listing();
+        // A tool that panics when it is asked spoils the answers for which it is.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.generation().len()));
     }
 
     /// The tool of that alias.
@@ -149,11 +164,10 @@ impl Catalog {
 
 impl Listing {
     fn of(tools: &BTreeMap<ToolName, Entry>) -> Self {
-        let mut identity = Identity::new();
         let aliases = alias::aliases(tools.keys());
         let describe = |((name, entry), alias): ((&ToolName, &Entry), String)| {
             let definition = Arc::clone(&entry.definition);
-            let described = Described {
+            Described {
                 name: name.clone(),
                 alias,
                 input_schema: definition
@@ -166,15 +180,13 @@ impl Listing {
                     .map(formats::encoded_schema),
                 definition,
                 definitions: Default::default(),
-            };
-            identity.add(&described, entry);
-            described
+            }
         };
         let tools: Vec<_> = tools.iter().zip(aliases).map(describe).collect();
         let named = tools.iter().map(|tool| (&tool.name, tool.alias.as_str()));
         Self {
             by_alias: alias::by_alias(named),
-            generation: identity.finish(),
+            generation: OnceLock::new(),
             tools,
         }
     }

@@ -171,6 +171,40 @@ async fn a_schema_that_is_too_deep_spoils_no_list() {
     }
 }
 
+/// So many that the list is not made where calls run.
+#[tokio::test]
+async fn a_long_list_is_whole_and_in_order() {
+    let mut catalog = Catalog::default();
+    for index in 0..1000 {
+        let name = ToolName::try_new(format!("ns{}/tool.{index:03}", index / 100)).unwrap();
+        let schema = json!({"type": "object", "properties": {format!("of_{index}"): {}}});
+        let definition = Definition {
+            input_schema: schema.as_object().cloned().map(Arc::new),
+            ..Definition::default()
+        };
+        catalog.insert(name, definition, Arc::new(Scripted::answers_after(ms(0))));
+    }
+    let client = pipes::client(&config(), catalog).await;
+    for (format, _) in FORMATS {
+        // Those that are made already, too.
+        for _ in 0..2 {
+            let all = list(&client, format, &[]).await;
+            assert_eq!((all.tools.len(), all.definitions.len()), (1000, 1000));
+            for (index, (tool, definition)) in all.tools.iter().zip(definitions(&all)).enumerate() {
+                assert_eq!(tool.name, format!("ns{}/tool.{index:03}", index / 100));
+                assert_eq!(name(&definition), tool.alias);
+                assert!(definition.to_string().contains(&format!("\"of_{index}\"")));
+            }
+        }
+    }
+    let request = pb::ListToolsRequest {
+        names: vec!["*a".to_owned()],
+        ..pb::ListToolsRequest::default()
+    };
+    let status = client.clone().list_tools(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+}
+
 /// The answer as others have it: with messages where we have their bytes.
 mod transparent {
     #[derive(Clone, PartialEq, prost::Message)]
