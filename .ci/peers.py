@@ -11,9 +11,13 @@ import time
 
 import agents
 import answers
+import builds
 import clients
 import definitions
 import grpcurl
+import hostile
+import mapping
+import methods
 import neighbours
 import proxy
 import telemetry
@@ -59,6 +63,10 @@ SCENARIOS = [
     (neighbours.many_small_requests, GUARDED, {"cancels": 100_000}),
     (neighbours.unread_streams, ["go"], {}),
     (neighbours.unread_answers, ["go"], {}),
+    *methods.SCENARIOS,
+    *mapping.SCENARIOS,
+    *hostile.SCENARIOS,
+    *builds.SCENARIOS,
 ]
 
 
