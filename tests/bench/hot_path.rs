@@ -3,6 +3,8 @@
 //! tools are in it; the same calls without the orchestrator are there to be
 //! subtracted.
 
+mod method;
+
 use std::{future::ready, io, sync::Arc};
 
 use bytes::Bytes;
@@ -13,8 +15,8 @@ use fanfare::{
     net::Connect as _,
     pb::{
         self, orchestrator_service_server::OrchestratorServiceServer,
-        stream_execute_tools_response::Event, tool_service_client::ToolServiceClient,
-        tool_service_server::ToolService,
+        stream_execute_tools_response::Event, tool_execution_result::Outcome,
+        tool_service_client::ToolServiceClient, tool_service_server::ToolService,
     },
     server::Server,
     telemetry::{Telemetry, settings::Settings},
@@ -32,6 +34,8 @@ use crate::{
     pipes::{self, PipeConnect},
 };
 
+use self::method::Fields;
+
 const TOOL: &str = "tool";
 
 /// Requests that are all alike.
@@ -40,7 +44,15 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     path: Path,
     fan_out: usize,
-    argument_bytes: usize,
+    sent: Sent,
+}
+
+/// What the arguments are, and what the tool observes.
+#[derive(Clone, Copy, Debug)]
+enum Sent {
+    /// A text of so many bytes; a small object.
+    Bytes(usize),
+    Fields(Fields),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +66,10 @@ enum Path {
     /// The orchestrator without features.
     Naive,
     NaiveStream,
+    /// The orchestrator without features, as if its payloads were typed.
+    NaiveDecoding,
+    /// The tool is a method of any gRPC service.
+    Method,
 }
 
 const fn case(name: &'static str, path: Path, fan_out: usize, argument_bytes: usize) -> Case {
@@ -61,7 +77,16 @@ const fn case(name: &'static str, path: Path, fan_out: usize, argument_bytes: us
         name,
         path,
         fan_out,
-        argument_bytes,
+        sent: Sent::Bytes(argument_bytes),
+    }
+}
+
+const fn fields(name: &'static str, path: Path, fan_out: usize, fields: Fields) -> Case {
+    Case {
+        name,
+        path,
+        fan_out,
+        sent: Sent::Fields(fields),
     }
 }
 
@@ -77,6 +102,17 @@ pub(crate) const CASES: &[Case] = &[
     case("64x100B-bare", Path::Bare, 64, 100),
     case("8x12kB", Path::Unary, 8, 12_000),
     case("8x12kB-bare", Path::Bare, 8, 12_000),
+    fields("64x10fields", Path::Unary, 64, Fields::Ten),
+    fields("64x10fields-grpc", Path::Method, 64, Fields::Ten),
+    fields("64x10fields-bare", Path::Bare, 64, Fields::Ten),
+    fields("8x300fields", Path::Unary, 8, Fields::Hundreds),
+    fields("8x300fields-grpc", Path::Method, 8, Fields::Hundreds),
+    fields(
+        "8x300fields-naive",
+        Path::NaiveDecoding,
+        8,
+        Fields::Hundreds,
+    ),
 ];
 
 impl Case {
@@ -89,15 +125,17 @@ impl Case {
         let calls = self.calls();
         runtime.block_on(async {
             match self.path {
-                Path::Unary => unary(fanfare().await, &calls, requests).await,
-                Path::Telemetry => unary(with_telemetry().await?, &calls, requests).await,
-                Path::Stream => stream(fanfare().await, &calls, requests).await,
-                Path::Bare => bare(&calls, requests).await,
-                Path::Naive => unary(naive().await?, &calls, requests).await,
-                Path::NaiveStream => stream(naive().await?, &calls, requests).await,
+                Path::Unary => unary(self.fanfare().await, &calls, requests).await?,
+                Path::Telemetry => unary(with_telemetry().await?, &calls, requests).await?,
+                Path::Stream => stream(self.fanfare().await, &calls, requests).await?,
+                Path::Bare => bare(self.tools(), &calls, requests).await?,
+                Path::Naive => unary(self.naive(false).await?, &calls, requests).await?,
+                Path::NaiveDecoding => unary(self.naive(true).await?, &calls, requests).await?,
+                Path::NaiveStream => stream(self.naive(false).await?, &calls, requests).await?,
+                Path::Method => unary(method::client().await?, &calls, requests).await?,
             }
-        })?;
-        Ok(())
+            Ok(())
+        })
     }
 
     /// How many calls so many requests have.
@@ -106,15 +144,39 @@ impl Case {
     }
 
     fn calls(&self) -> Vec<pb::ToolCall> {
-        let text = json!({"text": "x".repeat(self.argument_bytes)});
-        let arguments = text.as_object().map(encode_struct);
+        let arguments = match self.sent {
+            Sent::Bytes(count) => json!({"text": "x".repeat(count)}),
+            Sent::Fields(fields) => fields.json(),
+        };
+        let arguments = arguments.as_object().map(encode_struct);
+        let name = match (self.path, self.sent) {
+            (Path::Method, Sent::Fields(fields)) => fields.tool(),
+            _ => TOOL,
+        };
         let calls = (0..self.fan_out).map(|index| pb::ToolCall {
             id: format!("call_{index:019}"),
-            name: TOOL.to_owned(),
+            name: name.to_owned(),
             arguments: arguments.clone(),
             ..pb::ToolCall::default()
         });
         calls.collect()
+    }
+
+    fn tools(&self) -> Tools {
+        match self.sent {
+            Sent::Bytes(_) => Tools::new(),
+            Sent::Fields(fields) => Tools(fields.observation()),
+        }
+    }
+
+    async fn fanfare(&self) -> pipes::Client {
+        pipes::client_of_service(Config::default(), self.tools(), &[TOOL]).await
+    }
+
+    async fn naive(&self, decodes: bool) -> Result<pipes::Client, Status> {
+        let mut orchestrator = Orchestrator::new(tools(self.tools()).await?);
+        orchestrator.decodes = decodes;
+        naive(orchestrator).await
     }
 }
 
@@ -151,10 +213,6 @@ fn request(calls: &[pb::ToolCall]) -> pb::ExecuteToolsRequest {
     }
 }
 
-async fn fanfare() -> pipes::Client {
-    pipes::client_of_service(Config::default(), Tools::new(), &[TOOL]).await
-}
-
 async fn with_telemetry() -> Result<pipes::Client, Status> {
     logging::init(LogFormat::Json, "info", false, io::sink())
         .map_err(|error| Status::internal(error.to_string()))?;
@@ -165,8 +223,7 @@ async fn with_telemetry() -> Result<pipes::Client, Status> {
     Ok(pipes::client_of(&Arc::new(server.with_telemetry(telemetry))).await)
 }
 
-async fn naive() -> Result<pipes::Client, Status> {
-    let orchestrator = Orchestrator::new(tools().await?);
+async fn naive(orchestrator: Orchestrator) -> Result<pipes::Client, Status> {
     let (ours, theirs) = tokio::io::duplex(pipes::PIPE_BYTES);
     let serve = tonic::transport::Server::builder()
         .add_service(OrchestratorServiceServer::new(orchestrator))
@@ -187,6 +244,10 @@ async fn unary(
 ) -> Result<(), Status> {
     for _ in 0..requests {
         let response = client.execute_tools(request(calls)).await?.into_inner();
+        let failed = |it: &&pb::ToolExecutionResult| matches!(it.outcome, Some(Outcome::Error(_)));
+        if let Some(failed) = response.results.iter().find(failed) {
+            return Err(Status::data_loss(format!("{failed:?}")));
+        }
         expect(calls.len(), response.results.len())?;
     }
     Ok(())
@@ -214,8 +275,8 @@ async fn stream(
     Ok(())
 }
 
-async fn bare(calls: &[pb::ToolCall], requests: usize) -> Result<(), Status> {
-    let client = ToolServiceClient::new(tools().await?);
+async fn bare(answers: Tools, calls: &[pb::ToolCall], requests: usize) -> Result<(), Status> {
+    let client = ToolServiceClient::new(tools(answers).await?);
     for _ in 0..requests {
         let running = calls.iter().map(|call| {
             let mut client = client.clone();
@@ -236,8 +297,8 @@ async fn bare(calls: &[pb::ToolCall], requests: usize) -> Result<(), Status> {
 }
 
 /// A channel to the tools.
-async fn tools() -> Result<Channel, Status> {
-    let server = Server::tools(&Config::default(), Tools::new()).await;
+async fn tools(answers: Tools) -> Result<Channel, Status> {
+    let server = Server::tools(&Config::default(), answers).await;
     let pipes = PipeConnect(Arc::new(server));
     let connector = tower::service_fn(move |_| {
         let pipe = pipes.connect();

@@ -4,10 +4,13 @@
 
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use fanfare::pb::{
     self, orchestrator_service_server::OrchestratorService, stream_execute_tools_response::Event,
     tool_execution_result::Outcome, tool_service_client::ToolServiceClient,
 };
+use prost::Message;
+use prost_types::{Struct, Value};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, transport::Channel};
@@ -16,18 +19,21 @@ type Answer<T> = std::result::Result<T, Status>;
 
 pub(crate) struct Orchestrator {
     tools: ToolServiceClient<Channel>,
+    /// Whether it does to payloads what generated code does when they are typed.
+    pub(crate) decodes: bool,
 }
 
 impl Orchestrator {
     pub(crate) fn new(tools: Channel) -> Self {
         let tools = ToolServiceClient::new(tools);
-        Self { tools }
+        let decodes = false;
+        Self { tools, decodes }
     }
 
     fn spawn(&self, calls: Vec<pb::ToolCall>) -> JoinSet<Answer<pb::ToolExecutionResult>> {
         let indexed = calls.into_iter().enumerate();
         indexed
-            .map(|(index, call)| run(self.tools.clone(), index, call))
+            .map(|(index, call)| run(self.tools.clone(), index, call, self.decodes))
             .collect()
     }
 }
@@ -85,15 +91,22 @@ async fn run(
     mut tools: ToolServiceClient<Channel>,
     index: usize,
     call: pb::ToolCall,
+    decodes: bool,
 ) -> Answer<pb::ToolExecutionResult> {
     let start = SystemTime::now();
     let request = pb::CallToolRequest {
         id: call.id.clone(),
         name: call.name.clone(),
-        arguments: call.arguments,
+        arguments: match call.arguments {
+            Some(encoded) if decodes => Some(decoded::<Struct>(&encoded)?),
+            opaque => opaque,
+        },
         attempt: 1,
     };
-    let reply = tools.call_tool(request).await?.into_inner();
+    let mut reply = tools.call_tool(request).await?.into_inner();
+    if let (Some(observation), true) = (&mut reply.observation, decodes) {
+        *observation = decoded::<Value>(observation)?;
+    }
     let end = SystemTime::now();
     Ok(pb::ToolExecutionResult {
         index: u32::try_from(index).map_err(|_| Status::internal("too many calls"))?,
@@ -106,6 +119,12 @@ async fn run(
         outcome: reply.observation.map(Outcome::Observation),
         queue_duration: None,
     })
+}
+
+/// Decodes a payload, and encodes it again.
+fn decoded<T: Message + Default>(encoded: &[u8]) -> Answer<Bytes> {
+    let payload = T::decode(encoded).map_err(|error| Status::internal(error.to_string()))?;
+    Ok(payload.encode_to_vec().into())
 }
 
 fn joined(
