@@ -6,7 +6,7 @@ import {
   ExecuteToolsRequest, ListToolsRequest, ListToolsResponse, OrchestratorServiceClient, ToolFormat,
 } from "./gen/fanfare/v1/orchestrator";
 import { ToolCall, ToolExecutionResult } from "./gen/fanfare/v1/types";
-import { BadRequest, ErrorInfo } from "./gen/google/rpc/error_details";
+import { BadRequest, ErrorInfo, RetryInfo } from "./gen/google/rpc/error_details";
 import { Status } from "./gen/google/rpc/status";
 
 type Message = { tool_calls: { id: string; function: { name: string; arguments: string } }[] };
@@ -16,18 +16,19 @@ async function askModel(request: object): Promise<{ choices: { message: Message 
   return JSON.parse(await readFile(process.argv[3]!, "utf8"));
 }
 
+/** The first detail of this kind that a failure has, or an empty one. */
+function detail<T>({ details }: Status, name: string, kind: { decode(encoded: Uint8Array): T }): T {
+  const found = details.find(({ typeUrl }) => typeUrl.endsWith(`/google.rpc.${name}`));
+  return kind.decode(found?.value ?? new Uint8Array());
+}
+
+const retryable = (failure: Status) => detail(failure, "ErrorInfo", ErrorInfo).metadata.retryable === "true";
+
 /** What the model gets to read of a failure: what is wrong, and whether to try again. */
-function told({ message, details }: Status) {
-  const told = { error: message, retryable: false, violations: undefined as object[] | undefined };
-  for (const { typeUrl, value } of details) {
-    if (typeUrl.endsWith("/google.rpc.ErrorInfo")) {
-      told.retryable = ErrorInfo.decode(value).metadata.retryable === "true";
-    } else if (typeUrl.endsWith("/google.rpc.BadRequest")) {
-      const wrong = BadRequest.decode(value).fieldViolations;
-      told.violations = wrong.map(({ field, description }) => ({ field, description }));
-    }
-  }
-  return told;
+function told(failure: Status) {
+  const wrong = detail(failure, "BadRequest", BadRequest).fieldViolations;
+  const violations = wrong.map(({ field, description }) => ({ field, description }));
+  return { error: failure.message, retryable: retryable(failure), ...(wrong.length > 0 && { violations }) };
 }
 
 /** The results, in the order of the calls. */
@@ -42,10 +43,12 @@ async function runTools(calls: ToolCall[], deadline: Date): Promise<ToolExecutio
       }
       return results;
     } catch (error) {
-      const [status] = (error as ServiceError).metadata?.get("grpc-status-details-bin") ?? [];
+      const [encoded] = (error as ServiceError).metadata?.get("grpc-status-details-bin") ?? [];
+      const failure = Status.decode((encoded as Buffer) ?? Buffer.of());
       // Otherwise tools may have run, as when Fanfare says nothing: then a connection was lost.
-      if (!status || !told(Status.decode(status as Buffer)).retryable) throw error;
-      await setTimeout(500); // so long a `RetryInfo` asks for
+      if (!retryable(failure)) throw error;
+      const { seconds = 0, nanos = 0 } = detail(failure, "RetryInfo", RetryInfo).retryDelay ?? {};
+      await setTimeout(Math.max(seconds * 1000 + nanos / 1e6, 100));
     }
   }
 }
