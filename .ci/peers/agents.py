@@ -193,6 +193,11 @@ def out_of_time(rig: Rig, peer: str) -> None:
         assert taken > SECONDS - 1, (language, taken)
 
     all_at_once(rig, try_in_vain)
+    # Each waits as long as it is asked to, half a second.
+    refused = r'^rpc_server_call_duration_seconds_count\{.*StreamExecuteTools.*"RESOURCE_EXHAUSTED".*\} (\d+)$'
+    (tries,) = map(int, re.findall(refused, fanfare.page, re.M))
+    most = sum(map(rig.available, AGENTS)) * (2 * SECONDS + 1)
+    assert tries <= most, (tries, most)
 
 
 def full_fanfare(rig: Rig) -> Fanfare:
