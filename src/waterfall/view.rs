@@ -92,13 +92,17 @@ impl<W: io::Write> View<W> {
     }
 
     /// All is done: `wall` after the beginning, the aggregate is here, and its
-    /// durations add up to `sum`.
+    /// durations add up to `sum`. Of a single call it shows nothing more.
     pub fn aggregate(
         &mut self,
         wall: Duration,
         sum: Duration,
         response: &ExecuteToolsResponse,
     ) -> io::Result<()> {
+        if self.rows.len() == 1 {
+            // There is nothing to compare it with.
+            return self.out.flush();
+        }
         let table = render::table(self.style, wall, response);
         let closing = render::closing(self.style, wall, sum);
         write!(self.out, "\n{table}\n{closing}")?;
@@ -159,6 +163,20 @@ Aggregate, in the order of the calls (0.00 s is 2026-01-02T03:04:05.678Z):
 wall 3.01 s, sum of the calls 4.00 s: saved 0.99 s (1.3x)
 "#;
         assert_eq!(written(Style::PIPE), expected);
+    }
+
+    #[test]
+    fn one_call_is_compared_with_nothing() {
+        let mut out = Vec::new();
+        let mut view = View::new(&mut out, Style::PIPE);
+        let results = [slept(0, "call_a", 3.0)];
+        view.begin(&[call("call_a", 3.0)]).unwrap();
+        view.completion(at(3.0), &results[0]).unwrap();
+        let all = response(results.to_vec());
+        view.aggregate(at(3.0), at(3.0), &all).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.ends_with("ok {\"slept_seconds\":3}\n"), "{text}");
+        assert!(!text.contains("saved"), "{text}");
     }
 
     #[test]

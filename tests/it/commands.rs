@@ -128,7 +128,6 @@ async fn a_call_shows_how_it_goes_and_what_it_observed() {
     for part in [
         "1 call in one request:\n  [0]   echo  {\"city\": \"Oslo\", \"n\": [1.5]}\n",
         "Completions, as they arrive:\n",
-        "Aggregate, in the order of the calls",
         "Results:\n  [0] echo  ok\n      {\n        \"city\": \"Oslo\",\n",
     ] {
         assert!(shown.contains(part), "{part:?} is not in\n{shown}");
