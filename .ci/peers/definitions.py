@@ -5,7 +5,9 @@ import json
 
 from google.protobuf import json_format
 
+import every
 import models
+from methods import source
 from rig import FANFARE, ROOT, Fanfare, Rig, protos, run, wait_for
 
 # A format's number in the contract, where its schemas are, and the rest of a request to its provider.
@@ -16,6 +18,9 @@ FORMATS = {
     "gemini": (4, "parametersJsonSchema", None, {}),
     "mcp": (5, "inputSchema", None, {}),
 }
+# Arguments can't be checked by the schemas of these: it refers to another one, elsewhere; it is of an
+# older draft. Such tools are left out. Their definitions are in the files.
+UNUSABLE = {"itself", "lists"}
 # What providers refuse at the root.
 COMPOSED = {"$ref", "$schema", "allOf", "anyOf", "const", "enum", "if", "not", "oneOf"}
 
@@ -29,13 +34,23 @@ def definitions(rig: Rig, format: str) -> None:
     accepted(format, wait_for("tools", lambda: listed(fanfare, format)))
     fanfare = difficult_fanfare(rig)
     found = listed(fanfare, format)
-    assert len(found) == len(difficult()) + 1, found
+    assert len(found) == len(difficult()) + 1 - len(UNUSABLE), found
     accepted(format, found)
     # Those of the files have titles and output schemas, too.
     accepted(format, json.loads((ROOT / f"tests/it/formats/{format}.json").read_text()))
-    # As gRPC clients have them, if their library decodes so deep a message.
+    listed_by_grpc(fanfare, format, found)
+    # Methods whose messages have every kind of field: nobody has to be there to describe them.
+    fanfare = rig.serve(source(9, f'descriptors = "{every.compiled(rig.folder)}"'))
+    methods = wait_for("methods", lambda: listed(fanfare, format))
+    assert len(methods) == 2 * len(every.SYNTAXES), methods
+    accepted(format, methods)
+    listed_by_grpc(fanfare, format, methods)
+
+
+def listed_by_grpc(fanfare: Fanfare, format: str, wanted: list) -> None:
+    """As gRPC clients have them, if their library decodes so deep a message."""
     answer = fanfare.stub.ListTools(protos.ListToolsRequest(format=FORMATS[format][0]))
-    assert json_format.MessageToDict(answer)["definitions"] == found
+    assert json_format.MessageToDict(answer)["definitions"] == wanted
 
 
 def listed(fanfare: Fanfare, format: str) -> list:
