@@ -38,7 +38,8 @@
 //!    `server/edge.rs` notes the arrival of a request, reads `grpc-timeout` and sets the one
 //!    absolute deadline (`core/deadline.rs`); `server/receive.rs` reads the message.
 //! 2. `orchestrator.rs` has the RPCs; `orchestrator/answer.rs` makes the answers of those that
-//!    run calls, from bytes to frames. `orchestrator/wire.rs` parses the request: only there
+//!    run calls, from bytes to frames; `orchestrator/call_tool.rs` is how a Fanfare is the
+//!    tool service of another one. `orchestrator/wire.rs` parses the request: only there
 //!    are field paths and gRPC statuses known. `orchestrator/plan.rs` pins the snapshot
 //!    (`catalog/snapshot.rs`) and plans the calls: their tools, deadlines, what is sent
 //!    for them (`tool/fanfare.rs`, `tool/schema.rs`), and what is refused. To start it, the request is admitted (`core/admission.rs`) and its memory

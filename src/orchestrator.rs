@@ -1,7 +1,8 @@
-//! The RPCs of `OrchestratorService`. A request is planned, which changes nothing, then
-//! started, which takes it on and runs its calls; both RPCs make their answer of the run.
+//! The RPCs of `OrchestratorService` and `ToolService`. A request is planned, which changes nothing, then
+//! started, which takes it on and runs its calls; the RPCs make their answer of the run.
 
 pub(crate) mod answer;
+mod call_tool;
 pub(crate) mod plan;
 pub mod run;
 pub mod stream;
@@ -40,7 +41,7 @@ use crate::{
 /// With more tools, a list may take milliseconds, and its first definitions far longer.
 const SHORT_LIST: usize = 200;
 
-/// Serves `OrchestratorService`.
+/// Serves `OrchestratorService`, and `ToolService` with the same tools.
 #[derive(Debug)]
 pub struct Orchestrator {
     snapshots: Snapshots,
@@ -197,6 +198,27 @@ impl Orchestrator {
             },
         ))
     }
+
+    /// Answers `ListTools`.
+    async fn list(
+        &self,
+        request: Request<pb::ListToolsRequest>,
+    ) -> Result<Response<pb::ListToolsResponse>, Status> {
+        let snapshot = self.snapshots.current();
+        let is_long = snapshot.catalog.count() > SHORT_LIST;
+        let list = move || {
+            let Snapshot { limits, catalog } = &*snapshot;
+            wire::list::list(request.get_ref(), catalog, limits.max_response_bytes)
+        };
+        let answer = match is_long {
+            false => list(),
+            // The calls of the worker would wait for it.
+            true => spawn_blocking(list)
+                .await
+                .unwrap_or_else(|_| Err(internal())),
+        };
+        answer.map(Response::new)
+    }
 }
 
 fn with_context<T>(mut request: Request<T>) -> (T, Option<RequestContext>) {
@@ -228,19 +250,6 @@ impl OrchestratorService for Orchestrator {
         &self,
         request: Request<pb::ListToolsRequest>,
     ) -> Result<Response<pb::ListToolsResponse>, Status> {
-        let snapshot = self.snapshots.current();
-        let is_long = snapshot.catalog.count() > SHORT_LIST;
-        let list = move || {
-            let Snapshot { limits, catalog } = &*snapshot;
-            wire::list::list(request.get_ref(), catalog, limits.max_response_bytes)
-        };
-        let answer = match is_long {
-            false => list(),
-            // The calls of the worker would wait for it.
-            true => spawn_blocking(list)
-                .await
-                .unwrap_or_else(|_| Err(internal())),
-        };
-        answer.map(Response::new)
+        self.list(request).await
     }
 }

@@ -23,7 +23,7 @@ mod services;
 mod stream_task;
 mod supervision;
 
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use std::{io, iter, net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -60,6 +60,7 @@ use crate::{
 };
 use accept::Acceptor;
 use edge::Edge;
+use methods::ServiceSet;
 use reflection::with_reflection;
 use services::Services;
 use supervision::supervise;
@@ -77,7 +78,7 @@ pub struct Server {
     health: HealthReporter,
     connections: Connections,
     readiness: watch::Sender<Readiness>,
-    service: &'static str,
+    services: ServiceSet,
     controller: DrainController,
     drain: Drain,
     /// Where connections are served, if not where they are accepted.
@@ -100,8 +101,8 @@ pub enum Readiness {
 }
 
 impl Server {
-    /// Serves `OrchestratorService` with the tools of `catalog`, health, and
-    /// reflection if configured.
+    /// Serves `OrchestratorService` and `ToolService` with the tools of `catalog`, health,
+    /// and reflection if configured.
     pub async fn orchestrator(config: &Config, catalog: Catalog) -> Self {
         let limits = config.limits.clone();
         let snapshots = Snapshots::fixed(Snapshot { limits, catalog });
@@ -122,8 +123,16 @@ impl Server {
             config::Compression::Gzip => {
                 Services::new(service.send_compressed(CompressionEncoding::Gzip))
             }
-            config::Compression::None => Services::new(service).answered_by(orchestrator),
+            config::Compression::None => {
+                Services::new(service).answered_by(Arc::clone(&orchestrator))
+            }
         };
+        let mut tools = ToolServiceServer::from_arc(orchestrator)
+            .max_decoding_message_size(config.limits.max_request_bytes);
+        if config.server.compression == config::Compression::Gzip {
+            tools = tools.send_compressed(CompressionEncoding::Gzip);
+        }
+        let services = services.with(|routes| routes.add_service(tools));
         let mut server = Self::new(services, config, buffered, controller, drain).await;
         server.orchestrator = Some((admission, snapshots));
         server
@@ -153,19 +162,19 @@ impl Server {
         drain: Drain,
     ) -> Self {
         let (health, health_service) = tonic_health::server::health_reporter();
-        let service = services.name();
+        let set = ServiceSet::new(services.name(), config.server.reflection);
         let services = services.with(|routes| {
             let routes = routes.add_service(health_service);
-            with_reflection(routes, service, &config.server)
+            with_reflection(routes, set, &config.server)
         });
         let server = Self {
-            edge: Edge::new(services, config, buffered),
+            edge: Edge::new(services, set, config, buffered),
             settings: config.server.clone(),
             max_request_timeout: config.limits.max_request_timeout,
             health,
             connections: Connections::new(config.server.max_connections),
             readiness: watch::Sender::new(Readiness::Starting),
-            service,
+            services: set,
             controller,
             drain,
             workers: None,
@@ -361,7 +370,7 @@ impl Server {
     }
 
     async fn set_health(&self, status: ServingStatus) {
-        for service in ["", self.service] {
+        for service in iter::once("").chain(self.services.own()) {
             self.health.set_service_status(service, status).await;
         }
     }

@@ -8,8 +8,9 @@ use super::wire::{self, Arrival};
 use crate::{
     core::{
         aggregate::Aggregate,
-        call::{Completion, ToolCall},
+        call::{Completion, Outcome, ToolCall},
         deadline::Deadline,
+        error::{CallError, Effect},
         fanout::FanOut,
         reservation::{Reservation, RunningRequest},
     },
@@ -83,11 +84,24 @@ impl Run {
     /// Runs what has not ended to its end; the answer, and what is left of the reservation
     /// for it.
     pub async fn finish(mut self) -> (pb::ExecuteToolsResponse, Reservation) {
-        while let Some(completion) = self.fan_out.next().await {
-            self.aggregate.fill(completion);
-        }
+        self.run_to_end().await;
         let completions = self.aggregate.finish();
         let response = wire::response(&self.calls, completions, self.arrival, self.summary);
         (response, self.reservation)
+    }
+
+    /// The same for a request of one call: its outcome.
+    pub(crate) async fn finish_one(mut self) -> (Outcome, Reservation) {
+        self.run_to_end().await;
+        let completion = self.aggregate.finish().pop();
+        let lost = || Err(CallError::internal(Effect::Maybe));
+        let outcome = completion.map_or_else(lost, |completion| completion.outcome);
+        (outcome, self.reservation)
+    }
+
+    async fn run_to_end(&mut self) {
+        while let Some(completion) = self.fan_out.next().await {
+            self.aggregate.fill(completion);
+        }
     }
 }

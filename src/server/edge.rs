@@ -81,12 +81,17 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    pub(super) fn new(services: Services, config: &Config, buffered: Buffered) -> Self {
+    pub(super) fn new(
+        services: Services,
+        set: ServiceSet,
+        config: &Config,
+        buffered: Buffered,
+    ) -> Self {
         let max_request_bytes = config.limits.max_request_bytes;
         let methods = Methods {
             max_request_bytes,
             max_calls: config.limits.max_calls_per_request,
-            services: ServiceSet::new(services.name(), config.server.reflection),
+            services: set,
         };
         Self {
             services,
@@ -324,27 +329,33 @@ impl Connection {
     }
 }
 
-/// Corrects tonic's codes, and records rejections that only tonic sees. A message over
-/// the size limit gets OUT_OF_RANGE, which no service here uses; gRPC's code for it is
-/// RESOURCE_EXHAUSTED. A message that can't be decoded gets INTERNAL from tonic's codec,
-/// which blames the server.
-fn with_standard_code(mut response: Response<Body>, record: &Record) -> Response<Body> {
+/// Corrects tonic's code for a message that can't be decoded, and records that rejection,
+/// which only tonic sees. Its own codec, that of health, says INTERNAL, which blames the
+/// server. The words of a tool stay as they are.
+fn with_standard_code(response: Response<Body>, record: &Record) -> Response<Body> {
     const MALFORMED: &str = "the request is malformed: ";
     const UNDECODABLE: &str = "failed to decode Protobuf message: ";
     let is = |code: &HeaderValue, expected: Code| *code == HeaderValue::from(expected as i32);
-    let Some(code) = response.headers_mut().get_mut(Status::GRPC_STATUS) else {
+    let Some(code) = response.headers().get(Status::GRPC_STATUS) else {
         return response;
     };
-    if is(code, Code::OutOfRange) {
-        *code = HeaderValue::from(Code::ResourceExhausted as i32);
-        record.reject("too_large");
-    } else if is(code, Code::Internal) || is(code, Code::InvalidArgument) {
+    let is_tonics = is(code, Code::Internal) && record.is_routine();
+    let is_ours = is(code, Code::InvalidArgument) && !record.runs_calls();
+    if is_tonics || is_ours {
         let status = Status::from_header_map(response.headers());
         let message = status.as_ref().map_or("", Status::message);
-        let how = message.strip_prefix(MALFORMED).unwrap_or(message);
+        let how = if is_ours {
+            message.strip_prefix(MALFORMED).unwrap_or("")
+        } else {
+            message
+        };
         if how.starts_with(UNDECODABLE) {
             record.reject("invalid");
-            return malformed(how).into_http();
+            return if is_ours {
+                response
+            } else {
+                malformed(how).into_http()
+            };
         }
     }
     response

@@ -73,27 +73,34 @@ pub(super) struct ServiceSet {
 }
 
 impl ServiceSet {
-    /// With the main service of this name.
+    /// With the main service of this name. An orchestrator is a tool service, too.
     pub(super) fn new(service: &str, reflection: bool) -> Self {
         Self {
             orchestrator: service == ORCHESTRATOR,
-            tools: service == TOOLS,
+            tools: [ORCHESTRATOR, TOOLS].contains(&service),
             reflection,
         }
     }
 
-    /// Their names, for error messages.
+    /// The names of those of ours.
+    pub(super) fn own(self) -> impl Iterator<Item = &'static str> {
+        served([(self.orchestrator, ORCHESTRATOR), (self.tools, TOOLS)])
+    }
+
+    /// All names, for error messages.
     pub(super) fn names(self) -> String {
-        let all = [
-            (self.orchestrator, ORCHESTRATOR),
-            (self.tools, TOOLS),
+        let others = served([
             (true, "grpc.health.v1.Health"),
             (self.reflection, "grpc.reflection.v1.ServerReflection"),
             (self.reflection, "grpc.reflection.v1alpha.ServerReflection"),
-        ];
-        let names = all.iter().filter(|(is_served, _)| *is_served);
-        names.map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
+        ]);
+        self.own().chain(others).collect::<Vec<_>>().join(", ")
     }
+}
+
+fn served<const N: usize>(names: [(bool, &'static str); N]) -> impl Iterator<Item = &'static str> {
+    let names = names.into_iter().filter(|(is_served, _)| *is_served);
+    names.map(|(_, name)| name)
 }
 
 impl Methods {

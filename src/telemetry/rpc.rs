@@ -222,6 +222,11 @@ impl Record {
         }
     }
 
+    /// Whether it is of health or reflection.
+    pub(crate) fn is_routine(&self) -> bool {
+        self.method().starts_with(ROUTINE)
+    }
+
     pub(super) fn method(&self) -> &'static str {
         names::METHODS[self.method]
     }
@@ -229,6 +234,11 @@ impl Record {
     /// The wall-clock time of `at`.
     pub(super) fn wall(&self, at: Instant) -> SystemTime {
         self.wall + at.saturating_duration_since(self.arrival)
+    }
+
+    /// Whether its calls were taken on.
+    pub(crate) fn runs_calls(&self) -> bool {
+        self.batch_size.get().is_some()
     }
 
     /// `None` if the RPC was rejected.
@@ -256,7 +266,7 @@ impl Record {
         metrics.rpc_ended(self.method, code, is_error, duration);
         let method = || KeyValue::new(names::RPC_METHOD, self.method());
         // Rejected requests have no calls that took time.
-        if self.batch_size.get().is_some()
+        if self.runs_calls()
             && let Some(deadline) = self.deadline.get()
             && deadline.limit == Limit::Request
         {
@@ -295,7 +305,7 @@ impl Record {
         }
         // An RPC may end outside of its future: when its connection is dropped.
         let _about = self.trace.context.clone().attach();
-        if method.starts_with(ROUTINE) {
+        if self.is_routine() {
             line!(debug);
         } else {
             line!(info);

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use fanfare::{
     catalog::Catalog,
-    config::Config,
     demo::tools::DemoTools,
     json::value_from_json,
     pb::{
@@ -22,10 +21,9 @@ use serde_json::json;
 use tonic::{Code, Request, Response, Status};
 
 use crate::support::{
-    Seen, call, call_with, config, error, error_info,
-    pipes::{self, PipeConnect},
+    Seen, call, call_with, config, error, pipes,
     raw::{RawClient, framed_bytes, post},
-    request, results, seen,
+    request, seen,
 };
 
 const EXECUTE_TOOLS: &str = "/fanfare.v1.OrchestratorService/ExecuteTools";
@@ -286,7 +284,7 @@ async fn unknown_methods_are_unimplemented() {
     let long = format!("/{}", "x".repeat(1000));
     for path in [
         "/fanfare.v1.OrchestratorService/Unimplemented",
-        "/fanfare.v1.ToolService/CallTool",
+        "/fanfare.v1.ToolService/Unimplemented",
         "/fanfare.v2.OrchestratorService/ExecuteTools",
         "/grpc.testing.UnimplementedService/UnimplementedCall",
         "/",
@@ -297,25 +295,9 @@ async fn unknown_methods_are_unimplemented() {
         let asked = &path[..path.len().min(200)];
         let expected = format!(
             "there is no method {asked:?} here: this server has \
-             fanfare.v1.OrchestratorService, grpc.health.v1.Health, \
+             fanfare.v1.OrchestratorService, fanfare.v1.ToolService, grpc.health.v1.Health, \
              grpc.reflection.v1.ServerReflection, grpc.reflection.v1alpha.ServerReflection"
         );
         assert_eq!(answer.status().message(), expected);
     }
-}
-
-/// An endpoint that leads to a Fanfare instead of to tools.
-#[tokio::test(start_paused = true)]
-async fn a_tool_service_that_is_none_says_what_it_is() {
-    let other = Arc::new(Server::orchestrator(&config(), Catalog::default()).await);
-    let toml = "[services.s]\nendpoint = 'http://s'\n[tools.tool]\nservice = 's'\n";
-    let config = Config::parse(toml).expect("a configuration");
-    let catalog = Catalog::with_connect(&config, |_| Arc::new(PipeConnect(Arc::clone(&other))));
-    let client = pipes::client(&config, catalog).await;
-    let results = results(&client, vec![call("", "tool")]).await;
-    let failed = error(&results[0]);
-    assert_eq!(failed.code, Code::Unimplemented as i32);
-    assert_eq!(error_info(failed).reason, "TOOL_FAILED");
-    let expected = r#"there is no method "/fanfare.v1.ToolService/CallTool" here: this server has fanfare.v1."#;
-    assert!(failed.message.starts_with(expected), "{}", failed.message);
 }

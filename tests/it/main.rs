@@ -27,6 +27,8 @@ mod bulkhead;
 mod cancel;
 /// Services that are asked which tools they have.
 mod catalogue;
+/// A Fanfare whose tools are another one's.
+mod chained;
 /// `fanfare tools` and `fanfare call`.
 mod commands;
 /// Compressed answers, and what they stand for.

@@ -111,10 +111,10 @@ async fn a_server_that_drains() {
 async fn a_service_that_the_server_does_not_know() {
     let server = service("").await;
     let address = server.address.to_string();
-    let probed = probe(&[&address, "--service", "fanfare.v1.ToolService"]).await;
+    let probed = probe(&[&address, "--service", "fanfare.v2.ToolService"]).await;
     probed.assert_failed(
         server.address,
-        "unknown service \"fanfare.v1.ToolService\"\n",
+        "unknown service \"fanfare.v2.ToolService\"\n",
     );
 }
 

@@ -96,6 +96,7 @@ async fn both_versions_list_what_is_served_and_describe_it_to_the_last_import() 
             services(&channel, version).await,
             [
                 "fanfare.v1.OrchestratorService",
+                "fanfare.v1.ToolService",
                 "grpc.health.v1.Health",
                 "grpc.reflection.v1.ServerReflection",
                 "grpc.reflection.v1alpha.ServerReflection",

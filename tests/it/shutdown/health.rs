@@ -81,10 +81,10 @@ async fn health_tells_the_truth_from_before_the_start_to_the_end() {
     }));
     assert_eq!(watch.next().await, SERVING);
     health_is(SERVING, &channel).await;
-    for service in ["", SERVICE] {
+    for service in ["", SERVICE, "fanfare.v1.ToolService"] {
         assert_eq!(health(&channel, service).await, SERVING);
     }
-    for unknown in ["fanfare.v1.ToolService", "nobody"] {
+    for unknown in ["fanfare.v2.ToolService", "nobody"] {
         assert_eq!(health(&channel, unknown).await, Err(Code::NotFound));
     }
 
