@@ -20,7 +20,7 @@ use super::{
     Catalog,
     builder::Builder,
     snapshot::{Publisher, Snapshot, Snapshots},
-    source::{Source, TIME_LIMIT, Told, status::Status},
+    source::{Source, TIME_LIMIT, Told, Unmatched, status::Status},
 };
 use crate::{
     config::{self, Config, Limits},
@@ -39,13 +39,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Keeps the catalogue of a configuration up to date.
 #[derive(Debug)]
 pub struct Discovery {
-    house: Arc<House>,
+    publishing: Arc<Publishing>,
     snapshots: Snapshots,
 }
 
-/// Where catalogues are made, one at a time.
+/// Makes catalogues and puts them in force, one at a time.
 #[derive(Debug)]
-struct House {
+struct Publishing {
     // std's Mutex: never held across an await, and by tasks that may take a moment.
     builder: Mutex<Builder>,
     publisher: Publisher,
@@ -60,6 +60,8 @@ struct Watched {
     status: Arc<Status>,
     /// Since when it can't be asked, and why, as the log was told.
     failing: Option<String>,
+    /// What is to be exposed and is not there, as the log was told.
+    unmatched: Option<Unmatched>,
 }
 
 impl Discovery {
@@ -89,7 +91,7 @@ impl Discovery {
         });
         Self {
             snapshots: publisher.snapshots(),
-            house: Arc::new(House {
+            publishing: Arc::new(Publishing {
                 builder: Mutex::new(builder),
                 publisher,
                 limits,
@@ -109,7 +111,7 @@ impl Discovery {
 
     /// Asks the services, and does not end. Dropping it ends all that it does.
     pub async fn run(self) {
-        let sources = self.house.lock().sources();
+        let sources = self.publishing.lock().sources();
         let mut tasks = JoinSet::new();
         for (name, config, source, status) in sources {
             let watched = Watched {
@@ -118,8 +120,9 @@ impl Discovery {
                 source: Arc::new(source),
                 status,
                 failing: None,
+                unmatched: None,
             };
-            tasks.spawn(watched.follow(Arc::clone(&self.house)));
+            tasks.spawn(watched.follow(Arc::clone(&self.publishing)));
         }
         while tasks.join_next().await.is_some() {}
         std::future::pending().await
@@ -127,7 +130,7 @@ impl Discovery {
 }
 
 impl Watched {
-    async fn follow(mut self, house: Arc<House>) {
+    async fn follow(mut self, publishing: Arc<Publishing>) {
         let mut pause = FIRST_PAUSE;
         loop {
             let asked = Instant::now();
@@ -136,7 +139,8 @@ impl Watched {
             let wait = match self.ask().await {
                 Ok(told) => {
                     self.works();
-                    self.publish(&house, told).await;
+                    self.compare(&told);
+                    self.publish(&publishing, told).await;
                     pause = FIRST_PAUSE;
                     self.refresh.mul_f64(0.9 + 0.2 * fastrand::f64())
                 }
@@ -169,6 +173,19 @@ impl Watched {
         }
     }
 
+    /// Tells the log if what is to be exposed is not there, once until that changes.
+    fn compare(&mut self, told: &Told) {
+        if self.unmatched == told.unmatched {
+            return;
+        }
+        self.unmatched.clone_from(&told.unmatched);
+        let service = self.name.as_str();
+        match &self.unmatched {
+            Some(unmatched) => tracing::warn!(service, "{unmatched}"),
+            None => tracing::info!(service, "it has all that is to be exposed"),
+        }
+    }
+
     /// Tells the log what is new about it.
     fn fails(&mut self, reason: String) {
         self.status.failed();
@@ -180,18 +197,18 @@ impl Watched {
     }
 
     /// Large catalogues take a moment, in which others go on.
-    async fn publish(&self, house: &Arc<House>, told: Told) {
-        let (house, name) = (Arc::clone(house), self.name.clone());
+    async fn publish(&self, publishing: &Arc<Publishing>, told: Told) {
+        let (publishing, name) = (Arc::clone(publishing), self.name.clone());
         let status = Arc::clone(&self.status);
-        let publishing = spawn_blocking(move || house.publish(&name, told, &status));
-        if let Err(error) = publishing.await {
+        let published = spawn_blocking(move || publishing.publish(&name, told, &status));
+        if let Err(error) = published.await {
             let service = self.name.as_str();
             tracing::error!(service, %error, "a catalogue could not be made");
         }
     }
 }
 
-impl House {
+impl Publishing {
     fn lock(&self) -> std::sync::MutexGuard<'_, Builder> {
         self.builder.lock().unwrap_or_else(PoisonError::into_inner)
     }

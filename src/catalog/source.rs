@@ -8,6 +8,7 @@ mod fanfare;
 pub(super) mod methods;
 mod reflection;
 pub(super) mod status;
+mod unmatched;
 
 use std::{
     collections::BTreeMap,
@@ -20,6 +21,7 @@ use std::{
 use tokio::task::spawn_blocking;
 
 use self::methods::Shape;
+pub(super) use self::unmatched::Unmatched;
 use super::definition::Definition;
 use crate::{
     config::{self, Descriptors, Pattern, Protocol},
@@ -46,6 +48,8 @@ pub(super) struct Told {
     pub(super) unusable: Vec<Unusable>,
     /// What else is wrong.
     pub(super) notes: Vec<String>,
+    /// What is to be exposed and is not there.
+    pub(super) unmatched: Option<Unmatched>,
 }
 
 /// A tool that a service has.
@@ -62,7 +66,7 @@ pub(super) struct Offer {
 }
 
 /// A tool that is left out, or something else that is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Unusable {
     pub(super) what: String,
     pub(super) why: String,
@@ -104,9 +108,7 @@ impl Wanted {
     /// If that can't be read, or is none.
     pub(super) fn of_file(&self) -> Option<Result<Told, String>> {
         match (self.service.protocol, &self.service.descriptors) {
-            (Protocol::Grpc, Descriptors::File(path)) => {
-                Some(methods::of_file(path, |it| self.wants(it)))
-            }
+            (Protocol::Grpc, Descriptors::File(path)) => Some(methods::of_file(path, self)),
             _ => None,
         }
     }
@@ -145,7 +147,17 @@ impl Source {
     pub(super) async fn ask(&self) -> Result<Told, String> {
         let wanted = self.wanted.clone();
         match (wanted.service.protocol, &wanted.service.descriptors) {
-            (Protocol::Fanfare, _) => fanfare::ask(&self.upstream).await,
+            (Protocol::Fanfare, _) => {
+                let mut told = fanfare::ask(&self.upstream).await?;
+                off_the_runtime(move || {
+                    let usable = told.offers.iter().map(|it| it.remote.as_str());
+                    let unusable = told.unusable.iter().map(|it| it.what.as_str());
+                    let names: Vec<_> = usable.chain(unusable).collect();
+                    told.unmatched = wanted.unmatched(&names, &[]);
+                    told
+                })
+                .await
+            }
             (Protocol::Grpc, Descriptors::File(_)) => {
                 let read = off_the_runtime(move || wanted.of_file());
                 let told = read.await?;
@@ -155,15 +167,7 @@ impl Source {
                 let named = wanted.named_services();
                 let is_wanted = |service: &str| wanted.wants_of(service);
                 let found = reflection::ask(&self.upstream, is_wanted, &named).await?;
-                off_the_runtime(move || {
-                    let reflection::Descriptors {
-                        files,
-                        pool,
-                        problems,
-                    } = found;
-                    methods::of_files(files, &pool, &problems, |it| wanted.wants(it))
-                })
-                .await
+                off_the_runtime(move || methods::of_reflection(found, &wanted)).await
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod reflection;
 mod refreshing;
+mod unmatched;
 
 use std::sync::Arc;
 

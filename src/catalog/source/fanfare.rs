@@ -70,7 +70,7 @@ fn told(mut tools: Vec<pb::Tool>) -> Told {
         content: hash_of(content),
         offers,
         unusable,
-        notes: Vec::new(),
+        ..Told::default()
     }
 }
 

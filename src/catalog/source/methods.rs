@@ -2,9 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use bytes::Bytes;
-
-use super::{MAX_BYTES, Offer, Told, Unusable, hash_of};
+use super::{MAX_BYTES, Offer, Told, Unusable, Wanted, hash_of, reflection::Descriptors};
 use crate::{
     catalog::definition::Definition,
     protobuf::{Method, Pool, Problem},
@@ -38,7 +36,7 @@ impl PartialEq for Shape {
 ///
 /// # Errors
 /// If it can't be read or is no set of descriptors.
-pub(super) fn of_file(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Told, String> {
+pub(super) fn of_file(path: &Path, wanted: &Wanted) -> Result<Told, String> {
     let problem = |problem: String| format!("{}: {problem}", path.display());
     let read = || -> std::io::Result<Vec<u8>> {
         let length = fs::metadata(path)?.len();
@@ -50,30 +48,52 @@ pub(super) fn of_file(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Told
     };
     let set = read().map_err(|error| problem(error.to_string()))?;
     let (pool, problems) = Pool::from_set(&set).map_err(|it| problem(it.to_string()))?;
-    Ok(told(hash_of(&set), &pool, &problems, wanted))
+    Ok(told(
+        hash_of(&set),
+        &pool,
+        &problems,
+        Vec::new(),
+        &[],
+        wanted,
+    ))
 }
 
-/// What these files say, of which `pool` was made.
-pub(super) fn of_files(
-    mut files: Vec<Bytes>,
+/// What a service sent by reflection.
+pub(super) fn of_reflection(mut found: Descriptors, wanted: &Wanted) -> Told {
+    found.files.sort();
+    let content = hash_of((&found.files, &found.unusable));
+    let Descriptors {
+        pool,
+        problems,
+        unusable,
+        not_wanted,
+        ..
+    } = found;
+    told(content, &pool, &problems, unusable, &not_wanted, wanted)
+}
+
+fn told(
+    content: u64,
     pool: &Pool,
     problems: &[Problem],
-    wanted: impl Fn(&str) -> bool,
+    unusable: Vec<Unusable>,
+    not_wanted: &[String],
+    wanted: &Wanted,
 ) -> Told {
-    files.sort();
-    told(hash_of(&files), pool, problems, wanted)
-}
-
-fn told(content: u64, pool: &Pool, problems: &[Problem], wanted: impl Fn(&str) -> bool) -> Told {
+    let names = pool.methods().iter().map(|it| it.full_name.as_str());
+    let others = unusable.iter().map(|it| it.what.as_str());
+    let names: Vec<_> = names.chain(others).collect();
     let mut told = Told {
         content,
         notes: problems.iter().map(ToString::to_string).collect(),
+        unmatched: wanted.unmatched(&names, not_wanted),
+        unusable,
         ..Told::default()
     };
     let mut methods: Vec<&Method> = pool.methods().iter().collect();
     methods.sort_by(|a, b| a.full_name.cmp(&b.full_name));
     methods.dedup_by(|a, b| a.full_name == b.full_name);
-    for method in methods.into_iter().filter(|it| wanted(&it.full_name)) {
+    for method in methods.into_iter().filter(|it| wanted.wants(&it.full_name)) {
         match offer(pool, method) {
             Ok(offer) => told.offers.push(Arc::new(offer)),
             Err(why) => told.unusable.push(Unusable::new(&method.full_name, why)),

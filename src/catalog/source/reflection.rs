@@ -18,7 +18,7 @@ use tonic_reflection::pb::v1::{
     server_reflection_response::MessageResponse,
 };
 
-use super::{MAX_BYTES, MAX_NAME_BYTES, channel, shown};
+use super::{MAX_BYTES, MAX_NAME_BYTES, Unusable, channel, shown};
 use crate::{
     net::Upstream,
     protobuf::{MAX_FILES, Pool, Problem},
@@ -34,11 +34,17 @@ const ROUNDS: usize = 20;
 /// How much it may be asked for, one thing after the other.
 const MAX_REQUESTS: usize = 4000;
 
+const WRONG_KIND: &str = "reflection: an answer to another question than was asked";
+
 /// Descriptors, as they were sent.
 pub(super) struct Descriptors {
     pub(super) files: Vec<Bytes>,
     pub(super) pool: Pool,
     pub(super) problems: Vec<Problem>,
+    /// Services that are wanted, and of which there are none.
+    pub(super) unusable: Vec<Unusable>,
+    /// The services of which none were asked for.
+    pub(super) not_wanted: Vec<String>,
 }
 
 /// Why there are none.
@@ -127,16 +133,53 @@ async fn ask_version(
         }
         Err(status) => return Err(unanswered(status)),
     };
-    let mut services = named.to_vec();
-    if let Some(MessageResponse::ListServicesResponse(list)) = listed.message_response {
-        let names = list.service.into_iter().map(|service| service.name);
-        let fits = |name: &String| name.len() <= MAX_NAME_BYTES && wanted(name);
-        services.extend(names.filter(fits));
-    }
+    let listed = services(listed).map_err(Failure::Broken)?.into_iter();
+    let (listed, not_wanted): (Vec<_>, _) = listed.partition(|name| wanted(name));
+    let (listed, too_long): (Vec<_>, Vec<_>) = listed
+        .into_iter()
+        .partition(|name| name.len() <= MAX_NAME_BYTES);
+    let mut services = [named, &listed].concat();
     services.sort();
     services.dedup();
     let collected = conversation.collect(services).await;
-    collected.map_err(Failure::Broken)
+    let found = collected.map_err(Failure::Broken)?;
+    let known: HashSet<&str> = found.pool.services().collect();
+    let silent = listed.iter().filter(|it| !known.contains(it.as_str()));
+    let silent = silent.map(|it| all_of(it, "no descriptors of it were sent".to_owned()));
+    let too_long = too_long.iter().map(|it| {
+        let why = format!("the service's name is longer than {MAX_NAME_BYTES} bytes");
+        all_of(it, why)
+    });
+    let mut unusable: Vec<_> = silent.chain(too_long).collect();
+    unusable.sort();
+    Ok(Descriptors {
+        unusable,
+        not_wanted,
+        ..found
+    })
+}
+
+/// The methods of a service, of which none is known.
+fn all_of(service: &str, why: String) -> Unusable {
+    Unusable::new(&format!("{service}/*"), why)
+}
+
+/// What the list of services says.
+fn services(listed: ServerReflectionResponse) -> Result<Vec<String>, String> {
+    match listed.message_response {
+        Some(MessageResponse::ListServicesResponse(list)) => {
+            let names = list.service.into_iter().map(|service| service.name);
+            Ok(names.collect())
+        }
+        Some(MessageResponse::ErrorResponse(error)) => {
+            let (code, message) = (Code::from_i32(error.error_code), error.error_message);
+            Err(format!(
+                "reflection: no list of services: {code:?}: {}",
+                shown(&message)
+            ))
+        }
+        _ => Err(WRONG_KIND.to_owned()),
+    }
 }
 
 impl Conversation {
@@ -158,6 +201,8 @@ impl Conversation {
                     files: files.known,
                     pool,
                     problems,
+                    unusable: Vec::new(),
+                    not_wanted: Vec::new(),
                 });
             }
             for question in missing {
@@ -185,7 +230,8 @@ impl Conversation {
             Some(MessageResponse::FileDescriptorResponse(answer)) => {
                 files.add(answer.file_descriptor_proto)
             }
-            _ => Ok(()),
+            Some(MessageResponse::ErrorResponse(_)) => Ok(()),
+            _ => Err(WRONG_KIND.to_owned()),
         }
     }
 

@@ -15,7 +15,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use super::{listed, names};
 use crate::support::{
     pipes::{self, Client},
-    process::PATIENCE,
+    process::{PATIENCE, Process},
     reflecting::{Found, file, message, method, of_files, serve, service},
 };
 
@@ -169,40 +169,67 @@ async fn streams_are_no_tools_unless_they_are_collected() {
     has(&client, &["down", "no"]).await;
 }
 
-/// A service of which the methods can be learnt, beside one that answers with this. The
-/// first is as ever.
+/// A service of which the methods can be learnt, beside one that answers with this, of which
+/// the log says `said`. The first is as ever.
 async fn beside(
     version: Option<&str>,
     answer: impl Fn(MessageRequest) -> Option<Found> + Send + Sync + 'static,
-) -> Vec<pb::Tool> {
+    said: &str,
+) {
     let good = serve(Some("v1"), of_files(books())).await;
     let bad = serve(version, answer).await;
-    let settings = format!(
-        "expose = ['p.Books/*']\n[services.b]\nendpoint = 'http://{bad}'\nprotocol = 'grpc'\n\
-         expose = ['*']\nprefix = 'b_'\n[tools.t]\nservice = 'b'\nremote = 'p.S/M'"
-    );
-    let client = start(good, &settings).await;
-    has(&client, &["get_book", "t"]).await;
-    listed(&client).await
+    let server = Process::serve(&format!(
+        "[server]\nlisten = '127.0.0.1:0'\n\
+         [services.a]\nendpoint = 'http://{good}'\nprotocol = 'grpc'\nexpose = ['p.Books/*']\n\
+         [services.b]\nendpoint = 'http://{bad}'\nprotocol = 'grpc'\nexpose = ['*']\n\
+         prefix = 'b_'\n[tools.t]\nservice = 'b'\nremote = 'p.S/M'"
+    ))
+    .await;
+    let says = |line: &serde_json::Value| {
+        let text = format!("{} {}", line["message"], line["reason"]);
+        line["service"] == "b" && text.contains(said)
+    };
+    server.log().wait_for(said, says).await;
+    let client = server.client().await;
+    let reached = timeout(PATIENCE, async {
+        loop {
+            let request = pb::ListToolsRequest::default();
+            let answer = client.clone().list_tools(request).await.unwrap();
+            let tools = answer.into_inner().tools.into_iter();
+            if tools.map(|it| it.name).eq(["get_book", "t"]) {
+                break;
+            }
+        }
+    });
+    reached.await.expect("the tool of the good service");
 }
 
 #[tokio::test]
 async fn nonsense_harms_nobody_else() {
-    beside(None, |_| None).await;
-    beside(Some("v1"), |_| None).await;
-    beside(Some("v1"), |_| Some(Found::Nothing)).await;
-    beside(Some("v1"), |_| {
-        Some(Found::Files(vec![vec![0xff; 100], Vec::new()]))
-    })
-    .await;
-    let long = || vec!["x".repeat(100_000), String::new()];
-    beside(Some("v1"), move |_| Some(Found::Services(long()))).await;
+    beside(None, |_| None, "it has no server reflection").await;
+    beside(Some("v1"), |_| None, "it has no server reflection").await;
+    beside(Some("v1"), |_| Some(Found::Nothing), "no list of services").await;
+    let nonsense = || vec![vec![0xff; 100], Vec::new()];
+    let other = "an answer to another question";
+    beside(Some("v1"), move |_| Some(Found::Files(nonsense())), other).await;
+    let described_by = |file: Vec<u8>| {
+        move |question| match question {
+            MessageRequest::ListServices(_) => Some(Found::Services(vec!["p.S".to_owned()])),
+            _ => Some(Found::Files(vec![file.clone(), Vec::new()])),
+        }
+    };
+    let unreadable = described_by(vec![0xff; 100]);
+    beside(Some("v1"), unreadable, "in its descriptors").await;
     // More than it may have.
-    beside(Some("v1"), |question| match question {
-        MessageRequest::ListServices(_) => Some(Found::Services(vec!["p.S".to_owned()])),
-        _ => Some(Found::Files(vec![vec![0; 17 << 20]])),
-    })
-    .await;
+    beside(Some("v1"), described_by(vec![0; 17 << 20]), "reflection: ").await;
+    let long = |question| match question {
+        MessageRequest::ListServices(_) => {
+            let names = vec!["x".repeat(100_000), String::new()];
+            Some(Found::Services(names))
+        }
+        _ => Some(Found::Nothing),
+    };
+    beside(Some("v1"), long, "left out a tool").await;
 }
 
 /// Each file imports another one.
