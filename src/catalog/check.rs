@@ -1,12 +1,15 @@
 //! What can be said of a configuration's tools without asking anybody.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     naming::Names,
     source::{Wanted, methods::Shape},
 };
-use crate::config::Config;
+use crate::{
+    config::{Config, Protocol},
+    tool::schema::ArgumentsSchema,
+};
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub struct Findings {
     pub unasked: Vec<String>,
 }
 
-/// Reads the files of descriptors that `config` names.
+/// Reads the files of descriptors that `config` names, and compiles its schemas.
 pub fn check(config: &Config) -> Findings {
     let mut findings = Findings::default();
     let mut told = BTreeMap::new();
@@ -44,6 +47,18 @@ pub fn check(config: &Config) -> Findings {
         }
     }
     for (name, tool) in &config.tools {
+        // Those of methods are for models: their descriptors say what they take.
+        let of_fanfare = config
+            .services
+            .get(&tool.service)
+            .is_some_and(|service| service.protocol == Protocol::Fanfare);
+        let schema = tool.input_schema.as_ref().filter(|_| of_fanfare);
+        let unusable = schema
+            .and_then(|schema| ArgumentsSchema::compile(name.as_str(), Arc::clone(schema)).err());
+        if let Some(why) = unusable {
+            let mistake = format!("tools.{name}.input_schema_file: {why}");
+            findings.mistakes.push(mistake);
+        }
         let Some(told) = told.get(&tool.service) else {
             continue;
         };
@@ -141,6 +156,29 @@ mod tests {
             ..Findings::default()
         };
         assert_eq!(findings(&set(), settings), expected);
+    }
+
+    #[test]
+    fn a_schema_that_can_not_be_used_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("far.schema.json");
+        fs::write(&path, r#"{"$ref": "https://example.com/far.json"}"#).unwrap();
+        let settings = |protocol| {
+            let path = path.display();
+            format!(
+                "[services.a]\nendpoint = 'http://a'\nprotocol = '{protocol}'\n\
+                 [tools.far]\nservice = 'a'\nremote = 'p.S/Far'\ninput_schema_file = '{path}'"
+            )
+        };
+        let found = |protocol| check(&Config::parse(&settings(protocol)).unwrap()).mistakes;
+        let [mistake] = &found("fanfare")[..] else {
+            panic!("one mistake");
+        };
+        assert!(
+            mistake.starts_with("tools.far.input_schema_file: its input schema refers to"),
+            "{mistake}"
+        );
+        assert!(found("grpc").is_empty());
     }
 
     #[test]
