@@ -10,7 +10,8 @@ python_tools() {
     install_into "$python" pip_install .ci/requirements.txt
 }
 # What providers.txt names, beside it: `PROVIDERS` is for `models.py`.
-export PROVIDERS=$cache/providers-$(sum_of .ci/providers.txt)
+PROVIDERS=$cache/providers-$(sum_of .ci/providers.txt)
+export PROVIDERS
 provider_types() {
     install_into "$PROVIDERS" pip_install .ci/providers.txt
 }
