@@ -14,7 +14,8 @@ use crate::{
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// What would keep a tool that the file names from working, each with its key.
+    /// What would keep a tool that the file names from working, or exposes nothing, each
+    /// with its key.
     pub mistakes: Vec<String>,
     /// What would be no tool although it is exposed, and why.
     pub left_out: Vec<String>,
@@ -42,6 +43,9 @@ pub fn check(config: &Config) -> Findings {
                 let notes = of_file.notes.iter();
                 let notes = notes.map(|note| format!("services.{name}.descriptors: {note}"));
                 findings.left_out.extend(notes);
+                let unmatched = of_file.unmatched.iter();
+                let unmatched = unmatched.map(|it| format!("services.{name}.expose: {it}"));
+                findings.mistakes.extend(unmatched);
                 told.insert(name.clone(), of_file);
             }
         }
@@ -185,6 +189,10 @@ mod tests {
     fn what_is_wrong_is_named() {
         let none = findings(b"\xff", "expose = ['*']").mistakes;
         assert!(none[0].starts_with("services.a.descriptors: /"), "{none:?}");
+        let expected = "services.a.expose: it has nothing to expose for \
+                        q.S/* (did you mean p.S/*?); it has p.S";
+        let misspelt = findings(&set(), "expose = ['p.S/Get', 'q.S/*']").mistakes;
+        assert_eq!(misspelt, [expected]);
 
         let tools = ["Watch", "Lost", "Absent"]
             .map(|method| format!("[tools.{method}]\nservice = 'a'\nremote = 'p.S/{method}'\n"));
