@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn details_that_are_too_long_lose_their_end() {
-        let violation = |index| Violation::new(format!("arguments.f{index}"), "é".repeat(160));
+        let field = |index| format!("arguments.f{index}.{}", "g".repeat(60));
+        let violation = |index| Violation::new(field(index), "é".repeat(160));
         let many = CallError::invalid_arguments((0..16).map(violation).collect());
         let long = CallError {
             message: "m".repeat(1024),
@@ -142,7 +143,10 @@ mod tests {
         let violations = BadRequest::decode(kept.details[1].value.as_slice()).unwrap();
         let count = violations.field_violations.len();
         assert!((10..16).contains(&count), "{count}");
-        assert_eq!(violations.field_violations[0].field, "arguments.f0");
+        assert_eq!(
+            violations.field_violations[count - 1].field,
+            field(count - 1)
+        );
 
         let large = prost_types::Any {
             type_url: "type.googleapis.com/x".to_owned(),
