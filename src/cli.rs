@@ -175,7 +175,7 @@ async fn serve(mut config: Config, format: Option<LogFormat>) -> Outcome {
     log_to(io::stdout(), format, "info")?;
     let count = threads::workers(config.server.workers)?;
     open_files::raise_limit(&mut config, count);
-    let telemetry = Telemetry::start(&Settings::from_env()?, config.expected_tools());
+    let telemetry = Telemetry::start(&Settings::from_env()?, config.tools.len());
     let listener = server::bind(config.server.listen).await?;
     let admin = match config.server.admin_listen {
         Some(address) => Some(admin::bind(address).await?),

@@ -125,13 +125,6 @@ impl Config {
         Self::read(text, Files::Elsewhere)
     }
 
-    /// How many tools there may well be: those of the file, and 500 more for each service
-    /// with `expose`, at most 2,500.
-    pub fn expected_tools(&self) -> usize {
-        let exposing = self.services.values().filter(|it| !it.expose.is_empty());
-        self.tools.len() + 500 * exposing.count().min(5)
-    }
-
     fn read(text: &str, files: Files) -> Result<(Self, Vec<String>), Mistakes> {
         let (root, syntax_errors) = DeTable::parse_recoverable(text);
         if !syntax_errors.is_empty() {

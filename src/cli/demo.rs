@@ -82,7 +82,7 @@ impl Demo {
         let tools = server::bind(any_port()).await?;
         let config = Config::parse(&demo::config_toml(tools.local_addr()?))?;
         let telemetry = match settings {
-            Some(settings) => Telemetry::start(settings, config.expected_tools()),
+            Some(settings) => Telemetry::start(settings, config.tools.len()),
             None => Telemetry::default(),
         };
         let discovery = Discovery::new(&config);

@@ -187,16 +187,3 @@ fn files_of_sources_must_be_there() {
     assert_eq!(config.tools["t"].input_schema, None);
     assert_eq!(unread.len(), 1);
 }
-
-#[test]
-fn services_that_expose_tools_are_expected_to_have_some() {
-    let tools = |services: usize, expose: &str| {
-        let service = |n| format!("[services.s{n}]\nendpoint = 'http://s{n}'\n{expose}\n");
-        let toml: String = (0..services).map(service).collect();
-        let toml = format!("{toml}[tools.t]\nservice = 's0'\n");
-        Config::parse(&toml).unwrap().expected_tools()
-    };
-    assert_eq!(tools(9, ""), 1);
-    let expose = "expose = ['*']";
-    assert_eq!([1, 2, 9].map(|it| tools(it, expose)), [501, 1001, 2501]);
-}
