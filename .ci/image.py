@@ -24,7 +24,7 @@ from rig import FANFARE, LIMIT, Fanfare, Processes, calls, fail, processes, run,
 
 FILES = {"etc/ssl/certs/ca-certificates.crt", FANFARE[1:]}
 FOLDERS = {"etc/fanfare", "etc/ssl/certs", "usr/local/bin"}
-MAX_BYTES = 25_000_000
+MAX_BYTES = 28_000_000
 USER = 65532
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 # What a runtime of containers does. The mount points are there already, as they
