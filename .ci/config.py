@@ -112,7 +112,7 @@ EXCEPTIONS = {
     "that endpoints are the same": r'endpoints such as .* \(not "http://a/"\)',
     "which services there are": r'a service of this file.*, got ".*"$',
     "what is in files": r'(a PEM file|the path of a file) with .*, got ".*"$',
-    "what the service of a tool speaks": r'a method such as .*, got ".*"$|only for a service with protocol = "grpc"$',
+    "what the service of a tool speaks": r'a method such as .*, got ".*"(?: \(the default\))?$|only for a service with protocol = "grpc"$',
     "what is a host name": r'a host name or IP address, got ".+"$',
     "limits that follow from other values": r"expected at (least|most) ",
 }
