@@ -6,7 +6,8 @@ import re
 
 from rig import FANFARE, GRPCURLS, LIMIT, SERVICE, Rig, free_ports, run, same
 
-LISTED = [SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"]
+REFLECTION = [f"grpc.reflection.{version}.ServerReflection" for version in ("v1", "v1alpha")]
+LISTED = [SERVICE, "fanfare.v1.ToolService", "grpc.health.v1.Health", *REFLECTION]
 ANSWERED = "( .fanfare.v1.{0}Request ) returns ( {1}.fanfare.v1.{2}Response );"
 DESCRIBED = {
     SERVICE: [
