@@ -173,7 +173,7 @@ impl<'t, 'w> Decoder<'t, 'w> {
             }
             (None, Raw::Bytes(mut packed)) if field.kind.is_packable() => {
                 while !packed.is_empty() {
-                    let raw = match scan::wire_type(field.kind) {
+                    let raw = match field.kind.wire_type() {
                         wire::VARINT => wire::varint(&mut packed).map(Raw::Varint),
                         wire::FIXED64 => wire::fixed64(&mut packed).map(Raw::Fixed64),
                         _ => wire::fixed32(&mut packed).map(Raw::Fixed32),
@@ -256,7 +256,7 @@ fn is_default(raw: Raw<'_>) -> bool {
 
 /// What an entry without a value has.
 fn default_of(kind: Kind) -> Raw<'static> {
-    match scan::wire_type(kind) {
+    match kind.wire_type() {
         wire::VARINT => Raw::Varint(0),
         wire::FIXED64 => Raw::Fixed64(0),
         wire::FIXED32 => Raw::Fixed32(0),

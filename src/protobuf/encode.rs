@@ -264,7 +264,7 @@ impl<'t> Encoder<'t> {
                 Written::Value
             }
             kind => {
-                wire::put_tag(&mut self.out, field.number, wire_type(kind));
+                wire::put_tag(&mut self.out, field.number, kind.wire_type());
                 self.scalar(kind, node, path)
             }
         }
@@ -326,16 +326,6 @@ impl Written {
         } else {
             Self::Value
         }
-    }
-}
-
-fn wire_type(kind: Kind) -> u32 {
-    match kind {
-        Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => wire::FIXED64,
-        Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => wire::FIXED32,
-        Kind::String | Kind::Bytes | Kind::Message(_) => wire::BYTES,
-        Kind::Group(_) => wire::START_GROUP,
-        _ => wire::VARINT,
     }
 }
 

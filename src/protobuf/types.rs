@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::json::wire;
+
 /// All types of a pool.
 #[derive(Debug, Default)]
 pub(super) struct Types {
@@ -95,6 +97,18 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// How a value is encoded when it is not packed.
+    #[inline]
+    pub(super) fn wire_type(self) -> u32 {
+        match self {
+            Self::Double | Self::Fixed64 | Self::Sfixed64 => wire::FIXED64,
+            Self::Float | Self::Fixed32 | Self::Sfixed32 => wire::FIXED32,
+            Self::String | Self::Bytes | Self::Message(_) => wire::BYTES,
+            Self::Group(_) => wire::START_GROUP,
+            _ => wire::VARINT,
+        }
+    }
+
     /// Whether a list of them may be one field.
     pub(super) fn is_packable(self) -> bool {
         !matches!(

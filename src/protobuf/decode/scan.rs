@@ -103,23 +103,11 @@ fn is_replaced(field: &Field) -> bool {
     field.cardinality.is_singular() && field.kind.message().is_none()
 }
 
-/// How a value is encoded when it is not packed.
-#[inline]
-pub(super) fn wire_type(kind: Kind) -> u32 {
-    match kind {
-        Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => wire::FIXED64,
-        Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => wire::FIXED32,
-        Kind::String | Kind::Bytes | Kind::Message(_) => wire::BYTES,
-        Kind::Group(_) => wire::START_GROUP,
-        _ => wire::VARINT,
-    }
-}
-
 /// Whether this is how the field may be encoded; otherwise it is a field that nobody
 /// knows, as it is for other decoders.
 #[inline]
 fn fits(field: &Field, raw: Raw<'_>) -> bool {
-    let expected = wire_type(field.kind);
+    let expected = field.kind.wire_type();
     match raw {
         Raw::Varint(_) => expected == wire::VARINT,
         Raw::Fixed64(_) => expected == wire::FIXED64,

@@ -232,7 +232,7 @@ impl Encoder<'_> {
 
     /// Writes the key of an entry, which JSON has as a string.
     pub(super) fn map_key(&mut self, field: &Field, key: &str, path: &Path<'_>) {
-        wire::put_tag(&mut self.out, field.number, super::wire_type(field.kind));
+        wire::put_tag(&mut self.out, field.number, field.kind.wire_type());
         let node = match field.kind {
             Kind::String => {
                 self.delimited(key.as_bytes());

@@ -8,6 +8,8 @@
 
 use std::str::from_utf8;
 
+use crate::json::wire::{delimited, varint};
+
 /// How deep messages may nest. Decoders give up at 100, and the observation lies
 /// a few levels deep in the response.
 const MAX_DEPTH: usize = 95;
@@ -165,21 +167,6 @@ fn skip(number: u32, wire_type: u32, left: &mut &[u8], depth: usize) -> Option<(
 fn key(left: &mut &[u8]) -> Option<(u32, u32)> {
     let key = u32::try_from(varint(left)?).ok()?;
     Some((key >> 3, key & 7))
-}
-
-fn delimited<'a>(left: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = usize::try_from(varint(left)?).ok()?;
-    left.split_off(..length)
-}
-
-fn varint(left: &mut &[u8]) -> Option<u64> {
-    if let Some(&byte) = left.first()
-        && byte < 0x80
-    {
-        left.split_off(..1)?;
-        return Some(byte.into());
-    }
-    prost::encoding::decode_varint(left).ok()
 }
 
 #[cfg(test)]
