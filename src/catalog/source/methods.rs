@@ -51,6 +51,7 @@ pub(super) fn of_file(path: &Path, wanted: &Wanted) -> Result<Told, String> {
     Ok(told(
         hash_of(&set),
         &pool,
+        pool.methods().iter().collect(),
         &problems,
         Vec::new(),
         &[],
@@ -61,26 +62,42 @@ pub(super) fn of_file(path: &Path, wanted: &Wanted) -> Result<Told, String> {
 /// What a service sent by reflection.
 pub(super) fn of_reflection(mut found: Descriptors, wanted: &Wanted) -> Told {
     found.files.sort();
-    let content = hash_of((&found.files, &found.unusable));
+    let content = hash_of((&found.files, &found.services, &found.unusable));
     let Descriptors {
         pool,
         problems,
+        services,
         unusable,
         not_wanted,
         ..
     } = found;
-    told(content, &pool, &problems, unusable, &not_wanted, wanted)
+    let is_served = |method: &Method| {
+        let service = method.full_name.split_once('/');
+        service.is_some_and(|(service, _)| services.iter().any(|it| it == service))
+    };
+    let methods = pool.methods().iter().filter(|it| is_served(it));
+    let methods = methods.collect();
+    told(
+        content,
+        &pool,
+        methods,
+        &problems,
+        unusable,
+        &not_wanted,
+        wanted,
+    )
 }
 
 fn told(
     content: u64,
     pool: &Pool,
+    mut methods: Vec<&Method>,
     problems: &[Problem],
     unusable: Vec<Unusable>,
     not_wanted: &[String],
     wanted: &Wanted,
 ) -> Told {
-    let names = pool.methods().iter().map(|it| it.full_name.as_str());
+    let names = methods.iter().map(|it| it.full_name.as_str());
     let others = unusable.iter().map(|it| it.what.as_str());
     let names: Vec<_> = names.chain(others).collect();
     let mut told = Told {
@@ -90,7 +107,6 @@ fn told(
         unusable,
         ..Told::default()
     };
-    let mut methods: Vec<&Method> = pool.methods().iter().collect();
     methods.sort_by(|a, b| a.full_name.cmp(&b.full_name));
     methods.dedup_by(|a, b| a.full_name == b.full_name);
     for method in methods.into_iter().filter(|it| wanted.wants(&it.full_name)) {

@@ -41,6 +41,8 @@ pub(super) struct Descriptors {
     pub(super) files: Vec<Bytes>,
     pub(super) pool: Pool,
     pub(super) problems: Vec<Problem>,
+    /// The services that were asked for. The files may have others, which it does not serve.
+    pub(super) services: Vec<String>,
     /// Services that are wanted, and of which there are none.
     pub(super) unusable: Vec<Unusable>,
     /// The services of which none were asked for.
@@ -141,7 +143,7 @@ async fn ask_version(
     let mut services = [named, &listed].concat();
     services.sort();
     services.dedup();
-    let collected = conversation.collect(services).await;
+    let collected = conversation.collect(services.clone()).await;
     let found = collected.map_err(Failure::Broken)?;
     let known: HashSet<&str> = found.pool.services().collect();
     let silent = listed.iter().filter(|it| !known.contains(it.as_str()));
@@ -153,6 +155,7 @@ async fn ask_version(
     let mut unusable: Vec<_> = silent.chain(too_long).collect();
     unusable.sort();
     Ok(Descriptors {
+        services,
         unusable,
         not_wanted,
         ..found
@@ -201,6 +204,7 @@ impl Conversation {
                     files: files.known,
                     pool,
                     problems,
+                    services: Vec::new(),
                     unusable: Vec::new(),
                     not_wanted: Vec::new(),
                 });

@@ -73,6 +73,14 @@ async fn methods_are_tools_by_either_version() {
     }
 }
 
+/// A service's file imports that of another, with which it shares messages.
+#[tokio::test]
+async fn what_is_described_but_not_served_is_no_tool() {
+    let tools = Process::demo_tools().await;
+    let client = start(tools.address, "expose = ['*']").await;
+    has(&client, &["call_tool", "check", "list_tools"]).await;
+}
+
 /// Nobody needs the descriptors of what nobody wants.
 #[tokio::test]
 async fn only_what_is_exposed_is_asked_for() {
